@@ -1,0 +1,80 @@
+# Every command of the README. `make help` lists them.
+PYTHON ?= python3
+PIXELS ?= published
+VENV   ?= $(if $(filter published,$(PIXELS)),.venv,.venv-$(PIXELS))
+PINS   := tools/setup_venv.py setup.cfg $(wildcard tools/pins/*.txt)
+BIN    := $(VENV)/bin
+
+TASK   ?= cheetah_run
+AGENT  ?= drqv2
+HEAD   ?= modern4
+NORM   ?= spectral
+SEED   ?= 1
+PRESET ?= full
+FRAMES ?=
+ARGS   ?=
+RUNS   ?= runs
+PORT   ?= 6006
+
+.PHONY: help setup train eval video board doctor test test-slow test-gpu check lint types figures clean
+
+help:
+	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
+	@echo "make eval    RUN=runs/...            evaluate a finished run"
+	@echo "make video   RUN=runs/...            film an episode of a finished run"
+	@echo "make board   RUNS=runs PORT=6006     TensorBoard on localhost"
+	@echo "make doctor                          what this machine has, and what is wrong with it"
+	@echo "make test | check                    tests | lint, types and tests"
+	@echo "make test-slow | test-gpu            minutes-long tests | tests on a CUDA device"
+	@echo "make figures                         redraw the figures under results/"
+	@echo "Everywhere: PIXELS=published|current, PYTHON=python3.12"
+
+$(VENV)/.installed: $(PINS)
+	@$(PYTHON) tools/setup_venv.py $(VENV) $(PIXELS)
+	@touch $@
+
+$(VENV)/.installed-dev: $(PINS)
+	@$(PYTHON) tools/setup_venv.py $(VENV) $(PIXELS) --dev
+	@touch $@ $(VENV)/.installed
+
+setup: $(VENV)/.installed
+
+train: $(VENV)/.installed
+	@$(BIN)/python -m drq_sn.cli.train task=$(TASK) agent=$(AGENT) head=$(HEAD) normalizer=$(NORM) seed=$(SEED) preset=$(PRESET) \
+		$(if $(FRAMES),num_train_frames=$(FRAMES)) $(ARGS)
+
+eval: $(VENV)/.installed
+	@$(BIN)/python -m drq_sn.cli.evaluate run=$(or $(RUN),null) $(ARGS)
+
+video: $(VENV)/.installed
+	@$(BIN)/python -m drq_sn.cli.evaluate run=$(or $(RUN),null) episodes=1 video=true $(ARGS)
+
+board: $(VENV)/.installed
+	@$(BIN)/tensorboard --logdir $(RUNS) --host localhost --port $(PORT)
+
+doctor: $(VENV)/.installed
+	@$(BIN)/python -m drq_sn.cli.doctor
+
+test: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -m "slow and not gpu"
+
+test-gpu: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -m gpu
+
+check: lint types test
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	@$(BIN)/mypy
+
+figures: $(VENV)/.installed-dev
+	@$(BIN)/python tools/plot_curves.py
+
+clean:
+	rm -rf $(VENV) .venv-* build dist *.egg-info

@@ -1,0 +1,6 @@
+"""The agents: one short recipe each, on shared ingredients."""
+
+from drq_sn.agents.drq import DrQ
+from drq_sn.agents.drqv2 import DrQV2
+
+__all__ = ["DrQ", "DrQV2"]

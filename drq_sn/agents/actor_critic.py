@@ -1,0 +1,152 @@
+"""What both agents are made of."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from drq_sn import checks
+from drq_sn.networks.actor_critic import Actor, Critic, HeadFactory, Normalizer, soft_update_
+from drq_sn.networks.encoders import ConvEncoder
+from drq_sn.networks.normalizers import spectral_layers
+from drq_sn.types import Batch, Metrics
+
+Augmentation = Callable[[Tensor], Tensor]
+
+
+class ActorCriticAgent(abc.ABC):
+    """Shared encoder, actor, critic, target networks and their optimisers.
+
+    A subclass adds its target networks with `_add_target`, its optimisers with `_add_optimizer`,
+    its policy in `_policy`, and its recipe in `update`.
+
+    Args:
+        obs_shape: (C, H, W) of the stacked frames.
+        action_dim: number of action dimensions.
+        policy_dim: numbers per state that the actor's head puts out.
+        pixel_offset: see `ConvEncoder`.
+        num_filters: see `ConvEncoder`.
+        trunk_dim: width of the trunks.
+        actor_head: builds the actor's head.
+        critic_head: builds each Q head.
+        normalizer: applied to every head after its initial weights are set.
+        augmentation: (B, C, H, W) -> the same, fresh random numbers on each call.
+        tau: share of the online network in a soft update.
+        device: where everything lives.
+    """
+
+    metric_names: tuple[str, ...]
+
+    def __init__(
+        self,
+        *,
+        obs_shape: tuple[int, int, int],
+        action_dim: int,
+        policy_dim: int,
+        pixel_offset: float,
+        num_filters: int,
+        trunk_dim: int,
+        actor_head: HeadFactory,
+        critic_head: HeadFactory,
+        normalizer: Normalizer,
+        augmentation: Augmentation,
+        tau: float,
+        device: torch.device | str,
+    ) -> None:
+        self.device = torch.device(device)
+        self.augmentation = augmentation
+        self.tau = checks.real("agent.tau", tau, 0, 1)
+        encoder = ConvEncoder(obs_shape, num_filters, pixel_offset)
+        actor = Actor(encoder.feature_dim, policy_dim, trunk_dim, actor_head, normalizer)
+        critic = Critic(encoder.feature_dim, action_dim, trunk_dim, critic_head, normalizer)
+        self.encoder, self.actor, self.critic = encoder.to(self.device), actor.to(self.device), critic.to(self.device)
+        self.networks = nn.ModuleDict({"encoder": encoder, "actor": actor, "critic": critic})
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self._online_of_target: dict[str, nn.Module] = {}
+
+    def act(self, obs: np.ndarray, step: int, explore: bool) -> np.ndarray:
+        """Stacked frames (C, H, W) uint8 -> action (A,) float32; the policy's mean unless `explore`."""
+        with torch.inference_mode():
+            features = self.encoder(torch.as_tensor(obs, device=self.device)[None])
+            return self._policy(self.actor(features), step, explore)[0].cpu().numpy().astype(np.float32, copy=False)
+
+    @abc.abstractmethod
+    def update(self, batch: Batch, step: int) -> Metrics:
+        """One gradient update at environment step `step`; never waits for the device."""
+
+    @abc.abstractmethod
+    def _policy(self, actor_output: Tensor, step: int, explore: bool) -> Tensor:
+        """The actor's output (B, policy_dim) -> actions (B, A)."""
+
+    def _add_target(self, name: str, target: nn.Module, online: nn.Module) -> None:
+        self.networks[name] = target
+        self._online_of_target[name] = online
+
+    def _add_optimizer(self, name: str, parameters: Iterable[Tensor], lr: float) -> None:
+        self.optimizers[name] = torch.optim.Adam(parameters, checks.real("lr", lr, 0, open_low=True), fused=True)
+
+    def _power_iterate_(self) -> None:
+        """Refresh u and v of every normalised layer, online and target, once per update."""
+        for layer in spectral_layers(self.networks).values():
+            layer.power_iterate_()
+
+    def _update_targets_(self) -> None:
+        for name, online in self._online_of_target.items():
+            soft_update_(self.networks[name], online, self.tau)
+
+    def _noise_like(self, x: Tensor) -> Tensor:
+        """Standard normal noise, shaped like `x`."""
+        return torch.randn_like(x)
+
+    def _descend_(self, loss: Tensor, *names: str) -> Metrics:
+        """One step of the named networks' optimisers down `loss`; nothing else gets a gradient.
+
+        Returns:
+            The norm of each named network's gradient, as `grad_norm/{name}`.
+        """
+        parameters = {name: list(self.networks[name].parameters()) for name in names}
+        flat = [p for group in parameters.values() for p in group]
+        for parameter, gradient in zip(flat, torch.autograd.grad(loss, flat), strict=True):
+            parameter.grad = gradient
+        for name in names:
+            self.optimizers[name].step()
+        return {f"grad_norm/{name}": _global_norm(group) for name, group in parameters.items()}
+
+    @staticmethod
+    def _critic_metrics(critic_loss: Tensor, target: Tensor, q: Tensor, batch: Batch) -> Metrics:
+        q1, q2 = q.detach().mean(-1)
+        return {
+            "critic_loss": critic_loss.detach(),
+            "critic_target": target.mean(),
+            "q1": q1,
+            "q2": q2,
+            "batch_reward": batch.reward.mean(),
+        }
+
+    def sigmas(self) -> Metrics:
+        """Estimated spectral norm of every normalised layer, by layer name."""
+        with torch.no_grad():
+            return {f"sigma/{name}": layer.sigma() for name, layer in spectral_layers(self.networks).items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, normaliser state and optimiser state."""
+        return {
+            "networks": self.networks.state_dict(),
+            "optimizers": {n: o.state_dict() for n, o in self.optimizers.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.networks.load_state_dict(state["networks"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+
+
+def _global_norm(parameters: list[nn.Parameter]) -> Tensor:
+    norms = [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
+    return torch.linalg.vector_norm(torch.stack(norms))

@@ -1,0 +1,97 @@
+"""DrQ: SAC on images, each seen through two augmentations (Kostrikov et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drq_sn import checks, losses
+from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.distributions import bounded_log_std, squashed_normal_sample
+from drq_sn.networks.actor_critic import Temperature, target_copy
+from drq_sn.types import Batch, Metrics
+
+
+class DrQ(ActorCriticAgent):
+    """Every update trains critic and encoder; every second one actor, temperature and targets.
+
+    Args:
+        lr: learning rate of encoder and critic, actor, and temperature.
+        initial_temperature: alpha at the start.
+        actor_update_every_steps: period, in environment steps, of actor, temperature and targets.
+        shared: everything that `ActorCriticAgent` takes.
+    """
+
+    metric_names = (
+        "critic_loss", "critic_target", "q1", "q2", "actor_loss", "actor_log_prob", "actor_entropy",
+        "temperature", "temperature_loss", "batch_reward",
+        "grad_norm/encoder", "grad_norm/critic", "grad_norm/actor", "grad_norm/temperature",
+    )  # fmt: skip
+
+    def __init__(
+        self, *, action_dim: int, lr: float, initial_temperature: float, actor_update_every_steps: int, **shared: Any
+    ) -> None:
+        super().__init__(action_dim=action_dim, policy_dim=2 * action_dim, **shared)
+        self.target_entropy = -float(action_dim)
+        self.actor_update_every_steps = checks.integer("agent.actor_update_every_steps", actor_update_every_steps)
+        checks.real("agent.initial_temperature", initial_temperature, 0, open_low=True)
+        self.temperature = Temperature(initial_temperature).to(self.device)
+        self.networks["temperature"] = self.temperature
+        self._add_target("encoder_target", target_copy(self.encoder), self.encoder)
+        self._add_target("critic_target", target_copy(self.critic), self.critic)
+        for name in ("encoder", "actor", "critic", "temperature"):
+            self._add_optimizer(name, self.networks[name].parameters(), lr)
+
+    def _policy(self, actor_output: Tensor, step: int, explore: bool) -> Tensor:
+        if explore:
+            return self._sample_action(actor_output)[0]
+        return torch.tanh(actor_output.chunk(2, dim=-1)[0])
+
+    def update(self, batch: Batch, step: int) -> Metrics:
+        """One update on `batch`; `step` (environment steps) decides whether the actor's turn has come."""
+        return self.learn(batch, with_actor=step % self.actor_update_every_steps == 0)
+
+    def learn(self, batch: Batch, with_actor: bool) -> Metrics:
+        """The update as a function of device tensors alone: batch and weights."""
+        self._power_iterate_()
+        obs, obs_aug = self.augmentation(batch.obs), self.augmentation(batch.obs)
+        next_obs, next_obs_aug = self.augmentation(batch.next_obs), self.augmentation(batch.next_obs)
+        with torch.no_grad():
+            target = (self._td_target(batch, next_obs) + self._td_target(batch, next_obs_aug)) / 2
+
+        q, q_aug = (self.critic(self.encoder(view), batch.action) for view in (obs, obs_aug))
+        critic_loss = losses.critic_loss(q, target) + losses.critic_loss(q_aug, target)
+        metrics = self._descend_(critic_loss, "encoder", "critic") | self._critic_metrics(critic_loss, target, q, batch)
+        if with_actor:
+            metrics |= self._update_actor_(obs)
+            self._update_targets_()
+        return metrics
+
+    def _td_target(self, batch: Batch, next_obs: Tensor) -> Tensor:
+        """y of one view of the next observation, (B,)."""
+        next_action, log_prob = self._sample_action(self.actor(self.encoder(next_obs)))
+        next_q = self.networks["critic_target"](self.networks["encoder_target"](next_obs), next_action)
+        return losses.td_target(batch.reward, batch.discount, losses.soft_value(next_q, log_prob, self.temperature()))
+
+    def _update_actor_(self, obs: Tensor) -> Metrics:
+        """Train actor and temperature on features of the encoder as it is now, cut off from it."""
+        with torch.no_grad():
+            features = self.encoder(obs)
+        action, log_prob = self._sample_action(self.actor(features))
+        temperature = self.temperature()
+        actor_loss = losses.soft_actor_loss(self.critic(features, action), log_prob, temperature.detach())
+        temperature_loss = losses.temperature_loss(temperature, log_prob, self.target_entropy)
+        metrics = {
+            "actor_loss": actor_loss.detach(),
+            "actor_log_prob": log_prob.detach().mean(),
+            "actor_entropy": -log_prob.detach().mean(),
+            "temperature": temperature.detach(),
+            "temperature_loss": temperature_loss.detach(),
+        }
+        return metrics | self._descend_(actor_loss, "actor") | self._descend_(temperature_loss, "temperature")
+
+    def _sample_action(self, actor_output: Tensor) -> tuple[Tensor, Tensor]:
+        mean, x = actor_output.chunk(2, dim=-1)
+        return squashed_normal_sample(mean, bounded_log_std(x), self._noise_like(mean))

@@ -1,0 +1,92 @@
+"""DrQ-v2: DDPG with n-step returns and image augmentation (Yarats et al. 2021)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drq_sn import checks, losses
+from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.distributions import clipped_normal_sample, normal_log_prob
+from drq_sn.networks.actor_critic import target_copy
+from drq_sn.types import Batch, Metrics
+
+
+class DrQV2(ActorCriticAgent):
+    """One update trains critic and encoder, then the actor, then moves the target critic.
+
+    Args:
+        lr: learning rate of encoder, actor and critic.
+        std_schedule: environment step -> standard deviation of the exploration noise.
+        noise_clip: bound on the noise while learning; acting noise is not clipped.
+        shared: everything that `ActorCriticAgent` takes.
+    """
+
+    metric_names = (
+        "critic_loss", "critic_target", "q1", "q2", "actor_loss", "actor_log_prob", "actor_entropy",
+        "std", "batch_reward", "grad_norm/encoder", "grad_norm/critic", "grad_norm/actor",
+    )  # fmt: skip
+
+    def __init__(
+        self, *, action_dim: int, lr: float, std_schedule: Callable[[int], float], noise_clip: float, **shared: Any
+    ) -> None:
+        super().__init__(action_dim=action_dim, policy_dim=action_dim, **shared)
+        self.std_schedule = std_schedule
+        self.noise_clip = checks.real("agent.noise_clip", noise_clip, 0, open_low=True)
+        self.std = torch.zeros((), device=self.device)
+        self._add_target("critic_target", target_copy(self.critic), self.critic)
+        for name in ("encoder", "actor", "critic"):
+            self._add_optimizer(name, self.networks[name].parameters(), lr)
+
+    def _policy(self, actor_output: Tensor, step: int, explore: bool) -> Tensor:
+        mean = torch.tanh(actor_output)
+        if not explore:
+            return mean
+        return clipped_normal_sample(
+            mean, torch.full_like(mean, self.std_schedule(step)), self._noise_like(mean), noise_clip=None
+        )
+
+    def update(self, batch: Batch, step: int) -> Metrics:
+        """One update on `batch`; `step` (environment steps) sets the noise."""
+        self.std.fill_(self.std_schedule(step))
+        return self.learn(batch)
+
+    def learn(self, batch: Batch) -> Metrics:
+        """The update as a function of device tensors alone: batch, `self.std` and the weights."""
+        self._power_iterate_()
+        features = self.encoder(self.augmentation(batch.obs))
+        with torch.no_grad():
+            next_features = self.encoder(self.augmentation(batch.next_obs))
+            next_action = self._sample_action(self._mean_action(next_features))
+            next_value = losses.clipped_double_q(self.networks["critic_target"](next_features, next_action))
+            target = losses.td_target(batch.reward, batch.discount, next_value)
+
+        q = self.critic(features, batch.action)
+        critic_loss = losses.critic_loss(q, target)
+        grad_norms = self._descend_(critic_loss, "encoder", "critic")
+
+        features = features.detach()
+        mean = self._mean_action(features)
+        action = self._sample_action(mean)
+        actor_loss = losses.deterministic_actor_loss(self.critic(features, action))
+        grad_norms |= self._descend_(actor_loss, "actor")
+
+        self._update_targets_()
+        with torch.no_grad():
+            policy = {
+                "actor_loss": actor_loss.detach(),
+                "actor_log_prob": normal_log_prob(action, mean, self.std).mean(),
+                "actor_entropy": mean.shape[-1] * (0.5 + 0.5 * math.log(2 * math.pi) + torch.log(self.std)),
+                "std": self.std.clone(),
+            }
+        return grad_norms | policy | self._critic_metrics(critic_loss, target, q, batch)
+
+    def _mean_action(self, features: Tensor) -> Tensor:
+        return torch.tanh(self.actor(features))
+
+    def _sample_action(self, mean: Tensor) -> Tensor:
+        return clipped_normal_sample(mean, self.std, self._noise_like(mean), self.noise_clip)

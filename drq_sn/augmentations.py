@@ -1,0 +1,95 @@
+"""Image augmentations: (B, C, H, W) in 0..255 -> the same shape and range.
+
+The random shift, on the hot path, is our own and stays in uint8; the others, which the DrQ paper
+compares it with (Kostrikov et al. 2020, appendix), are kornia's.
+"""
+
+from __future__ import annotations
+
+import kornia.augmentation as K
+import torch
+from torch import Tensor, nn
+
+from drq_sn import checks
+
+RGB = 3
+
+
+class Identity:
+    """No augmentation."""
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        """Return `obs` itself."""
+        return obs
+
+
+def crop_shifted(obs: Tensor, offsets: Tensor, pad: int) -> Tensor:
+    """Replicate-pad by `pad` and crop back at an offset per image, as one gather.
+
+    Args:
+        obs: (B, C, H, W), any dtype.
+        offsets: (B, 2) int64, row and column of the crop in the padded image, each in 0..2 pad.
+        pad: pixels of padding on every side.
+
+    Returns:
+        (B, C, H, W) of the same dtype, in channels-last memory, which convolutions like best.
+    """
+    batch, _, height, width = obs.shape
+    shift = offsets - pad
+    rows = (torch.arange(height, device=obs.device) + shift[:, :1]).clamp_(0, height - 1)
+    columns = (torch.arange(width, device=obs.device) + shift[:, 1:]).clamp_(0, width - 1)
+    images = torch.arange(batch, device=obs.device)[:, None, None]
+    return obs.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+class RandomShift:
+    """An independent integer shift of up to `pad` pixels per image (DrQ and DrQ-v2)."""
+
+    def __init__(self, pad: int = 4) -> None:
+        self.pad = checks.integer("augmentation.pad", pad)
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> shifted, the same shape and dtype."""
+        offsets = torch.randint(0, 2 * self.pad + 1, (obs.shape[0], 2), device=obs.device)
+        return crop_shifted(obs, offsets, self.pad)
+
+
+class Intensity(nn.Module):
+    """Scale each image by 1 + scale * clip(normal noise, -2, 2) (DrQ paper, appendix)."""
+
+    def __init__(self, scale: float = 0.05) -> None:
+        super().__init__()
+        self.scale = checks.real("augmentation.scale", scale, 0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> the same."""
+        noise = torch.randn(images.shape[0], 1, 1, 1, device=images.device, dtype=images.dtype)
+        return (images * (1.0 + self.scale * noise.clamp(-2.0, 2.0))).clamp(0.0, 1.0)
+
+
+class WholeStack:
+    """Apply an image transform once to each stack of frames, in float [0, 1].
+
+    Args:
+        transform: module on (B, C, H, W) floats in [0, 1], drawing its own random numbers.
+    """
+
+    def __init__(self, transform: nn.Module) -> None:
+        self.transform = transform
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        """(B, C, H, W) in 0..255 -> float in 0..255."""
+        return self.transform(obs / 255.0) * 255.0
+
+
+class SameOnFrames:
+    """Apply an RGB transform with the same random parameters to every frame of a stack."""
+
+    def __init__(self, transform: nn.Module) -> None:
+        self.transform = K.VideoSequential(transform, data_format="BTCHW", same_on_frame=True)
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        """(B, 3 T, H, W) in 0..255 -> float in 0..255."""
+        batch, channels, height, width = obs.shape
+        frames = (obs / 255.0).reshape(batch, channels // RGB, RGB, height, width)
+        return self.transform(frames).reshape(obs.shape) * 255.0

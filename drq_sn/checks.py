@@ -1,0 +1,67 @@
+"""One clear line for a wrong value: what it is, where it stands, what would be accepted."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+LONG_LIST = 12
+
+
+class InvalidInput(ValueError):
+    """A value from the user that cannot be used; its message is one line meant for them."""
+
+
+def _check(ok: bool, name: str, value: Any, accepted: str) -> None:
+    if not ok:
+        raise InvalidInput(f"{name}={value!r}: accepted is {accepted}")
+
+
+def integer(name: str, value: Any, minimum: int = 1) -> int:
+    """Return `value` if it is an integer >= `minimum`, else raise `InvalidInput`."""
+    _check(
+        isinstance(value, int) and not isinstance(value, bool) and value >= minimum,
+        name,
+        value,
+        f"an integer >= {minimum}",
+    )
+    return int(value)
+
+
+def real(name: str, value: Any, low: float, high: float = float("inf"), *, open_low: bool = False) -> float:
+    """Return `value` as a float if low <= value <= high (low < value if `open_low`), else raise `InvalidInput`."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    ok = is_number and (low < value if open_low else low <= value) and value <= high
+    interval = f"a number {'>' if open_low else '>='} {low:g}" + ("" if high == float("inf") else f" and <= {high:g}")
+    _check(ok, name, value, interval)
+    return float(value)
+
+
+def multiple(name: str, value: Any, divisor: int, minimum: int = 0) -> int:
+    """Return `value` if it is a multiple of `divisor` and >= `minimum`, else raise `InvalidInput`."""
+    integer(name, value, minimum)
+    _check(value % divisor == 0, name, value, f"a multiple of {divisor} (the action repeat)")
+    return int(value)
+
+
+def choice(name: str, value: Any, accepted: Iterable[str]) -> str:
+    """Return `value` if it is one of `accepted`, else raise `InvalidInput` with the nearest of them."""
+    names = sorted(accepted)
+    if value in names:
+        return str(value)
+    near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
+    if near and len(names) > LONG_LIST:
+        raise InvalidInput(f"{name}={value!r}: did you mean {' or '.join(near)}? ({len(names)} names are accepted)")
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise InvalidInput(f"{name}={value!r}: {hint}accepted: {', '.join(names)}")
+
+
+def fits_in_memory(name: str, value: Any, num_bytes: int, available_bytes: int) -> None:
+    """Raise `InvalidInput` unless `num_bytes`, which setting `name` to `value` costs, are available."""
+    if num_bytes > available_bytes:
+        largest = int(value * available_bytes / num_bytes)
+        raise InvalidInput(
+            f"{name}={value}: needs {num_bytes / 1e9:.1f} GB of memory and {available_bytes / 1e9:.1f} GB are free; "
+            f"accepted is up to about {largest}"
+        )

@@ -1,0 +1,1 @@
+"""Commands. Hydra lives here and nowhere else."""

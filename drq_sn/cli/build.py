@@ -1,0 +1,120 @@
+"""From a configuration to objects: the only place that reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from drq_sn import checks, machine
+from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.checkpoint import load_weights
+from drq_sn.envs import make_env
+from drq_sn.envs.wrappers import PixelStack
+from drq_sn.loop import Loop
+from drq_sn.replay import UniformReplay
+
+CONFIG = "config.yaml"
+SPARE_EPISODES = 16  # slots for first frames, beside those that num_train_frames needs
+
+
+def config_dir() -> Path:
+    """Folder of the Hydra tree: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "cfg"
+    return inside if inside.is_dir() else package.parent / "cfg"
+
+
+def instantiate(node: DictConfig, **shapes: Any) -> Any:
+    """Build what `node` names; a wrong value comes out as the `InvalidInput` that its class raised."""
+    try:
+        return hydra.utils.instantiate(node, **shapes)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, checks.InvalidInput):
+            raise error.__cause__ from None
+        raise
+
+
+def build_env(cfg: DictConfig, seed: int) -> PixelStack:
+    """The environment that `cfg` describes."""
+    return make_env(cfg.task, seed, action_repeat=cfg.action_repeat, **cfg.env)
+
+
+def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device) -> ActorCriticAgent:
+    """A freshly initialised agent for `env`; random numbers come from torch's global generator."""
+    return instantiate(
+        cfg.agent,
+        obs_shape=tuple(env.observation_spec().shape),
+        action_dim=env.action_spec().shape[0],
+        actor_head=instantiate(cfg.head.actor),
+        critic_head=instantiate(cfg.head.critic),
+        normalizer=instantiate(cfg.normalizer),
+        augmentation=instantiate(cfg.augmentation),
+        device=device,
+    )
+
+
+def build_replay(cfg: DictConfig, env: PixelStack, device: torch.device) -> UniformReplay:
+    """A replay no larger than the run can fill."""
+    num_steps = cfg.num_train_frames // cfg.action_repeat
+    fillable = num_steps + num_steps // 100 + SPARE_EPISODES
+    return UniformReplay(
+        tuple(env.observation_spec().shape),
+        env.action_spec().shape[0],
+        capacity_steps=min(checks.integer("replay.capacity_steps", cfg.replay.capacity_steps), fillable),
+        batch_size=cfg.batch_size,
+        n_step=cfg.n_step,
+        gamma=cfg.gamma,
+        device=device,
+        seed=cfg.seed,
+    )
+
+
+def build_loop(cfg: DictConfig) -> Loop:
+    """The loop that `cfg` describes."""
+    return Loop(
+        num_train_frames=cfg.num_train_frames,
+        action_repeat=cfg.action_repeat,
+        num_random_steps=cfg.num_random_steps,
+        update_every_steps=cfg.update_every_steps,
+        eval_every_frames=cfg.eval_every_frames,
+        seed=cfg.seed,
+    )
+
+
+def read_config(run_dir: Path) -> DictConfig:
+    """The resolved configuration of a run.
+
+    Raises:
+        InvalidInput: if `run_dir` is not a run's folder.
+    """
+    path = Path(run_dir) / CONFIG
+    if not path.is_file():
+        raise checks.InvalidInput(
+            f"run_dir={run_dir}: holds no {CONFIG}; accepted is the folder of a run, runs/TASK/AGENT_HEAD_NORM/seed_N"
+        )
+    config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def load_agent(run_dir: str | Path, device: str = "auto") -> ActorCriticAgent:
+    """The trained agent of a run, ready to `act`.
+
+    Args:
+        run_dir: folder of a finished run.
+        device: where it goes: `auto`, `cpu`, `cuda`, ...
+
+    Raises:
+        InvalidInput: if the folder holds no finished run or its weights are damaged.
+    """
+    cfg = read_config(Path(run_dir))
+    chosen = machine.select_device(device)
+    weights = load_weights(Path(run_dir), chosen)
+    agent = build_agent(cfg, build_env(cfg, seed=0), chosen)
+    agent.networks.load_state_dict(weights["networks"])
+    return agent

@@ -1,0 +1,108 @@
+"""`python -m drq_sn.cli.doctor`: what this machine has, and what is wrong with it."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+import time
+
+import torch
+
+from drq_sn import machine
+from drq_sn.checks import InvalidInput
+from drq_sn.cli.errors import INVALID_INPUT
+from drq_sn.envs import gl, make_env
+from drq_sn.replay import available_memory
+
+TASK, NUM_FRAMES = "cheetah_run", 20
+MATCHING_PAIRS = {("1.0.30", "3.3.2"), ("1.0.31", "3.3.3"), ("1.0.44", "3.11.0"), ("1.0.50", "3.17.0")}
+PUBLISHED_PIXELS_BEFORE = (3, 12)
+SLOW_RENDERING_MS = 5.0
+FULL_REPLAY_BYTES = 1_000_000 * 21_400
+
+
+def report() -> tuple[list[str], list[str]]:
+    """What the machine has (`name: value` lines), and what is wrong with it (one line each)."""
+    facts, problems = [], []
+    for lines, troubles in (_versions(), _device(), _rendering()):
+        facts += lines
+        problems += troubles
+    return facts, problems
+
+
+def _versions() -> tuple[list[str], list[str]]:
+    found = machine.versions()
+    problems = []
+    pair = (found["dm_control"], found["mujoco"])
+    if pair not in MATCHING_PAIRS:
+        accepted = ", ".join(f"{a} with {b}" for a, b in sorted(MATCHING_PAIRS))
+        problems.append(f"dm_control {pair[0]} with mujoco {pair[1]} was not tried together; tried pairs: {accepted}")
+    if tuple(map(int, pair[1].split(".")[:2])) >= PUBLISHED_PIXELS_BEFORE:
+        problems.append(
+            f"mujoco {pair[1]} draws other pixels than the published curves' (they changed at 3.12); "
+            "PIXELS=published installs 3.11.0"
+        )
+    return [f"{name}: {version}" for name, version in found.items()], problems
+
+
+def _device() -> tuple[list[str], list[str]]:
+    device = machine.select_device("auto")
+    memory = available_memory()
+    facts = [
+        f"device: {device.type}, {machine.device_name(device)}",
+        f"CPU threads: {torch.get_num_threads()}",
+        f"free memory: {memory / 1e9:.1f} GB",
+    ]
+    problems = []
+    if device.type == "cpu":
+        problems.append("no GPU that torch can use: train with PRESET=laptop, the published setting takes days")
+    if memory < FULL_REPLAY_BYTES:
+        full = f"{FULL_REPLAY_BYTES / 1e9:.0f} GB"
+        problems.append(f"a full replay of 1 000 000 steps takes {full}, more than is free; 500 000 frames need 5.4 GB")
+    return facts, problems
+
+
+def _rendering() -> tuple[list[str], list[str]]:
+    try:
+        backend = gl.select_backend()
+    except InvalidInput as error:
+        return ["GL backend: none"], [str(error)]
+    milliseconds = _milliseconds_per_frame()
+    facts = [
+        f"GL backend: {backend.name}",
+        f"GL renderer: {backend.renderer}",
+        f"rendering: {milliseconds:.1f} ms a frame ({TASK}, 84x84, median of {NUM_FRAMES})",
+    ]
+    problems = []
+    if backend.is_software:
+        gpu = torch.cuda.is_available()
+        cure = "install its driver's EGL library, or start the container with the graphics capability"
+        problems.append(f"frames are drawn in software: {'there is a GPU, so ' + cure if gpu else 'there is no GPU'}")
+    elif milliseconds > SLOW_RENDERING_MS:
+        problems.append(f"{milliseconds:.1f} ms a frame is slow for a GPU")
+    return facts, problems
+
+
+def _milliseconds_per_frame() -> float:
+    with contextlib.closing(make_env(TASK)) as env:
+        env.reset()
+        return 1000 * statistics.median(_seconds(env) for _ in range(NUM_FRAMES))
+
+
+def _seconds(env: object) -> float:
+    start = time.perf_counter()
+    env.render(84, 84)  # type: ignore[attr-defined]
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the report; exit code 2 if nothing renders."""
+    facts, problems = report()
+    print("\n".join(facts))
+    print("\n".join(f"problem: {problem}" for problem in problems) or "nothing is wrong")
+    sys.exit(INVALID_INPUT if "GL backend: none" in facts else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""`python -m drq_sn.cli.evaluate run=DIR episodes=10 [video=true]`: play a finished run again."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+
+import hydra
+import numpy as np
+from omegaconf import DictConfig
+
+from drq_sn import checks
+from drq_sn.cli.build import build_env, config_dir, load_agent, read_config
+from drq_sn.cli.errors import exit_on_invalid_input
+from drq_sn.cli.overrides import check_overrides
+from drq_sn.loop import evaluate
+from drq_sn.video import VideoRecorder, playback_rate
+
+CONFIG_NAME = "evaluate"
+
+
+def run_evaluation(run_dir: Path, num_episodes: int, seed: int, device: str, video: bool) -> list[float]:
+    """Play `num_episodes` with the final weights of `run_dir`; print returns, film the first if asked."""
+    checks.integer("episodes", num_episodes)
+    cfg = read_config(run_dir)
+    agent = load_agent(run_dir, device)
+    with (
+        contextlib.closing(build_env(cfg, checks.integer("seed", seed, minimum=0))) as env,
+        contextlib.ExitStack() as stack,
+    ):
+        path = run_dir / "video" / f"final_seed_{seed}.mp4"
+        record = stack.enter_context(VideoRecorder(path, playback_rate(env))) if video else None
+        start = time.monotonic()
+        returns = evaluate(env, agent, num_episodes, record)
+    print(f"{run_dir}: return {np.mean(returns):.1f} over {num_episodes} episodes in {time.monotonic() - start:.0f} s")
+    print("single returns: " + " ".join(f"{value:.1f}" for value in returns))
+    if video:
+        print(f"video: {path}")
+    return returns
+
+
+@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
+def _evaluate(cfg: DictConfig) -> None:
+    with exit_on_invalid_input():
+        if cfg.run is None:
+            raise checks.InvalidInput("run is not given: accepted is the folder of a run, run=runs/TASK/AGENT_HEAD_NORM/seed_N")
+        run_evaluation(Path(str(cfg.run)), cfg.episodes, cfg.seed, cfg.device, cfg.video)
+
+
+def main() -> None:
+    """Check the command line, then evaluate."""
+    with exit_on_invalid_input():
+        check_overrides(sys.argv[1:], CONFIG_NAME)
+    _evaluate()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The command line, checked as a whole before anything runs: every mistake is one line."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from drq_sn import checks
+from drq_sn.cli.build import config_dir
+
+SWEEP_FLAGS = {"-m", "--multirun"}
+INTERNAL_GROUPS = {"hydra", "tuned"}
+
+
+def check_overrides(arguments: Sequence[str], config_name: str) -> None:
+    """Compose every configuration that `arguments` ask for.
+
+    Args:
+        arguments: the command line, without the program's name. Where it asks Hydra for something
+            else than runs (`--help`, `--cfg job`), nothing is checked.
+        config_name: primary configuration, such as `train`.
+
+    Raises:
+        InvalidInput: for an unknown option or choice, with the nearest ones that exist.
+    """
+    flags = {argument for argument in arguments if argument.startswith("-")}
+    if flags - SWEEP_FLAGS:
+        return
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        try:
+            parsed = OverridesParser.create().parse_overrides([a for a in arguments if a not in flags])
+            _check_sweeps(parsed, bool(flags))
+            _check_choices(parsed)
+            _check_keys(parsed, config_name)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise checks.InvalidInput(str(error).strip().splitlines()[0]) from None
+
+
+def _group_options() -> dict[str, list[str]]:
+    loader = GlobalHydra.instance().config_loader()
+    return {group: loader.get_group_options(group) for group in loader.list_groups("") if group not in INTERNAL_GROUPS}
+
+
+def _values(override: Override) -> Iterator[str]:
+    """Each `name=value` that a possibly sweeping override stands for."""
+    line = override.input_line or ""
+    if override.is_sweep_override():
+        name = line.split("=", 1)[0]
+        return (f"{name}={value}" for value in override.sweep_string_iterator())
+    return iter([line])
+
+
+def _check_sweeps(parsed: list[Override], multirun: bool) -> None:
+    for override in parsed:
+        if override.is_sweep_override() and not multirun:
+            raise checks.InvalidInput(f"{override.input_line}: several values are accepted together with --multirun")
+
+
+def _check_choices(parsed: list[Override]) -> None:
+    groups = _group_options()
+    for override in parsed:
+        if override.key_or_group in groups:
+            for line in _values(override):
+                checks.choice(override.key_or_group, line.split("=", 1)[-1], groups[override.key_or_group])
+
+
+def _check_keys(parsed: list[Override], config_name: str) -> None:
+    """Every option must exist in some configuration that the chosen groups lead to."""
+    groups = _group_options()
+    choices = [list(_values(o)) for o in parsed if o.key_or_group in groups]
+    known = {name for chosen in itertools.product(*choices) for name in _names(compose(config_name, list(chosen)))}
+    for override in parsed:
+        name = override.key_or_group
+        if name not in groups and not override.is_add() and not name.startswith("hydra."):
+            checks.choice("option", name, known)
+    for lines in itertools.product(*map(_values, parsed)):
+        compose(config_name, list(lines))
+
+
+def _names(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Dotted names of every option in `cfg`, without following interpolations."""
+    for key in map(str, cfg):
+        name = f"{prefix}{key}"
+        if name not in INTERNAL_GROUPS:
+            yield name
+            if not OmegaConf.is_interpolation(cfg, key) and OmegaConf.is_dict(cfg[key]):
+                yield from _names(cfg[key], f"{name}.")

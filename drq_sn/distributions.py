@@ -1,0 +1,64 @@
+"""The two policies' distributions over actions in [-1, 1], as pure functions of given noise."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
+ACTION_LIMIT = 1.0 - 1e-6
+
+
+def normal_log_prob(value: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """log N(value; mean, std), summed over the last axis: (B, A) each -> (B,)."""
+    z = (value - mean) / std
+    return (-0.5 * z.square() - torch.log(std) - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def bounded_log_std(x: Tensor) -> Tensor:
+    """Squash any real `x` into [LOG_STD_MIN, LOG_STD_MAX] through tanh (DrQ's policy)."""
+    return LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(x) + 1.0)
+
+
+def squashed_normal_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Sample tanh(Normal) by reparametrisation (Haarnoja et al. 2018, appendix C).
+
+    Args:
+        mean: (B, A) mean before the tanh.
+        log_std: (B, A) log standard deviation before the tanh.
+        noise: (B, A) standard normal.
+
+    Returns:
+        Actions (B, A) in (-1, 1) and their log-probabilities (B,). The tanh correction
+        log(1 - tanh(x)^2) is written 2 (log 2 - x - softplus(-2x)), which cannot overflow.
+    """
+    std = log_std.exp()
+    x = mean + std * noise
+    correction = 2.0 * (math.log(2.0) - x - F.softplus(-2.0 * x))
+    return torch.tanh(x), normal_log_prob(x, mean, std) - correction.sum(-1)
+
+
+def clamp_straight_through(x: Tensor) -> Tensor:
+    """Clamp to +-(1 - 1e-6) in value; the gradient passes as if nothing were clamped."""
+    return x + (x.clamp(-ACTION_LIMIT, ACTION_LIMIT) - x).detach()
+
+
+def clipped_normal_sample(mean: Tensor, std: Tensor, noise: Tensor, noise_clip: float | None) -> Tensor:
+    """DrQ-v2's exploration: mean plus (optionally clipped) noise, clamped to the action range.
+
+    Args:
+        mean: (B, A) mean in [-1, 1] (after the tanh).
+        std: 0-d or (B, A) standard deviation.
+        noise: (B, A) standard normal.
+        noise_clip: largest absolute value of std * noise; None leaves it unclipped (acting).
+
+    Returns:
+        Actions (B, A).
+    """
+    scaled = std * noise
+    if noise_clip is not None:
+        scaled = scaled.clamp(-noise_clip, noise_clip)
+    return clamp_straight_through(mean + scaled)

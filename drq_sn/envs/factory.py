@@ -1,0 +1,89 @@
+"""From a task's name to a pixel environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from drq_sn import checks
+from drq_sn.envs.gl import select_backend
+from drq_sn.envs.synthetic import PointMass
+from drq_sn.envs.wrappers import ActionRepeat, PixelStack
+
+ALIASES = {"cup_catch": "ball_in_cup_catch"}
+SYNTHETIC = "synthetic_point"
+MANIPULATION_SUFFIX = "_features"
+MANIPULATION_CAMERA = "front_close"
+CAMERAS = {"quadruped": 2}
+NUM_STACKED_FRAMES = 3
+
+
+def task_names() -> dict[str, tuple[str, str]]:
+    """Every accepted task name -> (dm_control domain, task); manipulation tasks have domain `manipulation`."""
+    select_backend()
+    from dm_control import manipulation, suite
+
+    names = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
+    for task in manipulation.ALL:
+        if task.endswith(MANIPULATION_SUFFIX):
+            names[task.removesuffix(MANIPULATION_SUFFIX)] = ("manipulation", task)
+    names.update({alias: names[name] for alias, name in ALIASES.items()})
+    return names
+
+
+def make_env(
+    task: str,
+    seed: int = 0,
+    *,
+    image_size: int = 84,
+    action_repeat: int = 2,
+    shadows: bool = True,
+    reflections: bool = True,
+) -> PixelStack:
+    """Build a task of the DeepMind Control Suite that is seen through pixels.
+
+    Args:
+        task: `{domain}_{task}` of the suite (`cheetah_run`), a manipulation task (`reach_duplo`),
+            the alias `cup_catch`, or `synthetic_point`, a tiny task that needs no simulator.
+        seed: seed of the task's own randomness.
+        image_size: height and width of a frame, in pixels.
+        action_repeat: simulator frames per step.
+        shadows: draw shadows; turning them off is several times faster in software, other pixels.
+        reflections: draw reflections; likewise.
+
+    Returns:
+        A `dm_env.Environment`: observations uint8 (9, image_size, image_size), actions in [-1, 1].
+
+    Raises:
+        InvalidInput: for an unknown task (with the nearest names) or a wrong number.
+    """
+    checks.integer("seed", seed, minimum=0)
+    checks.integer("env.image_size", image_size)
+    checks.integer("action_repeat", action_repeat)
+    if task == SYNTHETIC:
+        point = PointMass(seed)
+        return PixelStack(ActionRepeat(point, action_repeat), point.render, image_size, NUM_STACKED_FRAMES)
+    names = task_names()
+    domain, name = names[checks.choice("task", task, [*names, SYNTHETIC])]
+    env = _load(domain, name, seed)
+    camera = MANIPULATION_CAMERA if domain == "manipulation" else CAMERAS.get(domain, 0)
+    flags = {"shadow": shadows, "reflection": reflections}
+
+    def render(height: int, width: int) -> np.ndarray:
+        # only overrides what differs: the default must draw the published pixels
+        off = {flag: False for flag, on in flags.items() if not on}
+        return env.physics.render(height, width, camera_id=camera, render_flag_overrides=off)
+
+    from dm_control.suite.wrappers import action_scale
+
+    scaled = action_scale.Wrapper(ActionRepeat(env, action_repeat), minimum=-1.0, maximum=1.0)
+    return PixelStack(scaled, render, image_size, NUM_STACKED_FRAMES)
+
+
+def _load(domain: str, name: str, seed: int) -> Any:
+    from dm_control import manipulation, suite
+
+    if domain == "manipulation":
+        return manipulation.load(name, seed=seed)
+    return suite.load(domain, name, task_kwargs={"random": seed})

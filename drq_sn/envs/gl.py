@@ -1,0 +1,82 @@
+"""Which OpenGL backend draws, chosen before dm_control is imported.
+
+dm_control reads MUJOCO_GL once, when it is imported, and fails late and loudly if the backend does
+not work. So each candidate draws once in a process of its own first.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from typing import NamedTuple
+
+from drq_sn import checks
+
+BACKENDS = ("egl", "osmesa", "glfw")
+SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "software")
+PROBE_SECONDS = 60
+PROBE = """
+import importlib, os
+from OpenGL import GL
+context = importlib.import_module("mujoco." + os.environ["MUJOCO_GL"]).GLContext(64, 64)
+context.make_current()
+print(GL.glGetString(GL.GL_RENDERER).decode(), flush=True)
+os._exit(0)
+"""
+
+
+class Backend(NamedTuple):
+    """A backend that was seen to work."""
+
+    name: str
+    renderer: str
+
+    @property
+    def is_software(self) -> bool:
+        """Whether frames are drawn by the processor."""
+        return any(word in self.renderer.lower() for word in SOFTWARE_RENDERERS)
+
+
+def probe(name: str) -> tuple[str | None, str]:
+    """Make an OpenGL context with backend `name` in another process.
+
+    Returns:
+        (renderer string, "") if it works, else (None, the last line of its error).
+    """
+    environment = {**os.environ, "MUJOCO_GL": name, "PYOPENGL_PLATFORM": name}
+    if name == "glfw":
+        del environment["PYOPENGL_PLATFORM"]
+    try:
+        result = subprocess.run(
+            [sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, timeout=PROBE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"no answer within {PROBE_SECONDS} s"
+    if result.returncode == 0 and result.stdout.strip():
+        return result.stdout.strip().splitlines()[-1], ""
+    return None, (result.stderr.strip().splitlines() or ["no output"])[-1]
+
+
+@functools.cache
+def select_backend() -> Backend:
+    """Pick the first backend that works, or the user's own MUJOCO_GL, and set MUJOCO_GL to it.
+
+    Raises:
+        InvalidInput: when none works, naming the packages to install.
+    """
+    wanted = os.environ.get("MUJOCO_GL", "").lower()
+    if wanted:
+        checks.choice("MUJOCO_GL", wanted, BACKENDS)
+    errors = []
+    for name in [wanted] if wanted else BACKENDS:
+        renderer, error = probe(name)
+        if renderer is not None:
+            os.environ["MUJOCO_GL"] = name
+            return Backend(name, renderer)
+        errors.append(f"{name} ({error})")
+    raise checks.InvalidInput(
+        f"no OpenGL backend renders: {'; '.join(errors)}. Install Mesa: apt-get install libegl1 libgl1-mesa-dri libosmesa6 "
+        "(Debian, Ubuntu) or dnf install mesa-libEGL mesa-dri-drivers mesa-libOSMesa (Fedora, RHEL)"
+    )

@@ -1,0 +1,218 @@
+"""What a run writes while it trains: two CSV files, TensorBoard events, one progress line."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from drq_sn.types import Metrics
+
+EPISODE_FIELDS = (
+    "frame",
+    "step",
+    "episode",
+    "episode_return",
+    "num_steps",
+    "num_updates",
+    "frames_per_second",
+    "wall_time_s",
+)
+EVAL_FIELDS = ("frame", "step", "episode_return_mean", "episode_return_sd", "num_episodes", "wall_time_s")
+GRAD_NORM, GRAD_NORM_MAX = "grad_norm/", "grad_norm_max/"
+LOG_SECONDS = 30.0  # between progress lines where output goes to a file
+
+
+class MetricAccumulator:
+    """Means of metrics over many updates, and maxima of gradient norms, kept on the device."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._maxima: dict[str, Tensor] = {}
+
+    def add(self, metrics: Metrics) -> None:
+        """Take one update's metrics, without waiting for the device."""
+        for name, value in metrics.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+            if name.startswith(GRAD_NORM):
+                key = name.replace(GRAD_NORM, GRAD_NORM_MAX)
+                self._maxima[key] = torch.maximum(self._maxima[key], value) if key in self._maxima else value
+
+    def pop(self) -> dict[str, float]:
+        """Copy everything to the host at once and start over."""
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        host = to_host(means | self._maxima)
+        self.__init__()  # type: ignore[misc]
+        return host
+
+
+def to_host(metrics: Metrics) -> dict[str, float]:
+    """0-d tensors -> floats, in a single copy."""
+    if not metrics:
+        return {}
+    return dict(zip(metrics, torch.stack([m.float() for m in metrics.values()]).tolist(), strict=True))
+
+
+class CsvLog:
+    """A CSV file that is whole after every row."""
+
+    def __init__(self, path: Path, fields: Sequence[str]) -> None:
+        self._file = path.open("w", newline="")
+        self._writer = csv.DictWriter(self._file, fields, restval="", lineterminator="\n")
+        self._writer.writeheader()
+        self._file.flush()
+
+    def write(self, row: dict[str, float | int]) -> None:
+        """Append one row; absent fields stay empty, unknown ones raise `ValueError`."""
+        self._writer.writerow(row)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class LineStream:
+    """Turns a progress bar's redrawing of one line into lines of their own, for logs."""
+
+    def write(self, text: str) -> None:
+        """Print `text` as a line, unless it is blank."""
+        if text.strip():
+            print(text.strip(), file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def progress_bar(num_frames: int) -> tqdm:
+    """A bar of simulator frames: redrawn in a terminal, one line every half minute elsewhere."""
+    if sys.stderr.isatty():
+        return tqdm(total=num_frames, unit="frame", dynamic_ncols=True)
+    return tqdm(total=num_frames, unit="frame", file=LineStream(), mininterval=LOG_SECONDS, maxinterval=LOG_SECONDS, ncols=100)
+
+
+class RunLogger:
+    """Logs one run: `train.csv` by episode, `eval.csv` by evaluation, TensorBoard, progress.
+
+    Args:
+        run_dir: existing folder.
+        num_train_frames: where progress ends.
+        metric_names: what the agent's updates report.
+        sigma_names: normalised layers that the agent reports.
+        num_eval_episodes: returns per row of `eval.csv`.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        num_train_frames: int,
+        metric_names: Sequence[str],
+        sigma_names: Sequence[str],
+        num_eval_episodes: int,
+    ) -> None:
+        maxima = [name.replace(GRAD_NORM, GRAD_NORM_MAX) for name in metric_names if name.startswith(GRAD_NORM)]
+        self._train = CsvLog(run_dir / "train.csv", [*EPISODE_FIELDS, *metric_names, *maxima, *sigma_names])
+        self._eval = CsvLog(run_dir / "eval.csv", [*EVAL_FIELDS, *(f"return_{i}" for i in range(1, num_eval_episodes + 1))])
+        self._board = SummaryWriter(str(run_dir))
+        self._board.add_custom_scalars(board_layout(metric_names, sigma_names))
+        self._bar = progress_bar(num_train_frames)
+        self._metrics = MetricAccumulator()
+        self._num_episodes = self._num_updates = self._last_frame = 0
+        self._start = self._episode_end = time.monotonic()
+        self._shown: dict[str, str] = {}
+
+    def step(self, frame: int) -> None:
+        """Move the progress line to `frame`."""
+        self._bar.update(frame - self._bar.n)
+
+    def update(self, metrics: Metrics) -> None:
+        """Take one update's metrics, without waiting for the device."""
+        self._metrics.add(metrics)
+        self._num_updates += 1
+
+    def episode(self, frame: int, step: int, episode_return: float, num_steps: int, sigmas: Metrics) -> None:
+        """Write a row of `train.csv`: the episode, and means over the updates since the last one."""
+        now = time.monotonic()
+        self._num_episodes += 1
+        frames_per_second = (frame - self._last_frame) / (now - self._episode_end)
+        self._last_frame, self._episode_end = frame, now
+        numbers = self._metrics.pop() | to_host(sigmas)
+        episode = dict(
+            zip(
+                EPISODE_FIELDS,
+                (
+                    frame,
+                    step,
+                    self._num_episodes,
+                    episode_return,
+                    num_steps,
+                    self._num_updates,
+                    frames_per_second,
+                    now - self._start,
+                ),
+                strict=True,
+            )
+        )
+        self._train.write(episode | numbers)
+        scalars = {"train/episode_return": episode_return, "throughput/frames_per_second": frames_per_second}
+        scalars |= {_tag(name): value for name, value in numbers.items()}
+        self._write_board(scalars, frame)
+        self._show("return", f"{episode_return:.1f}")
+
+    def evaluation(self, frame: int, step: int, episode_returns: list[float]) -> None:
+        """Write a row of `eval.csv`: mean, sample standard deviation, and every return."""
+        mean = float(np.mean(episode_returns))
+        sd = float(np.std(episode_returns, ddof=1)) if len(episode_returns) > 1 else float("nan")
+        values = (frame, step, mean, sd, len(episode_returns), time.monotonic() - self._start)
+        single = {f"return_{i}": value for i, value in enumerate(episode_returns, 1)}
+        self._eval.write(dict(zip(EVAL_FIELDS, values, strict=True)) | single)
+        self._write_board({"eval/episode_return": mean}, frame)
+        self._show("eval", f"{mean:.1f}")
+
+    def close(self) -> None:
+        """Finish every file; what was logged is on disk afterwards."""
+        self._bar.close()
+        self._train.close()
+        self._eval.close()
+        self._board.close()
+
+    def _show(self, name: str, text: str) -> None:
+        self._shown[name] = text
+        self._bar.set_postfix(self._shown, refresh=False)
+
+    def _write_board(self, scalars: dict[str, float], frame: int) -> None:
+        for name, value in scalars.items():
+            self._board.add_scalar(name, value, frame)
+
+
+def _tag(name: str) -> str:
+    return name if "/" in name else f"learner/{name}"
+
+
+def board_layout(metric_names: Sequence[str], sigma_names: Sequence[str]) -> dict:
+    """TensorBoard's custom-scalar layout: what belongs together stands in one chart."""
+    norms = [name for name in metric_names if name.startswith(GRAD_NORM)]
+    layers = {}
+    for network in dict.fromkeys(name.split("/")[1].split(".")[0] for name in sigma_names):
+        layers[network] = ["Multiline", [name for name in sigma_names if name.startswith(f"sigma/{network}.")]]
+    layout = {
+        "Return": {"Episode return": ["Multiline", ["train/episode_return", "eval/episode_return"]]},
+        "Learning": {
+            "Losses": ["Multiline", [_tag(name) for name in metric_names if name.endswith("_loss")]],
+            "Q values": ["Multiline", ["learner/q1", "learner/q2", "learner/critic_target"]],
+            "Gradient norms (mean)": ["Multiline", norms],
+            "Gradient norms (largest)": ["Multiline", [name.replace(GRAD_NORM, GRAD_NORM_MAX) for name in norms]],
+        },
+        "Throughput": {"Frames per second": ["Multiline", ["throughput/frames_per_second"]]},
+    }
+    return layout | ({"Spectral norms": layers} if layers else {})

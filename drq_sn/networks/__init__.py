@@ -1,0 +1,1 @@
+"""Networks: initial weights, normalisers, heads, the encoder, actor and critic."""

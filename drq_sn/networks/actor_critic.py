@@ -1,0 +1,77 @@
+"""Actor and critic on top of the shared encoder, and what keeps a target copy of them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from drq_sn.networks.encoders import Trunk
+from drq_sn.networks.initializers import orthogonal_init_
+
+HeadFactory = Callable[[int, int], nn.Module]
+Normalizer = Callable[[nn.Module], nn.Module]
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+class Actor(nn.Module):
+    """Trunk and one head: encoder features -> the policy's parameters."""
+
+    def __init__(self, feature_dim: int, out_dim: int, trunk_dim: int, head: HeadFactory, normalizer: Normalizer) -> None:
+        super().__init__()
+        self.trunk = Trunk(feature_dim, trunk_dim)
+        self.head = head(trunk_dim, out_dim)
+        orthogonal_init_(self)
+        self.head = normalizer(self.head)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, feature_dim) -> (B, out_dim)."""
+        return self.head(self.trunk(features))
+
+
+class Critic(nn.Module):
+    """Trunk and two independent Q heads on concat(compressed features, action)."""
+
+    def __init__(self, feature_dim: int, action_dim: int, trunk_dim: int, head: HeadFactory, normalizer: Normalizer) -> None:
+        super().__init__()
+        self.trunk = Trunk(feature_dim, trunk_dim)
+        self.q1 = head(trunk_dim + action_dim, 1)
+        self.q2 = head(trunk_dim + action_dim, 1)
+        orthogonal_init_(self)
+        self.q1, self.q2 = normalizer(self.q1), normalizer(self.q2)
+
+    def forward(self, features: Tensor, action: Tensor) -> Tensor:
+        """(B, feature_dim) and (B, A) -> Q values (2, B)."""
+        x = torch.cat([self.trunk(features), action], dim=-1)
+        return torch.cat([self.q1(x), self.q2(x)], dim=-1).t()
+
+
+def target_copy(module: AnyModule) -> AnyModule:
+    """A copy that gets no gradient: the start of a target network."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+@torch.no_grad()
+def soft_update_(target: nn.Module, online: nn.Module, tau: float) -> None:
+    """target <- (1 - tau) target + tau online, over parameters alone.
+
+    Buffers stay: the average of two unit vectors is shorter than one, so averaging a
+    normaliser's u and v would shrink sigma and blow the target's outputs up.
+    """
+    for ours, theirs in zip(target.parameters(), online.parameters(), strict=True):
+        ours.lerp_(theirs, tau)
+
+
+class Temperature(nn.Module):
+    """SAC's entropy weight alpha, kept positive by learning its logarithm."""
+
+    def __init__(self, initial: float) -> None:
+        super().__init__()
+        self.log_value = nn.Parameter(torch.tensor(initial).log())
+
+    def forward(self) -> Tensor:
+        """alpha, 0-d."""
+        return self.log_value.exp()

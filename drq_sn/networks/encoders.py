@@ -1,0 +1,57 @@
+"""From pixels to features: shared convolutions, and each network's own trunk."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from drq_sn import checks
+
+KERNEL = 3
+STRIDES = (2, 1, 1, 1)
+
+
+class ConvEncoder(nn.Module):
+    """Four 3x3 convolutions (strides 2, 1, 1, 1), ReLU after each, flattened.
+
+    84x84 frames give maps of 41, 39, 37 and 35 and, with 32 filters, 39 200 features.
+
+    Args:
+        obs_shape: (C, H, W) of the stacked frames; H = W >= 17, else `InvalidInput`.
+        num_filters: channels of every convolution.
+        pixel_offset: added after scaling to [0, 1]: 0 for DrQ, -0.5 for DrQ-v2.
+    """
+
+    def __init__(self, obs_shape: tuple[int, int, int], num_filters: int = 32, pixel_offset: float = 0.0) -> None:
+        super().__init__()
+        checks.integer("encoder.num_filters", num_filters)
+        channels, size, _ = obs_shape
+        checks.integer("env.image_size", size, minimum=17)
+        self.convs = nn.ModuleList()
+        for stride in STRIDES:
+            self.convs.append(nn.Conv2d(channels, num_filters, KERNEL, stride))
+            channels, size = num_filters, (size - KERNEL) // stride + 1
+        self.pixel_offset = pixel_offset
+        self.feature_dim = num_filters * size * size
+        self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """(B, C, H, W) uint8, or float in 0..255 -> features (B, feature_dim), all >= 0."""
+        x = obs.to(next(self.parameters()).dtype) / 255.0 + self.pixel_offset
+        for conv in self.convs:
+            x = torch.relu(conv(x))
+        return x.flatten(1)
+
+
+class Trunk(nn.Module):
+    """Linear, LayerNorm, tanh: (B, in_dim) -> (B, out_dim) in (-1, 1). One per network."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        checks.integer("agent.trunk_dim", out_dim)
+        self.linear = nn.Linear(in_dim, out_dim)
+        self.norm = nn.LayerNorm(out_dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Compress encoder features (B, in_dim) to (B, out_dim)."""
+        return torch.tanh(self.norm(self.linear(features)))

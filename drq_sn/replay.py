@@ -1,0 +1,169 @@
+"""Replay memory: every frame once, n-step windows put together when they are drawn."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dm_env
+import numpy as np
+import torch
+from torch import Tensor
+
+from drq_sn import checks
+from drq_sn.types import Batch
+
+RGB = 3
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+class UniformReplay:
+    """A ring of single frames that draws n-step windows uniformly.
+
+    A *slot* holds one time step: its newest frame, and the action, reward and discount that led to
+    it. A *window* from slot s reaches to s + n_step, both in one episode. Slots are counted from 0
+    without wrapping; slot s lives at s % capacity. The starts of all windows stand in a queue in the
+    order in which they became complete, so a draw is one uniform integer, and a window leaves the
+    queue when the ring overwrites the oldest frame that its stack needs.
+
+    Args:
+        obs_shape: (3 * stacked frames, H, W).
+        action_dim: number of action dimensions.
+        capacity_steps: slots in the ring; an episode of N steps takes N + 1.
+        batch_size: windows per draw.
+        n_step: length of a window, in steps.
+        gamma: discount per step.
+        device: where batches go.
+        seed: seed of the draws.
+
+    Raises:
+        InvalidInput: for a wrong number, or when the ring cannot fit in this machine's memory.
+    """
+
+    def __init__(
+        self,
+        obs_shape: tuple[int, int, int],
+        action_dim: int,
+        *,
+        capacity_steps: int,
+        batch_size: int,
+        n_step: int,
+        gamma: float,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self.n_step = checks.integer("n_step", n_step)
+        self.capacity = checks.integer("replay.capacity_steps", capacity_steps, minimum=n_step + 2)
+        self.batch_size = checks.integer("batch_size", batch_size)
+        self.gamma = checks.real("gamma", gamma, 0, 1)
+        self._num_stacked = obs_shape[0] // RGB
+        self._device = torch.device(device)
+        frame_shape = (RGB, *obs_shape[1:])
+        checks.fits_in_memory(
+            "replay.capacity_steps",
+            self.capacity,
+            self.capacity * bytes_per_step(frame_shape, action_dim),
+            available_memory(),
+        )
+        self._frames = torch.empty((self.capacity, *frame_shape), dtype=torch.uint8)
+        self._actions = torch.zeros((self.capacity, action_dim))
+        self._rewards = torch.zeros(self.capacity)
+        self._discounts = torch.zeros(self.capacity)
+        self._episode_starts = torch.zeros(self.capacity, dtype=torch.int64)
+        self._starts = torch.zeros(self.capacity, dtype=torch.int64)
+        self._num_slots = 0
+        self._first_start = self._end_start = 0  # the queue, counted like slots
+        self._current_episode = 0
+        self._generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def num_windows(self) -> int:
+        """How many windows can be drawn now."""
+        return self._end_start - self._first_start
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all storage, whether filled yet or not."""
+        return sum(t.numel() * t.element_size() for t in self._storage())
+
+    def add(self, time_step: dm_env.TimeStep, action: np.ndarray | None) -> None:
+        """Store `time_step` and the action that led to it (None at an episode's first step)."""
+        slot = self._num_slots
+        if time_step.first():
+            self._current_episode = slot
+        i = slot % self.capacity
+        self._frames[i] = torch.from_numpy(np.ascontiguousarray(time_step.observation[-RGB:]))
+        self._episode_starts[i] = self._current_episode
+        if not time_step.first():
+            self._actions[i] = torch.as_tensor(action)
+            self._rewards[i] = time_step.reward
+            self._discounts[i] = time_step.discount
+        self._num_slots += 1
+        if slot - self.n_step >= self._current_episode:
+            self._starts[self._end_start % self.capacity] = slot - self.n_step
+            self._end_start += 1
+        self._forget_overwritten()
+
+    def _forget_overwritten(self) -> None:
+        oldest = self._num_slots - self.capacity
+        while self._first_start < self._end_start:
+            start = int(self._starts[self._first_start % self.capacity])
+            episode = int(self._episode_starts[start % self.capacity])
+            if start >= oldest and max(start - self._num_stacked + 1, episode) >= oldest:
+                return
+            self._first_start += 1
+
+    def sample(self) -> Batch:
+        """Draw `batch_size` windows uniformly with replacement, on the learner's device.
+
+        Raises:
+            IndexError: when no window is complete yet.
+        """
+        if self.num_windows == 0:
+            raise IndexError(f"the replay holds no window of {self.n_step} steps yet")
+        draw = torch.randint(self._first_start, self._end_start, (self.batch_size,), generator=self._generator)
+        return self.gather(self._starts[draw % self.capacity])
+
+    def gather(self, starts: Tensor) -> Batch:
+        """The windows that begin at slots `starts` (B,) int64, as a batch."""
+        episodes = self._episode_starts[starts % self.capacity]
+        reward, discount = torch.zeros(len(starts)), torch.ones(len(starts))
+        for k in range(1, self.n_step + 1):
+            i = (starts + k) % self.capacity
+            reward += discount * self._rewards[i]
+            discount *= self.gamma * self._discounts[i]
+        batch = Batch(
+            obs=self._stack(starts, episodes),
+            action=self._actions[(starts + 1) % self.capacity],
+            reward=reward,
+            discount=discount,
+            next_obs=self._stack(starts + self.n_step, episodes),
+        )
+        return Batch(*(field.to(self._device, non_blocking=True) for field in batch))
+
+    def _stack(self, slots: Tensor, episodes: Tensor) -> Tensor:
+        """Frames (B, 3 T, H, W) up to `slots`, an episode's first frame repeated before its start."""
+        back = torch.arange(self._num_stacked - 1, -1, -1)
+        index = torch.maximum(slots[:, None] - back, episodes[:, None]) % self.capacity
+        return self._frames[index].flatten(1, 2)
+
+    def _storage(self) -> tuple[Tensor, ...]:
+        return (self._frames, self._actions, self._rewards, self._discounts, self._episode_starts, self._starts)
+
+
+def bytes_per_step(frame_shape: tuple[int, ...], action_dim: int) -> int:
+    """Bytes that one slot takes: frame, action, reward, discount and two int64 indices."""
+    return int(np.prod(frame_shape)) + 4 * action_dim + 4 + 4 + 8 + 8
+
+
+def available_memory() -> int:
+    """Bytes this process may still take: what the system reports free, or less where a container limits it."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    for path in map(Path, CGROUP_LIMITS):
+        if path.exists() and path.read_text().strip().isdigit():
+            free = min(free, int(path.read_text()))
+    return free

@@ -1,0 +1,82 @@
+"""The words all rooms share: one batch, one bag of metrics, three protocols."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import dm_env
+import numpy as np
+from torch import Tensor
+
+Metrics = dict[str, Tensor]
+"""Name -> detached 0-d float tensor, still on the learner's device."""
+
+
+class Batch(NamedTuple):
+    """Transitions over n steps; the target needs nothing else.
+
+    Attributes:
+        obs: (B, C, H, W) uint8, the stacked frames at step t.
+        action: (B, A) float in [-1, 1], taken at t.
+        reward: (B,) float, the n-step return R_n from t.
+        discount: (B,) float, D_n = prod of gamma * environment discount; 0 after a true
+            termination, gamma^n at a time limit.
+        next_obs: (B, C, H, W) uint8, the stacked frames at t + n.
+    """
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_obs: Tensor
+
+
+class Agent(Protocol):
+    """What the loop needs of an agent."""
+
+    metric_names: tuple[str, ...]
+
+    def act(self, obs: np.ndarray, step: int, explore: bool) -> np.ndarray:
+        """Stacked frames (C, H, W) uint8 -> action (A,) float32; the mean action unless `explore`."""
+
+    def update(self, batch: Batch, step: int) -> Metrics:
+        """One gradient update at environment step `step`; never waits for the device."""
+
+    def sigmas(self) -> Metrics:
+        """Estimated spectral norm of every normalised layer, by layer name."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, normaliser state and optimiser state as plain data and tensors."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+
+
+class Replay(Protocol):
+    """What the loop needs of a replay."""
+
+    @property
+    def num_windows(self) -> int:
+        """How many n-step windows can be drawn now."""
+
+    def add(self, time_step: dm_env.TimeStep, action: np.ndarray | None) -> None:
+        """Store a time step and the action that led to it (None at an episode's first)."""
+
+    def sample(self) -> Batch:
+        """Draw windows uniformly, with replacement."""
+
+
+class Logger(Protocol):
+    """What the loop reports to; the only place where metrics reach the host."""
+
+    def update(self, metrics: Metrics) -> None:
+        """Take the metrics of one update, without waiting for the device."""
+
+    def step(self, frame: int) -> None:
+        """Record that training has reached `frame`."""
+
+    def episode(self, frame: int, step: int, episode_return: float, num_steps: int, sigmas: Metrics) -> None:
+        """Record the end of a training episode."""
+
+    def evaluation(self, frame: int, step: int, episode_returns: list[float]) -> None:
+        """Record one evaluation."""

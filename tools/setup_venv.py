@@ -1,0 +1,96 @@
+"""Make a virtual environment that trains: pinned packages, and an OpenGL backend that renders.
+
+usage: setup_venv.py VENV PAIR [--dev]
+
+VENV is the folder to make; PAIR is `published` or `current` (see tools/pins); --dev adds what the
+tests need. Runs on any Python from 3.10 to 3.13 and needs nothing but its standard library.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PINS = ROOT / "tools" / "pins"
+SUPPORTED = ((3, 10), (3, 13))
+MESA_PACKAGES = ["libegl1", "libgl1-mesa-dri", "libosmesa6"]
+PROBE = """
+from drq_sn.checks import InvalidInput
+from drq_sn.envs.gl import select_backend
+try:
+    print(*select_backend())
+except InvalidInput as error:
+    raise SystemExit(f"error: {error}")
+"""
+
+
+def main() -> None:
+    """Build the environment step by step; any failure is one line and exit code 2."""
+    venv, pair, dev = Path(sys.argv[1]), sys.argv[2], "--dev" in sys.argv[3:]
+    if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
+        fail(f"Python {sys.version.split()[0]}: accepted is 3.10 to 3.13; choose one with make PYTHON=python3.12 ...")
+    pins = PINS / f"{pair}.txt"
+    if not pins.exists():
+        fail(f"PIXELS={pair}: accepted is published or current")
+    python = venv / "bin" / "python"
+    if not python.exists():
+        say(f"creating {venv}")
+        run(
+            [sys.executable, "-m", "venv", str(venv)],
+            "the venv module is missing: install python3-venv (Debian, Ubuntu)",
+        )
+    say("installing pinned packages (once; some minutes)")
+    mujoco = next(line for line in pins.read_text().splitlines() if line.startswith("mujoco=="))
+    dm_control = next(line for line in pins.read_text().splitlines() if line.startswith("dm_control=="))
+    pip_install(python, "-r", str(PINS / "requirements.txt"), mujoco, *(["-r", str(PINS / "dev.txt")] if dev else []))
+    pip_install(python, "--no-deps", dm_control)
+    pip_install(python, "--no-deps", "-e", str(ROOT))
+    ensure_rendering(python)
+
+
+def pip_install(python: Path, *arguments: str) -> None:
+    """pip install into the environment, quietly."""
+    run(
+        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments],
+        "pip could not install; its message is above",
+    )
+
+
+def ensure_rendering(python: Path) -> None:
+    """See that some OpenGL backend draws; install Mesa where that is possible."""
+    first = subprocess.run([str(python), "-c", PROBE], capture_output=True, text=True)
+    if first.returncode == 0:
+        say(f"rendering works: {first.stdout.strip()}")
+    elif shutil.which("apt-get") and os.geteuid() == 0:
+        say(f"no OpenGL backend renders; installing {' '.join(MESA_PACKAGES)}")
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-qq"], env=quiet, stdout=subprocess.DEVNULL)
+        subprocess.run(["apt-get", "install", "-y", "-qq", *MESA_PACKAGES], env=quiet, stdout=subprocess.DEVNULL)
+        run([str(python), "-c", PROBE], "still nothing renders; the reason is above")
+    else:
+        sys.exit(first.stderr.strip())
+
+
+def run(command: list[str], reason: str) -> None:
+    """Run `command`, or end with `reason`."""
+    if subprocess.run(command).returncode:
+        fail(reason)
+
+
+def say(text: str) -> None:
+    """Tell the user what happens."""
+    print(f"setup: {text}", flush=True)
+
+
+def fail(text: str) -> None:
+    """End with one line and exit code 2."""
+    print(f"error: {text}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
