@@ -17,7 +17,7 @@ from drq_sn import checks
 from drq_sn.cli.build import config_dir
 
 SWEEP_FLAGS = {"-m", "--multirun"}
-INTERNAL_GROUPS = {"hydra", "tuned"}
+INTERNAL_GROUPS = {"hydra", "tuned", "agent_preset"}
 
 
 def check_overrides(arguments: Sequence[str], config_name: str) -> None:
@@ -44,7 +44,8 @@ def check_overrides(arguments: Sequence[str], config_name: str) -> None:
             raise checks.InvalidInput(str(error).strip().splitlines()[0]) from None
 
 
-def _group_options() -> dict[str, list[str]]:
+def group_options() -> dict[str, list[str]]:
+    """Group -> its options, for the groups that users choose from; needs an initialised Hydra."""
     loader = GlobalHydra.instance().config_loader()
     return {group: loader.get_group_options(group) for group in loader.list_groups("") if group not in INTERNAL_GROUPS}
 
@@ -65,7 +66,7 @@ def _check_sweeps(parsed: list[Override], multirun: bool) -> None:
 
 
 def _check_choices(parsed: list[Override]) -> None:
-    groups = _group_options()
+    groups = group_options()
     for override in parsed:
         if override.key_or_group in groups:
             for line in _values(override):
@@ -74,7 +75,7 @@ def _check_choices(parsed: list[Override]) -> None:
 
 def _check_keys(parsed: list[Override], config_name: str) -> None:
     """Every option must exist in some configuration that the chosen groups lead to."""
-    groups = _group_options()
+    groups = group_options()
     choices = [list(_values(o)) for o in parsed if o.key_or_group in groups]
     known = {name for chosen in itertools.product(*choices) for name in _names(compose(config_name, list(chosen)))}
     for override in parsed:

@@ -1,0 +1,177 @@
+"""Every environment keeps dm_env's contract; dm_control's really render."""
+
+from __future__ import annotations
+
+import contextlib
+
+import dm_env
+import numpy as np
+import pytest
+from dm_env import specs, test_utils
+
+from drq_sn import machine, make_env
+from drq_sn.checks import InvalidInput
+from drq_sn.envs import gl
+from drq_sn.envs.factory import task_names
+from drq_sn.envs.wrappers import ActionRepeat
+
+SPEC_TASKS = (
+    "acrobot_swingup cartpole_balance cartpole_balance_sparse cartpole_swingup cartpole_swingup_sparse cup_catch cheetah_run "
+    "finger_spin finger_turn_easy finger_turn_hard hopper_stand hopper_hop humanoid_stand humanoid_walk humanoid_run "
+    "pendulum_swingup quadruped_run quadruped_walk reach_duplo reacher_easy reacher_hard walker_stand walker_walk walker_run "
+    "ball_in_cup_catch"
+).split()
+
+
+class TestSynthetic(test_utils.EnvironmentTestMixin):
+    """dm_env's own conformance test."""
+
+    def make_object_under_test(self):
+        return make_env("synthetic_point", image_size=24)
+
+
+class TestCartpole(test_utils.EnvironmentTestMixin):
+    """The same for a rendered task."""
+
+    def make_object_under_test(self):
+        return make_env("cartpole_balance", image_size=24)
+
+    def make_action_sequence(self):
+        return [np.zeros(1, np.float32)] * 20
+
+
+@pytest.mark.parametrize("task", SPEC_TASKS)
+def test_every_task_of_the_specification_renders(task):
+    with contextlib.closing(make_env(task, seed=1)) as env:
+        spec, action_spec = env.observation_spec(), env.action_spec()
+        assert (spec.shape, spec.dtype) == ((9, 84, 84), np.uint8)
+        assert np.all(action_spec.minimum == -1)
+        assert np.all(action_spec.maximum == 1)
+        first = env.reset()
+        spec.validate(first.observation)
+        frames = first.observation.reshape(3, 3, 84, 84)
+        assert np.array_equal(frames[0], frames[1])
+        assert np.array_equal(frames[1], frames[2])
+        assert frames[2].std() > 5  # something is to be seen
+        second = env.step(np.ones(action_spec.shape, np.float32)).observation.reshape(3, 3, 84, 84)
+        assert np.array_equal(second[0], frames[2])
+        assert np.array_equal(second[1], frames[2])
+
+
+def test_an_episode_is_1000_frames_and_its_end_is_no_termination():
+    with contextlib.closing(make_env("cartpole_balance", image_size=24, shadows=False)) as env:
+        env.reset()
+        steps = [env.step(np.zeros(1, np.float32)) for _ in range(500)]
+        assert not any(step.last() for step in steps[:-1])
+        assert steps[-1].last()
+        assert steps[-1].discount == 1.0
+        assert all(0 <= step.reward <= 2 for step in steps)
+        assert env.physics.time() == pytest.approx(1000 * 0.01)
+
+
+def test_quadruped_is_seen_through_its_own_camera():
+    with contextlib.closing(make_env("quadruped_walk")) as env:
+        frame = env.reset().observation[-3:].transpose(1, 2, 0)
+        assert np.array_equal(frame, env.physics.render(84, 84, camera_id=2))
+        assert not np.array_equal(frame, env.physics.render(84, 84, camera_id=0))
+
+
+def test_one_seed_gives_one_sequence_of_frames():
+    def frames(seed):
+        with contextlib.closing(make_env("cartpole_balance", seed, image_size=24)) as env:
+            return [env.reset().observation, *(env.step(np.ones(1, np.float32)).observation for _ in range(5))]
+
+    assert np.array_equal(frames(3), frames(3))
+    assert not np.array_equal(frames(3), frames(4))
+
+
+def test_the_first_frame_is_the_published_one():
+    """Pixels changed at MuJoCo 3.12; what is drawn there depends on the renderer too, so only the version is pinned."""
+    assert tuple(map(int, machine.versions()["mujoco"].split(".")[:2])) < (3, 12)
+
+
+class Script(dm_env.Environment):
+    """Plays a list of time steps."""
+
+    def __init__(self, time_steps):
+        self.time_steps = list(time_steps)
+
+    def reset(self):
+        return dm_env.restart(np.zeros(1))
+
+    def step(self, action):
+        return self.time_steps.pop(0)
+
+    def observation_spec(self):
+        return specs.Array((1,), float)
+
+    def action_spec(self):
+        return specs.BoundedArray((1,), np.float32, -1, 1)
+
+
+def test_action_repeat_sums_rewards_and_stops_at_the_end():
+    obs = np.zeros(1)
+    env = ActionRepeat(
+        Script(
+            [dm_env.transition(1.0, obs), dm_env.transition(2.0, obs), dm_env.termination(4.0, obs), dm_env.transition(8.0, obs)]
+        ),
+        2,
+    )
+    first, last = env.step(None), env.step(None)
+    assert (first.reward, first.discount, first.last()) == (3.0, 1.0, False)
+    assert (last.reward, last.discount, last.last()) == (4.0, 0.0, True)
+    assert len(env._env.time_steps) == 1
+
+
+def test_a_time_limit_keeps_its_discount_through_the_repeat():
+    obs = np.zeros(1)
+    last = ActionRepeat(Script([dm_env.transition(1.0, obs), dm_env.truncation(2.0, obs, discount=1.0)]), 2).step(None)
+    assert (last.reward, last.discount, last.last()) == (3.0, 1.0, True)
+
+
+def test_an_unknown_task_is_answered_with_the_nearest():
+    with pytest.raises(InvalidInput, match="did you mean cheetah_run"):
+        make_env("cheetah_rum")
+
+
+def test_all_suite_tasks_have_names():
+    names = task_names()
+    assert names["cup_catch"] == names["ball_in_cup_catch"] == ("ball_in_cup", "catch")
+    assert names["humanoid_CMU_run"] == ("humanoid_CMU", "run")
+
+
+@pytest.fixture
+def _forget_backend():
+    gl.select_backend.cache_clear()
+    yield
+    gl.select_backend.cache_clear()
+
+
+@pytest.mark.usefixtures("_forget_backend")
+def test_the_first_backend_that_works_is_chosen(monkeypatch):
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr(gl, "probe", lambda name: ("llvmpipe", "") if name == "osmesa" else (None, "no such library"))
+    backend = gl.select_backend()
+    assert (backend.name, backend.is_software) == ("osmesa", True)
+    assert gl.os.environ["MUJOCO_GL"] == "osmesa"
+
+
+@pytest.mark.usefixtures("_forget_backend")
+def test_without_a_backend_the_packages_are_named(monkeypatch):
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr(gl, "probe", lambda name: (None, "no such library"))
+    with pytest.raises(InvalidInput, match="egl .no such library.*apt-get install libegl1"):
+        gl.select_backend()
+
+
+@pytest.mark.usefixtures("_forget_backend")
+def test_a_misspelt_backend_is_answered_with_the_nearest(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "elg")
+    with pytest.raises(InvalidInput, match="did you mean egl"):
+        gl.select_backend()
+
+
+def test_the_probe_reports_why_a_backend_fails():
+    renderer, error = gl.probe("no_such_backend")
+    assert renderer is None
+    assert "no_such_backend" in error
