@@ -35,7 +35,8 @@ def soft_value(q: Tensor, log_prob: Tensor, temperature: Tensor) -> Tensor:
 
 def critic_loss(q: Tensor, target: Tensor) -> Tensor:
     """MSE(Q1, y) + MSE(Q2, y): (2, B) and (B,) -> 0-d."""
-    _require_shape("q", q, (2, target.shape[0]))
+    _require_shape("q", q, (2, q.shape[-1]))
+    _require_shape("target", target, (q.shape[-1],))
     return (q - target).square().mean(-1).sum()
 
 

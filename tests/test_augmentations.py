@@ -23,7 +23,7 @@ def test_the_crop_equals_kornias():
     row, column, size = offsets[:, 0], offsets[:, 1], obs.shape[-1] - 1
     corners = [(column, row), (column + size, row), (column + size, row + size), (column, row + size)]
     boxes = torch.stack([torch.stack(corner, dim=-1) for corner in corners], dim=1).float()
-    expected = kornia.geometry.transform.crop_by_boxes(padded, boxes, boxes[:1] - boxes[:1, :1])
+    expected = kornia.geometry.transform.crop_by_boxes(padded, boxes, (boxes[:1] - boxes[:1, :1]).expand_as(boxes))
     assert torch.allclose(crop_shifted(obs, offsets, PAD).float(), expected, atol=1e-2)
 
 

@@ -76,6 +76,7 @@ def build_replay(cfg: DictConfig, env: PixelStack, device: torch.device) -> Unif
 
 def build_loop(cfg: DictConfig) -> Loop:
     """The loop that `cfg` describes."""
+    checks.integer("num_random_steps", cfg.num_random_steps, minimum=cfg.n_step)  # the first update needs a window
     return Loop(
         num_train_frames=cfg.num_train_frames,
         action_repeat=cfg.action_repeat,

@@ -20,6 +20,8 @@ from drq_sn import checks, machine
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.checkpoint import save_weights, write_atomically, write_json
 from drq_sn.cli.build import CONFIG, build_agent, build_env, build_loop, build_replay
+from drq_sn.cli.overrides import INTERNAL_GROUPS
+from drq_sn.envs import require_task
 from drq_sn.envs.gl import Backend, select_backend
 from drq_sn.loop import evaluate
 from drq_sn.metrics import RunLogger
@@ -34,6 +36,7 @@ def run(cfg: DictConfig) -> None:
     Raises:
         InvalidInput: before anything is written, if `cfg` cannot be run.
     """
+    require_task(cfg.task)
     OmegaConf.resolve(cfg)
     backend = select_backend()
     device = machine.select_device(cfg.device)
@@ -47,12 +50,17 @@ def run(cfg: DictConfig) -> None:
 
     run_dir = make_run_dir(Path(cfg.run_dir), cfg.fresh)
     _announce(cfg, run_dir, device, backend)
-    write_atomically(run_dir / CONFIG, OmegaConf.to_yaml(cfg).encode())
+    write_atomically(run_dir / CONFIG, OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, _own_keys(cfg))).encode())
     with _record(run_dir, _description(cfg, device, backend)):
         logger = RunLogger(run_dir, cfg.num_train_frames, agent.metric_names, tuple(agent.sigmas()), cfg.num_eval_episodes)
         with contextlib.closing(logger):
             loop.run(env, agent, replay, logger, _evaluation(cfg, agent, run_dir))
         save_weights(run_dir, agent.networks.state_dict(), cfg.num_train_frames)
+
+
+def _own_keys(cfg: DictConfig) -> list[str]:
+    """Everything but the tables of tuned values, which resolution has put where they act."""
+    return [str(key) for key in cfg if key not in INTERNAL_GROUPS]
 
 
 def seed_everything(seed: int) -> None:

@@ -32,6 +32,18 @@ def task_names() -> dict[str, tuple[str, str]]:
     return names
 
 
+def require_task(task: str) -> tuple[str, str]:
+    """(domain, task) as dm_control calls it.
+
+    Raises:
+        InvalidInput: for an unknown task, with the nearest names.
+    """
+    if task == SYNTHETIC:
+        return "synthetic", "point"
+    names = task_names()
+    return names[checks.choice("task", task, [*names, SYNTHETIC])]
+
+
 def make_env(
     task: str,
     seed: int = 0,
@@ -64,8 +76,7 @@ def make_env(
     if task == SYNTHETIC:
         point = PointMass(seed)
         return PixelStack(ActionRepeat(point, action_repeat), point.render, image_size, NUM_STACKED_FRAMES)
-    names = task_names()
-    domain, name = names[checks.choice("task", task, [*names, SYNTHETIC])]
+    domain, name = require_task(task)
     env = _load(domain, name, seed)
     camera = MANIPULATION_CAMERA if domain == "manipulation" else CAMERAS.get(domain, 0)
     flags = {"shadow": shadows, "reflection": reflections}

@@ -1,0 +1,134 @@
+"""Every option of every group composes and instantiates; the specification's numbers arrive where they act."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from drq_sn.cli.build import build_agent, build_loop, build_replay, config_dir
+from drq_sn.cli.overrides import group_options
+from drq_sn.envs import make_env
+
+with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+    GROUPS = group_options()
+OPTIONS = [(group, option) for group, options in GROUPS.items() for option in options]
+
+
+@pytest.fixture
+def published():
+    """`published("task=...", ...)` -> the configuration of a full run, without a run folder."""
+
+    def build(*overrides):
+        with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+            cfg = compose("train", overrides=list(overrides))
+        cfg.run_dir = "nowhere"
+        OmegaConf.resolve(cfg)
+        return cfg
+
+    return build
+
+
+def test_the_groups_are_the_ones_that_the_readme_names():
+    assert GROUPS["agent"] == ["drq", "drqv2"]
+    assert GROUPS["head"] == ["mlp2", "mlp4", "modern2", "modern4"]
+    assert GROUPS["normalizer"] == ["none", "spectral"]
+    assert set(GROUPS["augmentation"]) == {"random_shift", "none", "rotation", "flip", "cutout", "intensity", "color_jitter"}
+    assert GROUPS["preset"] == ["full", "laptop"]
+
+
+@pytest.mark.parametrize("agent", GROUPS["agent"])
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_trains(configure, batch, agent, group, option):
+    words = [f"agent={agent}", f"{group}={option}"]
+    if group == "preset":
+        words.append("env.shadows=true")
+    cfg = configure(*words)
+    env = make_env("synthetic_point", image_size=cfg.env.image_size)
+    built = build_agent(cfg, env, torch.device("cpu"))
+    assert set(built.update(batch, step=0)) <= set(built.metric_names)
+    assert build_replay(cfg, env, torch.device("cpu")).batch_size == cfg.batch_size
+    assert build_loop(cfg).num_steps == cfg.num_train_frames // 2
+
+
+def test_drq_has_its_published_numbers(published):
+    cfg = published("agent=drq", "task=walker_walk")
+    assert (cfg.batch_size, cfg.n_step, cfg.gamma, cfg.lr) == (512, 1, 0.99, 1e-3)
+    assert (cfg.replay.capacity_steps, cfg.num_random_steps, cfg.update_every_steps) == (100_000, 1000, 1)
+    assert (cfg.agent.tau, cfg.agent.initial_temperature, cfg.agent.actor_update_every_steps) == (0.01, 0.1, 2)
+    assert (cfg.num_train_frames, cfg.eval_every_frames, cfg.num_eval_episodes, cfg.action_repeat) == (500_000, 10_000, 10, 2)
+
+
+EASY = [
+    "cartpole_balance",
+    "cartpole_balance_sparse",
+    "cartpole_swingup",
+    "cup_catch",
+    "ball_in_cup_catch",
+    "finger_spin",
+    "hopper_stand",
+    "pendulum_swingup",
+    "walker_stand",
+    "walker_walk",
+]
+MEDIUM = [
+    "acrobot_swingup",
+    "cartpole_swingup_sparse",
+    "cheetah_run",
+    "finger_turn_easy",
+    "finger_turn_hard",
+    "hopper_hop",
+    "quadruped_run",
+    "quadruped_walk",
+    "reach_duplo",
+    "reacher_easy",
+    "reacher_hard",
+    "walker_run",
+]
+HARD = ["humanoid_stand", "humanoid_walk", "humanoid_run"]
+
+
+@pytest.mark.parametrize(
+    ("task", "noise_decay_steps"),
+    [*((t, 100_000) for t in EASY), *((t, 500_000) for t in MEDIUM), *((t, 2_000_000) for t in HARD)],
+)
+def test_drqv2_has_its_published_numbers_per_task(published, task, noise_decay_steps):
+    cfg = published("agent=drqv2", f"task={task}")
+    walker, humanoid = task.startswith("walker"), task.startswith("humanoid")
+    assert cfg.agent.std_schedule.duration_steps == noise_decay_steps
+    assert (cfg.batch_size, cfg.n_step) == ((512, 1) if walker else (256, 3))
+    assert (cfg.lr, cfg.agent.trunk_dim) == ((8e-5, 100) if humanoid else (1e-4, 50))
+    assert cfg.replay.capacity_steps == (100_000 if task == "quadruped_run" else 1_000_000)
+    assert (cfg.num_random_steps, cfg.update_every_steps, cfg.agent.noise_clip, cfg.agent.tau) == (2000, 2, 0.3, 0.01)
+    assert (cfg.agent.std_schedule.initial, cfg.agent.std_schedule.final) == (1.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("head", "actor", "critic"), [("mlp2", (2, None), (2, None)), ("mlp4", (4, None), (4, None)), ("modern2", (None, 1), (None, 1)), ("modern4", (None, 1), (None, 3))]
+)  # fmt: skip
+def test_head_depths(published, head, actor, critic):
+    cfg = published(f"head={head}")
+    for part, (hidden, blocks) in ((cfg.head.actor, actor), (cfg.head.critic, critic)):
+        assert part.get("num_hidden_layers") == hidden
+        assert part.get("num_blocks") == blocks
+        assert part.width == 1024
+
+
+def test_actor_and_critic_are_adjustable_apart(published):
+    cfg = published("head.width=64", "head.actor.width=32", "head.critic.num_blocks=4", "head.actor.expansion=3")
+    assert (cfg.head.actor.width, cfg.head.critic.width) == (32, 64)
+    assert (cfg.head.actor.num_blocks, cfg.head.critic.num_blocks) == (1, 4)
+    assert (cfg.head.actor.expansion, cfg.head.critic.expansion) == (3, 2)
+
+
+def test_what_the_user_says_beats_task_and_preset(published):
+    cfg = published("task=walker_walk", "preset=laptop", "batch_size=7", "lr=0.5", "noise_decay_steps=11")
+    assert (cfg.batch_size, cfg.agent.lr, cfg.agent.std_schedule.duration_steps) == (7, 0.5, 11)
+
+
+def test_the_laptop_preset_leaves_the_algorithm_alone(published):
+    full, laptop = published("agent=drq"), published("agent=drq", "preset=laptop")
+    assert laptop.agent.actor_update_every_steps / laptop.update_every_steps == full.agent.actor_update_every_steps
+    assert laptop.agent.tau == full.agent.tau
+    assert laptop.head.critic.num_blocks == full.head.critic.num_blocks

@@ -1,0 +1,95 @@
+"""Bad input: one clear line, exit code 2, nothing on disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from drq_sn.checks import InvalidInput
+from drq_sn.cli.overrides import check_overrides
+from drq_sn.cli.run import run
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("agent=drqv3", "agent='drqv3': did you mean drqv2"),
+        ("head=modren4", "head='modren4': did you mean modern4"),
+        ("normalizer=spectrl", "did you mean spectral"),
+        ("augmentation=kutout", "did you mean cutout"),
+        ("preset=labtop", "did you mean laptop"),
+        ("bach_size=3", "option='bach_size': did you mean batch_size"),
+        ("head.critic.num_bloks=3", "did you mean head.critic.num_blocks"),
+        ("seed=1,2", "--multirun"),
+        ("head=mlp2,mlp5 -m", "head='mlp5': did you mean"),
+        ("nonsense", "Error parsing override 'nonsense'"),
+    ],
+)
+def test_the_command_line_is_checked_before_anything_runs(words, message):
+    with pytest.raises(InvalidInput) as error:
+        check_overrides(words.split(), "train")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["task=walker_walk seed=3", "agent=drq,drqv2 seed=range(1,4) --multirun", "agent=drq agent.initial_temperature=0.2", "--help", "+new=1",
+     "normalizer.layers=[-2,-3]", "hydra.job.num=3"],
+)  # fmt: skip
+def test_good_command_lines_pass(words):
+    check_overrides(words.split(), "train")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("task=cartpole_balanse", "did you mean cartpole_balance"),
+        ("task=cheetah-run", "did you mean cheetah_run"),
+        ("batch_size=-1", "batch_size=-1: accepted is an integer >= 1"),
+        ("num_train_frames=401", "num_train_frames=401: accepted is a multiple of 2"),
+        ("eval_every_frames=0", "eval_every_frames=0"),
+        ("num_eval_episodes=0", "num_eval_episodes=0"),
+        ("device=cuda:77", "device='cuda:77': "),
+        ("lr=abc", "lr='abc': accepted is a number > 0"),
+        ("gamma=1.5", "gamma=1.5: accepted is a number >= 0 and <= 1"),
+        ("seed=-1", "seed=-1"),
+        ("head.width=0", "head.width=0"),
+        ("env.image_size=10", "env.image_size=10: accepted is an integer >= 17"),
+        ("action_repeat=0", "action_repeat=0"),
+        ("normalizer.layers=[9]", "normalizer.layers=[9]"),
+        ("num_random_steps=2", "num_random_steps=2"),
+        ("augmentation=random_shift shift_pad=0", "augmentation.pad=0"),
+        ("num_threads=0", "num_threads=0"),
+    ],
+)
+def test_a_wrong_value_is_named_and_leaves_no_folder(configure, tmp_path, word, message):
+    with pytest.raises(InvalidInput) as error:
+        run(configure(*word.split()))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_replay_that_cannot_fit_leaves_no_folder(configure, tmp_path, monkeypatch):
+    monkeypatch.setattr("drq_sn.replay.available_memory", lambda: 1000)
+    with pytest.raises(InvalidInput, match="GB are free"):
+        run(configure())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(configure, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInput, match="run_dir=.*cannot be made"):
+        run(configure(run_dir="file/run"))
+
+
+def test_the_process_ends_with_code_2_and_one_line(tmp_path):
+    command = [sys.executable, "-m", "drq_sn.cli.train", "task=cheetah_rum", f"run_dir={tmp_path / 'run'}"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: task='cheetah_rum': did you mean cheetah_run")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,138 @@
+"""Whole runs on a tiny task and on a rendered one: outputs, determinism, interruption, evaluation."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import drq_sn
+from drq_sn.checks import InvalidInput
+from drq_sn.cli import evaluate
+from drq_sn.cli.run import run
+
+SMALL_CARTPOLE = [
+    "task=cartpole_balance",
+    "num_train_frames=200",
+    "eval_every_frames=2000",
+    "num_eval_episodes=1",
+    "env.shadows=false",
+]
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def trained(configure, tmp_path):
+    run(configure("video_every_frames=200", "seed=3"))
+    return tmp_path / "run"
+
+
+def test_a_run_leaves_what_it_promises(trained):
+    assert {p.name for p in trained.iterdir() if not p.name.startswith("events")} == {
+        "config.yaml", "run.json", "train.csv", "eval.csv", "video", "weights.pt",
+    }  # fmt: skip
+    assert [r["frame"] for r in rows(trained / "eval.csv")] == ["0", "200", "400"]
+    train = rows(trained / "train.csv")
+    assert [r["frame"] for r in train] == ["100", "200", "300", "400"]
+    assert train[-1]["num_updates"] == "70"  # steps 60, 62, ..., 198
+    assert float(train[-1]["grad_norm_max/actor"]) > 0
+    assert sum(name.startswith("sigma/") for name in train[0]) == 26  # 6 in each of 2 + 2 Q heads, 2 in the actor
+    record = json.loads((trained / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert set(record["versions"]) >= {"python", "torch", "mujoco", "dm_control"}
+    assert set(record["gl"]) == {"backend", "renderer"}
+    assert len(record["first_frame_sha256"]) == 64
+    assert OmegaConf.load(trained / "config.yaml").seed == 3
+    films = sorted(p.name for p in (trained / "video").iterdir())
+    assert films == ["0.mp4", "200.mp4", "400.mp4"]
+    frames = list(imageio.get_reader(trained / "video" / "0.mp4"))
+    assert len(frames) == 51  # a reset and 50 steps
+    assert frames[0].shape == (256, 256, 3)
+
+
+@pytest.mark.parametrize("agent", ["drq", "drqv2"])
+def test_one_seed_gives_one_result_whatever_is_evaluated_and_filmed(configure, tmp_path, agent):
+    run(configure(f"agent={agent}", run_dir="a"))
+    run(configure(f"agent={agent}", run_dir="b"))
+    run(configure(f"agent={agent}", "eval_every_frames=100", "video_every_frames=100", "num_eval_episodes=1", run_dir="c"))
+    run(configure(f"agent={agent}", "seed=2", run_dir="d"))
+    weights = [torch.load(tmp_path / name / "weights.pt")["networks"] for name in "abcd"]
+    for other in (1, 2):
+        assert all(torch.equal(value, weights[other][name]) for name, value in weights[0].items())
+    assert not torch.equal(weights[0]["encoder.convs.0.weight"], weights[3]["encoder.convs.0.weight"])
+    timed = {"frames_per_second", "wall_time_s"}
+    logs = [[{k: v for k, v in row.items() if k not in timed} for row in rows(tmp_path / name / "train.csv")] for name in "abc"]
+    assert logs[0] == logs[1] == logs[2]
+
+
+def test_a_rendered_task_trains(configure, tmp_path):
+    run(configure(*SMALL_CARTPOLE, "preset=laptop", "batch_size=8", "num_random_steps=80", "head.width=16"))
+    evaluations = rows(tmp_path / "run" / "eval.csv")
+    assert [r["frame"] for r in evaluations] == ["0", "200"]
+    assert 0 < float(evaluations[0]["episode_return_mean"]) <= 1000
+
+
+def test_a_finished_run_is_not_overwritten(configure, trained, tmp_path):
+    before = (trained / "weights.pt").read_bytes()
+    with pytest.raises(InvalidInput, match="holds a run already; fresh=true"):
+        run(configure())
+    run(configure("fresh=true", "seed=4"))
+    assert (tmp_path / "run.1" / "weights.pt").read_bytes() == before
+    assert json.loads((trained / "run.json").read_text())["seed"] == 4
+
+
+def test_ctrl_c_leaves_whole_logs_and_says_so(configure, tmp_path, monkeypatch):
+    from drq_sn.agents import DrQV2
+
+    update, calls = DrQV2.update, []
+
+    def interrupted(self, batch, step):
+        calls.append(step)
+        if len(calls) == 30:
+            raise KeyboardInterrupt
+        return update(self, batch, step)
+
+    monkeypatch.setattr(DrQV2, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(configure())
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    assert [r["frame"] for r in rows(tmp_path / "run" / "train.csv")] == ["100", "200"]
+
+
+def test_a_failure_is_recorded_with_its_reason(configure, tmp_path, monkeypatch):
+    monkeypatch.setattr("drq_sn.loop.Loop.run", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(configure())
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert "ZeroDivisionError" in record["error"]
+
+
+def test_a_finished_run_is_evaluated_and_filmed_again(trained, capsys):
+    first = evaluate.run_evaluation(trained, 2, seed=5, device="cpu", video=True)
+    second = evaluate.run_evaluation(trained, 2, seed=5, device="cpu", video=False)
+    assert first == second
+    assert "over 2 episodes" in capsys.readouterr().out
+    assert (trained / "video" / "final_seed_5.mp4").stat().st_size > 1000
+
+
+def test_load_agent_acts_like_the_trained_one(trained):
+    agent = drq_sn.load_agent(trained, device="cpu")
+    saved = torch.load(trained / "weights.pt")["networks"]
+    assert all(torch.equal(value, saved[name]) for name, value in agent.networks.state_dict().items())
+    action = agent.act(np.zeros((9, 24, 24), np.uint8), step=0, explore=False)
+    assert action.shape == (2,)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(InvalidInput, match=r"holds no config.yaml; accepted is"):
+        drq_sn.load_agent(tmp_path)

@@ -1,0 +1,63 @@
+"""Sizes of the networks: the four totals that reproduce the differences of the paper's Table 3."""
+
+import pytest
+import torch
+
+from drq_sn.cli.build import instantiate
+from drq_sn.networks.encoders import ConvEncoder
+
+MEGABYTE = 1e6
+TOTALS = {"mlp2": 45.842, "mlp4": 87.826, "modern2": 108.839, "modern4": 243.220}
+PAPER_ACTING_MEMORY = {"mlp2": 50.16, "mlp4": 93.26, "modern2": 112.66, "modern4": 247.04}
+
+
+@pytest.fixture
+def parameter_bytes(configure):
+    """head -> bytes of DrQ's parameters at the published size with one action dimension, counted on the meta device."""
+
+    def count(head):
+        cfg = configure("agent=drq", f"head={head}", "head.width=1024", "agent.num_filters=32")
+        with torch.device("meta"):
+            agent = instantiate(
+                cfg.agent,
+                obs_shape=(9, 84, 84),
+                action_dim=1,
+                actor_head=instantiate(cfg.head.actor),
+                critic_head=instantiate(cfg.head.critic),
+                normalizer=lambda head: head,
+                augmentation=None,
+                device="meta",
+            )
+        parameters = [p for name, p in agent.networks.named_parameters() if not name.startswith("temperature")]
+        return 4 * sum(p.numel() for p in parameters)
+
+    return count
+
+
+@pytest.mark.parametrize("head", TOTALS)
+def test_parameter_totals(parameter_bytes, head):
+    assert parameter_bytes(head) / MEGABYTE == pytest.approx(TOTALS[head], abs=5e-4)
+
+
+def test_what_modern4_adds_to_modern2_is_the_papers_difference(parameter_bytes):
+    added = (parameter_bytes("modern4") - parameter_bytes("modern2")) / MEGABYTE
+    paper = PAPER_ACTING_MEMORY["modern4"] - PAPER_ACTING_MEMORY["modern2"]
+    assert added == pytest.approx(paper, abs=0.01)
+
+
+def test_84_pixels_give_39200_features_through_maps_of_41_39_37_35():
+    encoder = ConvEncoder((9, 84, 84))
+    x, sizes = torch.zeros(1, 9, 84, 84), []
+    for conv in encoder.convs:
+        x = conv(x)
+        sizes.append(x.shape[-1])
+    assert sizes == [41, 39, 37, 35]
+    assert encoder.feature_dim == 39_200 == encoder(torch.zeros(2, 9, 84, 84, dtype=torch.uint8)).shape[1]
+
+
+@pytest.mark.parametrize(("offset", "expected"), [(0.0, 51 / 255), (-0.5, 51 / 255 - 0.5)])
+def test_pixel_scaling(offset, expected):
+    encoder, seen = ConvEncoder((9, 24, 24), pixel_offset=offset), []
+    encoder.convs[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    encoder(torch.full((1, 9, 24, 24), 51, dtype=torch.uint8))
+    assert float(seen[0].mean()) == pytest.approx(expected, abs=1e-6)
