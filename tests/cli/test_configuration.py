@@ -105,14 +105,18 @@ def test_drqv2_has_its_published_numbers_per_task(published, task, noise_decay_s
 
 
 @pytest.mark.parametrize(
-    ("head", "actor", "critic"), [("mlp2", (2, None), (2, None)), ("mlp4", (4, None), (4, None)), ("modern2", (None, 1), (None, 1)), ("modern4", (None, 1), (None, 3))]
-)  # fmt: skip
-def test_head_depths(published, head, actor, critic):
+    ("head", "option", "actor", "critic"),
+    [
+        ("mlp2", "num_hidden_layers", 2, 2),
+        ("mlp4", "num_hidden_layers", 4, 4),
+        ("modern2", "num_blocks", 1, 1),
+        ("modern4", "num_blocks", 1, 3),
+    ],
+)
+def test_head_depths(published, head, option, actor, critic):
     cfg = published(f"head={head}")
-    for part, (hidden, blocks) in ((cfg.head.actor, actor), (cfg.head.critic, critic)):
-        assert part.get("num_hidden_layers") == hidden
-        assert part.get("num_blocks") == blocks
-        assert part.width == 1024
+    assert (cfg.head.actor[option], cfg.head.critic[option]) == (actor, critic)
+    assert (cfg.head.actor.width, cfg.head.critic.width) == (1024, 1024)
 
 
 def test_actor_and_critic_are_adjustable_apart(published):

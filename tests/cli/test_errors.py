@@ -36,7 +36,8 @@ def test_the_command_line_is_checked_before_anything_runs(words, message):
 
 @pytest.mark.parametrize(
     "words",
-    ["task=walker_walk seed=3", "agent=drq,drqv2 seed=range(1,4) --multirun", "agent=drq agent.initial_temperature=0.2", "--help", "+new=1",
+    ["task=walker_walk seed=3", "agent=drq,drqv2 seed=range(1,4) --multirun", "agent=drq agent.initial_temperature=0.2",
+     "--help", "+new=1",
      "normalizer.layers=[-2,-3]", "hydra.job.num=3"],
 )  # fmt: skip
 def test_good_command_lines_pass(words):
@@ -82,7 +83,7 @@ def test_a_replay_that_cannot_fit_leaves_no_folder(configure, tmp_path, monkeypa
 
 def test_a_folder_that_cannot_be_made_is_named(configure, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidInput, match="run_dir=.*cannot be made"):
+    with pytest.raises(InvalidInput, match=r"run_dir=.*cannot be made"):
         run(configure(run_dir="file/run"))
 
 

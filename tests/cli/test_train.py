@@ -54,7 +54,7 @@ def test_a_run_leaves_what_it_promises(trained):
     assert OmegaConf.load(trained / "config.yaml").seed == 3
     films = sorted(p.name for p in (trained / "video").iterdir())
     assert films == ["0.mp4", "200.mp4", "400.mp4"]
-    frames = list(imageio.get_reader(trained / "video" / "0.mp4"))
+    frames = list(imageio.get_reader(trained / "video" / "0.mp4").iter_data())
     assert len(frames) == 51  # a reset and 50 steps
     assert frames[0].shape == (256, 256, 3)
 

@@ -1,0 +1,29 @@
+from drq_sn.checks import InvalidInput
+from drq_sn.cli import doctor
+from drq_sn.envs import gl
+
+
+def test_it_tells_versions_device_and_rendering():
+    facts, _ = doctor.report()
+    names = {line.split(":")[0] for line in facts}
+    assert {"python", "torch", "mujoco", "dm_control", "device", "GL backend", "GL renderer", "rendering"} <= names
+
+
+def test_software_rendering_a_wrong_pair_and_little_memory_are_named(monkeypatch):
+    versions = doctor.machine.versions() | {"dm_control": "1.0.50", "mujoco": "4.0.0"}
+    monkeypatch.setattr(doctor.machine, "versions", lambda: versions)
+    monkeypatch.setattr(doctor, "available_memory", lambda: 10**9)
+    monkeypatch.setattr(doctor.gl, "select_backend", lambda: gl.Backend("egl", "llvmpipe"))
+    _, problems = doctor.report()
+    for words in ("was not tried together", "other pixels", "1 000 000 steps takes 21 GB", "drawn in software"):
+        assert any(words in problem for problem in problems), words
+
+
+def test_no_backend_is_a_problem_and_not_a_crash(monkeypatch):
+    def fail():
+        raise InvalidInput("no OpenGL backend renders")
+
+    monkeypatch.setattr(doctor.gl, "select_backend", fail)
+    facts, problems = doctor.report()
+    assert "GL backend: none" in facts
+    assert "no OpenGL backend renders" in problems

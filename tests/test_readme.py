@@ -1,0 +1,92 @@
+"""What the README says can be done can be done."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drq_sn.cli.run import run
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.S))
+TARGETS = sorted(set(re.findall(r"^make ([a-z-]+)", SHELL, re.M)) | set(re.findall(r"`make ([a-z-]+)", README)))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_make_target_exists(target):
+    result = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_module_that_is_named_exists():
+    for module in re.findall(r"python -m (drq_sn[\w.]+)", README):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists()
+
+
+def test_every_file_that_is_linked_exists():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_make_variables_reach_the_command():
+    words = ["TASK=t", "AGENT=a", "HEAD=h", "NORM=n", "SEED=5", "FRAMES=10", "PRESET=p", "ARGS=x=1"]
+    text = subprocess.run(["make", "--dry-run", "train", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for option in ("task=t", "agent=a", "head=h", "normalizer=n", "seed=5", "num_train_frames=10", "preset=p", "x=1"):
+        assert option in text
+
+
+def test_the_python_example_runs(configure, tmp_path, monkeypatch):
+    (example,) = re.findall(r"```python\n(import drq_sn.*?)```", README, re.S)
+    assert len([line for line in example.splitlines() if line and not line.startswith("import")]) == 5
+    folder = re.search(r'load_agent\("(.*?)"\)', example).group(1)
+    frames = ["num_train_frames=160", "eval_every_frames=2000", "num_eval_episodes=1"]
+    run(
+        configure(
+            "task=cartpole_balance",
+            "preset=laptop",
+            "env.image_size=48",
+            "batch_size=4",
+            "head.width=8",
+            "num_random_steps=70",
+            *frames,
+            run_dir=folder,
+        )
+    )
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["time_step"].last()
+
+
+def test_the_head_example_trains(configure, batch, monkeypatch):
+    import torch
+    import yaml
+    from torch import Tensor, nn
+
+    import drq_sn.networks.heads
+    from drq_sn.cli.build import build_agent
+    from drq_sn.envs import make_env
+
+    (source,) = re.findall(r"```python\n(class Bottleneck.*?)```", README, re.S)
+    (text,) = re.findall(r"```yaml\n(width.*?)```", README, re.S)
+    names = {"nn": nn, "Tensor": Tensor}
+    exec(compile(source, "README.md", "exec"), names)
+    monkeypatch.setattr(drq_sn.networks.heads, "Bottleneck", names["Bottleneck"], raising=False)
+    cfg = configure()
+    cfg.head = yaml.safe_load(text)
+    agent = build_agent(cfg, make_env("synthetic_point", image_size=24), torch.device("cpu"))
+    assert torch.isfinite(agent.update(batch, 0)["critic_loss"])
+
+
+def test_the_command_runs_from_anywhere(tmp_path):
+    """`python -m drq_sn.cli.train` finds its configuration outside the checkout too."""
+    command = [sys.executable, "-m", "drq_sn.cli.train", "--cfg", "job"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "num_train_frames: 500000" in result.stdout
+    assert list(tmp_path.iterdir()) == []
