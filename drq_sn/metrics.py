@@ -27,6 +27,7 @@ EPISODE_FIELDS = (
     "wall_time_s",
 )
 EVAL_FIELDS = ("frame", "step", "episode_return_mean", "episode_return_sd", "num_episodes", "wall_time_s")
+NETWORKS = ("actor", "critic", "encoder")
 GRAD_NORM, GRAD_NORM_MAX = "grad_norm/", "grad_norm_max/"
 LOG_SECONDS = 30.0  # between progress lines where output goes to a file
 
@@ -124,7 +125,7 @@ class RunLogger:
         self._train = CsvLog(run_dir / "train.csv", [*EPISODE_FIELDS, *metric_names, *maxima, *sigma_names])
         self._eval = CsvLog(run_dir / "eval.csv", [*EVAL_FIELDS, *(f"return_{i}" for i in range(1, num_eval_episodes + 1))])
         self._board = SummaryWriter(str(run_dir))
-        self._board.add_custom_scalars(board_layout(metric_names, sigma_names))
+        self._board.add_custom_scalars(board_layout(sigma_names))
         self._bar = progress_bar(num_train_frames)
         self._metrics = MetricAccumulator()
         self._num_episodes = self._num_updates = self._last_frame = 0
@@ -199,19 +200,22 @@ def _tag(name: str) -> str:
     return name if "/" in name else f"learner/{name}"
 
 
-def board_layout(metric_names: Sequence[str], sigma_names: Sequence[str]) -> dict:
-    """TensorBoard's custom-scalar layout: what belongs together stands in one chart."""
-    norms = [name for name in metric_names if name.startswith(GRAD_NORM)]
+def board_layout(sigma_names: Sequence[str]) -> dict:
+    """TensorBoard's custom-scalar layout: what belongs together stands in one chart.
+
+    The charts of losses, Q values and gradient norms are the same for every agent, so that
+    TensorBoard shows runs of different agents in one chart instead of one each.
+    """
     layers = {}
     for network in dict.fromkeys(name.split("/")[1].split(".")[0] for name in sigma_names):
         layers[network] = ["Multiline", [name for name in sigma_names if name.startswith(f"sigma/{network}.")]]
     layout = {
         "Return": {"Episode return": ["Multiline", ["train/episode_return", "eval/episode_return"]]},
         "Learning": {
-            "Losses": ["Multiline", [_tag(name) for name in metric_names if name.endswith("_loss")]],
+            "Losses": ["Multiline", [f"learner/{name}_loss" for name in ("critic", "actor", "temperature")]],
             "Q values": ["Multiline", ["learner/q1", "learner/q2", "learner/critic_target"]],
-            "Gradient norms (mean)": ["Multiline", norms],
-            "Gradient norms (largest)": ["Multiline", [name.replace(GRAD_NORM, GRAD_NORM_MAX) for name in norms]],
+            "Gradient norms (mean)": ["Multiline", [GRAD_NORM + name for name in NETWORKS]],
+            "Gradient norms (largest)": ["Multiline", [GRAD_NORM_MAX + name for name in NETWORKS]],
         },
         "Throughput": {"Frames per second": ["Multiline", ["throughput/frames_per_second"]]},
     }

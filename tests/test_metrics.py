@@ -9,6 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from drq_sn.agents import DrQ, DrQV2
 from drq_sn.metrics import MetricAccumulator, RunLogger, board_layout
 
 NAMES = ("critic_loss", "q1", "grad_norm/actor")
@@ -74,7 +75,10 @@ def test_tensorboard_holds_the_scalars_and_a_layout(logged):
     assert [e.value for e in events.Scalars("eval/episode_return")] == [3.0]
 
 
-def test_the_layout_shows_only_what_is_logged():
-    layout = board_layout(NAMES, SIGMAS)
+def test_the_layout_names_the_layers_of_the_run_and_what_agents_report():
+    layout = board_layout(SIGMAS)
     assert layout["Spectral norms"] == {"critic": ["Multiline", list(SIGMAS)]}
-    assert "Spectral norms" not in board_layout(NAMES, ())
+    assert "Spectral norms" not in board_layout(())
+    reported = {*DrQ.metric_names, *DrQV2.metric_names}
+    for tag in [tag for _, tags in layout["Learning"].values() for tag in tags]:
+        assert tag.removeprefix("learner/").replace("grad_norm_max", "grad_norm") in reported
