@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ def load_agent(run_dir: str | Path, device: str = "auto") -> ActorCriticAgent:
     cfg = read_config(Path(run_dir))
     chosen = machine.select_device(device)
     weights = load_weights(Path(run_dir), chosen)
-    agent = build_agent(cfg, build_env(cfg, seed=0), chosen)
+    with contextlib.closing(build_env(cfg, seed=0)) as env:
+        agent = build_agent(cfg, env, chosen)
     agent.networks.load_state_dict(weights["networks"])
     return agent

@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> None:
     write_atomically(run_dir / CONFIG, OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, _own_keys(cfg))).encode())
     with _record(run_dir, _description(cfg, device, backend)):
         logger = RunLogger(run_dir, cfg.num_train_frames, agent.metric_names, tuple(agent.sigmas()), cfg.num_eval_episodes)
-        with contextlib.closing(logger):
+        with contextlib.closing(logger), contextlib.closing(env):
             loop.run(env, agent, replay, logger, _evaluation(cfg, agent, run_dir))
         save_weights(run_dir, agent.networks.state_dict(), cfg.num_train_frames)
 

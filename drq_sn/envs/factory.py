@@ -75,7 +75,7 @@ def make_env(
     checks.integer("action_repeat", action_repeat)
     if task == SYNTHETIC:
         point = PointMass(seed)
-        return PixelStack(ActionRepeat(point, action_repeat), point.render, image_size, NUM_STACKED_FRAMES)
+        return PixelStack(ActionRepeat(point, action_repeat), point.render, point.close, image_size, NUM_STACKED_FRAMES)
     domain, name = require_task(task)
     env = _load(domain, name, seed)
     camera = MANIPULATION_CAMERA if domain == "manipulation" else CAMERAS.get(domain, 0)
@@ -89,7 +89,7 @@ def make_env(
     from dm_control.suite.wrappers import action_scale
 
     scaled = action_scale.Wrapper(ActionRepeat(env, action_repeat), minimum=-1.0, maximum=1.0)
-    return PixelStack(scaled, render, image_size, NUM_STACKED_FRAMES)
+    return PixelStack(scaled, render, lambda: env.physics.free(), image_size, NUM_STACKED_FRAMES)
 
 
 def _load(domain: str, name: str, seed: int) -> Any:

@@ -7,6 +7,7 @@ last so that a frame is rendered once per step and not once per repeat.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import dm_env
@@ -31,6 +32,15 @@ class Wrapper(dm_env.Environment):
 
     def action_spec(self) -> Any:
         return self._env.action_spec()
+
+    def reward_spec(self) -> Any:
+        return self._env.reward_spec()
+
+    def discount_spec(self) -> Any:
+        return self._env.discount_spec()
+
+    def close(self) -> None:
+        self._env.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._env, name)
@@ -72,11 +82,13 @@ class PixelStack(Wrapper):
     """Replaces the observation with the last `num_frames` rendered frames, stacked by channel.
 
     The observation is uint8 (3 * num_frames, image_size, image_size), oldest frame first; at an
-    episode's first step the first frame is repeated.
+    episode's first step the first frame is repeated. `close` calls `release`, which gives the
+    renderer back: dm_control's own environments and wrappers do not pass `close` on to it.
     """
 
-    def __init__(self, env: Any, render: Render, image_size: int, num_frames: int) -> None:
+    def __init__(self, env: Any, render: Render, release: Callable[[], None], image_size: int, num_frames: int) -> None:
         super().__init__(env)
+        self._release = release
         self._render = render
         self._image_size = image_size
         self._frames: deque[np.ndarray] = deque(maxlen=num_frames)
@@ -93,6 +105,10 @@ class PixelStack(Wrapper):
     def step(self, action: np.ndarray) -> dm_env.TimeStep:
         """Advance one step and render."""
         return self._observe(self._env.step(action))
+
+    def close(self) -> None:
+        """Free the renderer; the environment cannot be used afterwards."""
+        self._release()
 
     def render(self, height: int, width: int) -> np.ndarray:
         """Draw the present state, (height, width, 3) uint8, from the observation's camera."""

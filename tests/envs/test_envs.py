@@ -157,6 +157,16 @@ def test_an_unknown_task_is_answered_with_the_nearest():
         make_env("cheetah_rum")
 
 
+@pytest.mark.parametrize("task", ["cartpole_balance", "reach_duplo"])
+def test_closing_gives_the_renderer_back(task):
+    env = make_env(task, image_size=24)
+    env.reset()
+    physics = env.physics
+    assert physics.contexts is not None
+    env.close()
+    assert physics._contexts is None
+
+
 def test_all_suite_tasks_have_names():
     names = task_names()
     assert names["cup_catch"] == names["ball_in_cup_catch"] == ("ball_in_cup", "catch")
