@@ -43,7 +43,8 @@ def main() -> None:
         returns.errorbar(frames, mean, sd, marker="o", markersize=4, capsize=2, color=f"C{number}", label=label)
         frames, norm = columns(run / "train.csv", "frame", "grad_norm_max/actor")
         norms.semilogy(frames, norm, color=f"C{number}", label=label)
-    returns.set(xlabel="frames", ylabel="evaluation return (mean, sd of 10 episodes)", ylim=(0, 1000))
+    returns.set(xlabel="frames", ylabel="evaluation return (mean, sd of 10 episodes)", ylim=(0, 1050))
+    norms.set_ylim(1e-3, 1e2)
     norms.set(xlabel="frames", ylabel="largest actor gradient norm an episode")
     returns.set_title("cartpole_balance, laptop preset, seed 1", fontsize=10)
     for axes in (returns, norms):
