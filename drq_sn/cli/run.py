@@ -74,12 +74,14 @@ def make_run_dir(path: Path, fresh: bool) -> Path:
     """Create the folder of a new run.
 
     Raises:
-        InvalidInput: if it cannot be written, or holds a run already and `fresh` is not set. With
-            `fresh` the older run is moved to `{name}.1`, `{name}.2`, ...
+        InvalidInput: if it cannot be written, or holds anything already and `fresh` is not set. With
+            `fresh` the older folder is moved to `{name}.1`, `{name}.2`, ...
     """
-    if (path / RECORD).exists():
+    if path == Path():
+        raise checks.InvalidInput("run_dir is empty or the current folder; accepted is a folder of the run's own")
+    if path.is_dir() and any(path.iterdir()):
         if not fresh:
-            raise checks.InvalidInput(f"run_dir={path}: holds a run already; fresh=true moves it aside and starts over")
+            raise checks.InvalidInput(f"run_dir={path}: holds files already; fresh=true moves it aside and starts over")
         number = next(n for n in range(1, sys.maxsize) if not path.with_name(f"{path.name}.{n}").exists())
         path.rename(path.with_name(f"{path.name}.{number}"))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ NUM_STACKED_FRAMES = 3
 def task_names() -> dict[str, tuple[str, str]]:
     """Every accepted task name -> (dm_control domain, task); manipulation tasks have domain `manipulation`."""
     select_backend()
+    _silence_imports()
     from dm_control import manipulation, suite
 
     names = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
@@ -30,6 +32,14 @@ def task_names() -> dict[str, tuple[str, str]]:
             names[task.removesuffix(MANIPULATION_SUFFIX)] = ("manipulation", task)
     names.update({alias: names[name] for alias, name in ALIASES.items()})
     return names
+
+
+def _silence_imports() -> None:
+    """Keep dm_control's and PyOpenGL's notes about how they were loaded out of the user's sight."""
+    from absl import logging as absl_logging
+
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    logging.getLogger("OpenGL").setLevel(logging.WARNING)
 
 
 def require_task(task: str) -> tuple[str, str]:

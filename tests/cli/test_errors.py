@@ -87,6 +87,23 @@ def test_a_folder_that_cannot_be_made_is_named(configure, tmp_path):
         run(configure(run_dir="file/run"))
 
 
+def test_the_current_folder_is_not_a_runs_own(configure, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = configure()
+    cfg.run_dir = ""
+    with pytest.raises(InvalidInput, match="run_dir is empty"):
+        run(cfg)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_users_files_are_never_overwritten(configure, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train.csv").write_text("mine")
+    with pytest.raises(InvalidInput, match="holds files already"):
+        run(configure())
+    assert (tmp_path / "run" / "train.csv").read_text() == "mine"
+
+
 def test_the_process_ends_with_code_2_and_one_line(tmp_path):
     command = [sys.executable, "-m", "drq_sn.cli.train", "task=cheetah_rum", f"run_dir={tmp_path / 'run'}"]
     result = subprocess.run(command, capture_output=True, text=True)

@@ -83,7 +83,7 @@ def test_a_rendered_task_trains(configure, tmp_path):
 
 def test_a_finished_run_is_not_overwritten(configure, trained, tmp_path):
     before = (trained / "weights.pt").read_bytes()
-    with pytest.raises(InvalidInput, match="holds a run already; fresh=true"):
+    with pytest.raises(InvalidInput, match="holds files already; fresh=true"):
         run(configure())
     run(configure("fresh=true", "seed=4"))
     assert (tmp_path / "run.1" / "weights.pt").read_bytes() == before
