@@ -7,20 +7,17 @@ Attributes:
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 __version__ = "0.1.0"
 __all__ = ["load_agent", "make_env"]
 
+# imported when asked for: rendering and Hydra are slow to load, and OpenGL is chosen at import
+_HOMES = {"make_env": "drq_sn.envs", "load_agent": "drq_sn.cli.build"}
+
 
 def __getattr__(name: str) -> Any:
-    # imported when asked for: rendering and Hydra are slow to load, and OpenGL is chosen at import
-    if name == "make_env":
-        from drq_sn.envs import make_env
-
-        return make_env
-    if name == "load_agent":
-        from drq_sn.cli.build import load_agent
-
-        return load_agent
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

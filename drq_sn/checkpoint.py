@@ -52,6 +52,7 @@ def load_weights(run_dir: Path, device: torch.device | str) -> dict[str, Any]:
         state = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
         raise InvalidInput(f"{path}: not readable as weights ({str(error).splitlines()[0]})") from error
-    if state.get("format") != FORMAT:
-        raise InvalidInput(f"{path}: format {state.get('format')!r}; this version reads {FORMAT}")
+    found = state.get("format") if isinstance(state, dict) else None
+    if found != FORMAT:
+        raise InvalidInput(f"{path}: format {found!r}; this version reads {FORMAT}")
     return state

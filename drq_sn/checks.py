@@ -18,6 +18,12 @@ def _check(ok: bool, name: str, value: Any, accepted: str) -> None:
         raise InvalidInput(f"{name}={value!r}: accepted is {accepted}")
 
 
+def boolean(name: str, value: Any) -> bool:
+    """Return `value` if it is true or false, else raise `InvalidInput`."""
+    _check(isinstance(value, bool), name, value, "true or false")
+    return bool(value)
+
+
 def integer(name: str, value: Any, minimum: int = 1) -> int:
     """Return `value` if it is an integer >= `minimum`, else raise `InvalidInput`."""
     _check(

@@ -14,7 +14,8 @@ from drq_sn import checks
 from drq_sn.types import Batch
 
 RGB = 3
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+CGROUP = Path("/sys/fs/cgroup")
+CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 
 class UniformReplay:
@@ -163,7 +164,7 @@ def available_memory() -> int:
     if meminfo.exists():
         fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
         free = int(fields["MemAvailable"].split()[0]) * 1024
-    for path in map(Path, CGROUP_LIMITS):
-        if path.exists() and path.read_text().strip().isdigit():
-            free = min(free, int(path.read_text()))
+    for limit, used in CGROUP_FILES:
+        if (CGROUP / limit).exists() and (CGROUP / limit).read_text().strip().isdigit():
+            free = min(free, int((CGROUP / limit).read_text()) - int((CGROUP / used).read_text()))
     return free

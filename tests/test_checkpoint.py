@@ -21,6 +21,9 @@ def test_missing_damaged_and_foreign_weights_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InvalidInput, match="not readable"):
         load_weights(tmp_path, "cpu")
+    torch.save([1, 2], path)
+    with pytest.raises(InvalidInput, match="format None"):
+        load_weights(tmp_path, "cpu")
     torch.save({"format": 99}, path)
     with pytest.raises(InvalidInput, match="format 99"):
         load_weights(tmp_path, "cpu")

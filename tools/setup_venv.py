@@ -37,10 +37,10 @@ def main() -> None:
     if not pins.exists():
         fail(f"PIXELS={pair}: accepted is published or current")
     python = venv / "bin" / "python"
-    if not python.exists():
+    if not has_pip(python):  # none yet, or one that an earlier failure left half made
         say(f"creating {venv}")
         run(
-            [sys.executable, "-m", "venv", str(venv)],
+            [sys.executable, "-m", "venv", "--clear", str(venv)],
             "the venv module is missing: install python3-venv (Debian, Ubuntu)",
         )
     say("installing pinned packages (once; some minutes)")
@@ -50,6 +50,11 @@ def main() -> None:
     pip_install(python, "--no-deps", dm_control)
     pip_install(python, "--no-deps", "-e", str(ROOT))
     ensure_rendering(python)
+
+
+def has_pip(python: Path) -> bool:
+    """Whether `python` is there and can install packages."""
+    return python.exists() and subprocess.run([str(python), "-m", "pip", "--version"], capture_output=True).returncode == 0
 
 
 def pip_install(python: Path, *arguments: str) -> None:
@@ -72,7 +77,7 @@ def ensure_rendering(python: Path) -> None:
         subprocess.run(["apt-get", "install", "-y", "-qq", *MESA_PACKAGES], env=quiet, stdout=subprocess.DEVNULL)
         run([str(python), "-c", PROBE], "still nothing renders; the reason is above")
     else:
-        sys.exit(first.stderr.strip())
+        fail(first.stderr.strip().removeprefix("error: "))
 
 
 def run(command: list[str], reason: str) -> None:

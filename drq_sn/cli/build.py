@@ -35,8 +35,11 @@ def instantiate(node: DictConfig, **shapes: Any) -> Any:
     try:
         return hydra.utils.instantiate(node, **shapes)
     except InstantiationException as error:
-        if isinstance(error.__cause__, checks.InvalidInput):
-            raise error.__cause__ from None
+        cause = error.__cause__
+        if isinstance(cause, checks.InvalidInput):
+            raise cause from None
+        if isinstance(cause, (TypeError, ValueError)):  # an option that the class does not take
+            raise checks.InvalidInput(f"{node._target_}: {str(cause).splitlines()[0]}") from error
         raise
 
 
@@ -119,5 +122,8 @@ def load_agent(run_dir: str | Path, device: str = "auto") -> ActorCriticAgent:
     weights = load_weights(Path(run_dir), chosen)
     with contextlib.closing(build_env(cfg, seed=0)) as env:
         agent = build_agent(cfg, env, chosen)
-    agent.networks.load_state_dict(weights["networks"])
+    try:
+        agent.networks.load_state_dict(weights["networks"])
+    except (KeyError, RuntimeError) as error:
+        raise checks.InvalidInput(f"{run_dir}: its weights do not fit its {CONFIG}") from error
     return agent

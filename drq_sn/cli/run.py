@@ -28,6 +28,7 @@ from drq_sn.metrics import RunLogger
 from drq_sn.video import VideoRecorder, playback_rate
 
 RECORD = "run.json"
+LARGEST_SEED = 2**32 - 1  # numpy's
 
 
 def run(cfg: DictConfig) -> None:
@@ -42,13 +43,15 @@ def run(cfg: DictConfig) -> None:
     device = machine.select_device(cfg.device)
     if cfg.num_threads is not None:
         torch.set_num_threads(checks.integer("num_threads", cfg.num_threads))
-    seed_everything(checks.integer("seed", cfg.seed, minimum=0))
+    checks.real("seed", checks.integer("seed", cfg.seed, minimum=0), 0, LARGEST_SEED)
+    seed_everything(cfg.seed)
     env = build_env(cfg, cfg.seed)
-    agent, replay, loop = build_agent(cfg, env, device), build_replay(cfg, env, device), build_loop(cfg)
+    loop = build_loop(cfg)
+    agent, replay = build_agent(cfg, env, device), build_replay(cfg, env, device)
     checks.integer("num_eval_episodes", cfg.num_eval_episodes)
     checks.integer("video_every_frames", cfg.video_every_frames, minimum=0)
 
-    run_dir = make_run_dir(Path(cfg.run_dir), cfg.fresh)
+    run_dir = make_run_dir(Path(str(cfg.run_dir or "")), checks.boolean("fresh", cfg.fresh))
     _announce(cfg, run_dir, device, backend)
     write_atomically(run_dir / CONFIG, OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, _own_keys(cfg))).encode())
     with _record(run_dir, _description(cfg, device, backend)):

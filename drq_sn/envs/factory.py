@@ -83,6 +83,8 @@ def make_env(
     checks.integer("seed", seed, minimum=0)
     checks.integer("env.image_size", image_size)
     checks.integer("action_repeat", action_repeat)
+    checks.boolean("env.shadows", shadows)
+    checks.boolean("env.reflections", reflections)
     if task == SYNTHETIC:
         point = PointMass(seed)
         return PixelStack(ActionRepeat(point, action_repeat), point.render, point.close, image_size, NUM_STACKED_FRAMES)

@@ -31,7 +31,7 @@ class ConvEncoder(nn.Module):
         for stride in STRIDES:
             self.convs.append(nn.Conv2d(channels, num_filters, KERNEL, stride))
             channels, size = num_filters, (size - KERNEL) // stride + 1
-        self.pixel_offset = pixel_offset
+        self.pixel_offset = checks.real("encoder.pixel_offset", pixel_offset, -1, 1)
         self.feature_dim = num_filters * size * size
         self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 

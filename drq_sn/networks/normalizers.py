@@ -94,11 +94,15 @@ class Spectral:
     ) -> None:
         if isinstance(layers, str):
             checks.choice("normalizer.layers", layers, LAYER_CHOICES)
+        elif not isinstance(layers, Sequence) or not all(isinstance(index, int) for index in layers):
+            raise checks.InvalidInput(
+                f"normalizer.layers={layers!r}: accepted is {', '.join(LAYER_CHOICES)} or a list of indices"
+            )
         self.layers = layers
         self.minimum_sigma = (
             None if minimum_sigma is None else checks.real("normalizer.minimum_sigma", minimum_sigma, 0, open_low=True)
         )
-        self.gradient_through_sigma = gradient_through_sigma
+        self.gradient_through_sigma = checks.boolean("normalizer.gradient_through_sigma", gradient_through_sigma)
         self.num_iterations = checks.integer("normalizer.num_iterations", num_iterations)
 
     def __call__(self, head: nn.Module) -> nn.Module:

@@ -64,6 +64,15 @@ def test_good_command_lines_pass(words):
         ("num_random_steps=2", "num_random_steps=2"),
         ("augmentation=random_shift shift_pad=0", "augmentation.pad=0"),
         ("num_threads=0", "num_threads=0"),
+        ("num_train_frames=abc", "num_train_frames='abc'"),
+        ("num_train_frames=100.5", "num_train_frames=100.5"),
+        ("normalizer.layers=5", "normalizer.layers=5"),
+        ("normalizer.layers=[a]", "normalizer.layers=['a']"),
+        ("normalizer.gradient_through_sigma=abc", "accepted is true or false"),
+        ("env.shadows=dark task=cartpole_balance", "env.shadows='dark'"),
+        ("seed=4294967296", "seed=4294967296"),
+        ("agent.pixel_offset=abc", "encoder.pixel_offset='abc'"),
+        ("+head.critic.bogus=1", "unexpected keyword argument 'bogus'"),
     ],
 )
 def test_a_wrong_value_is_named_and_leaves_no_folder(configure, tmp_path, word, message):
@@ -102,6 +111,19 @@ def test_a_users_files_are_never_overwritten(configure, tmp_path):
     with pytest.raises(InvalidInput, match="holds files already"):
         run(configure())
     assert (tmp_path / "run" / "train.csv").read_text() == "mine"
+
+
+def test_multirun_flags_may_stand_anywhere(tmp_path):
+    """`make train ARGS="-m seed=1,2"` puts the flag between overrides."""
+    words = ["task=synthetic_pont", "-m", "seed=1,2", f"run_dir={tmp_path / 'run'}"]
+    result = subprocess.run(
+        [sys.executable, "-m", "drq_sn.cli.train", *words, "hydra.sweep.dir=" + str(tmp_path / "s")],
+        capture_output=True,
+        text=True,
+    )
+    assert "unrecognized arguments" not in result.stderr
+    assert "did you mean synthetic_point" in result.stderr
+    assert result.returncode == 2
 
 
 def test_the_process_ends_with_code_2_and_one_line(tmp_path):

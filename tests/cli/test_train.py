@@ -133,6 +133,13 @@ def test_load_agent_acts_like_the_trained_one(trained):
     assert action.shape == (2,)
 
 
+def test_weights_of_another_network_are_refused(trained):
+    path = trained / "config.yaml"
+    path.write_text(path.read_text().replace("width: 16", "width: 8"))
+    with pytest.raises(InvalidInput, match="do not fit"):
+        drq_sn.load_agent(trained, device="cpu")
+
+
 def test_a_folder_without_a_run_is_named(tmp_path):
     with pytest.raises(InvalidInput, match=r"holds no config.yaml; accepted is"):
         drq_sn.load_agent(tmp_path)
