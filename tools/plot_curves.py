@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LABELS = {
     "drqv2_modern4_spectral": "DrQ-v2, modern4 + SN",
     "drqv2_modern4_none": "DrQ-v2, modern4",
-    "drq_modern4_spectral": "DrQ, modern4 + SN",
+    "drq_modern4_spectral": "DrQ, modern4 + SN (earlier preset)",
 }
 
 

@@ -19,8 +19,9 @@ SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "software")
 PROBE_SECONDS = 60
 PROBE = """
 import importlib, os
+module = importlib.import_module("mujoco." + os.environ["MUJOCO_GL"])  # before OpenGL: it chooses PyOpenGL's platform
 from OpenGL import GL
-context = importlib.import_module("mujoco." + os.environ["MUJOCO_GL"]).GLContext(64, 64)
+context = module.GLContext(64, 64)
 context.make_current()
 print(GL.glGetString(GL.GL_RENDERER).decode(), flush=True)
 os._exit(0)
@@ -45,9 +46,7 @@ def probe(name: str) -> tuple[str | None, str]:
     Returns:
         (renderer string, "") if it works, else (None, the last line of its error).
     """
-    environment = {**os.environ, "MUJOCO_GL": name, "PYOPENGL_PLATFORM": name}
-    if name == "glfw":
-        del environment["PYOPENGL_PLATFORM"]
+    environment = {**os.environ, "MUJOCO_GL": name}
     try:
         result = subprocess.run(
             [sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, timeout=PROBE_SECONDS
