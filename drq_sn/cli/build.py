@@ -8,6 +8,7 @@ from typing import Any
 
 import hydra
 import torch
+import yaml
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -102,8 +103,12 @@ def read_config(run_dir: Path) -> DictConfig:
         raise checks.InvalidInput(
             f"run_dir={run_dir}: holds no {CONFIG}; accepted is the folder of a run, runs/TASK/AGENT_HEAD_NORM/seed_N"
         )
-    config = OmegaConf.load(path)
-    assert isinstance(config, DictConfig)
+    try:
+        config = OmegaConf.load(path)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise checks.InvalidInput(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(config, DictConfig):
+        raise checks.InvalidInput(f"{path}: holds no options; accepted is what a run wrote there")
     return config
 
 

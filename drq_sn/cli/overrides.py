@@ -74,23 +74,33 @@ def _check_choices(parsed: list[Override]) -> None:
 
 
 def _check_keys(parsed: list[Override], config_name: str) -> None:
-    """Every option must exist in some configuration that the chosen groups lead to."""
+    """Every option must exist in some configuration that the chosen groups lead to; only parts may gain new ones."""
     groups = group_options()
     choices = [list(_values(o)) for o in parsed if o.key_or_group in groups]
-    known = {name for chosen in itertools.product(*choices) for name in _names(compose(config_name, list(chosen)))}
+    known: dict[str, list[str]] = {}
+    for chosen in itertools.product(*choices):
+        known |= _options(compose(config_name, list(chosen)))
     for override in parsed:
         name = override.key_or_group
-        if name not in groups and not override.is_add() and not name.startswith("hydra."):
-            checks.choice("option", name, known)
+        if override.is_delete():
+            raise checks.InvalidInput(f"{override.input_line}: options cannot be removed; accepted is {name}=VALUE")
+        if name in groups or name.startswith("hydra."):
+            continue
+        checks.choice("option", name.split(".")[0] if override.is_add() else name, known)
+        if known.get(name) and not isinstance(override.value(), dict):
+            inside = ", ".join(f"{name}.{option}" for option in known[name])
+            raise checks.InvalidInput(f"{override.input_line}: {name} is a part with options of its own; accepted: {inside}")
     for lines in itertools.product(*map(_values, parsed)):
         compose(config_name, list(lines))
 
 
-def _names(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Dotted names of every option in `cfg`, without following interpolations."""
+def _options(cfg: DictConfig, prefix: str = "") -> dict[str, list[str]]:
+    """Dotted name of every option in `cfg` -> names of the options inside it; interpolations are not followed."""
+    found: dict[str, list[str]] = {}
     for key in map(str, cfg):
         name = f"{prefix}{key}"
         if name not in INTERNAL_GROUPS:
-            yield name
-            if not OmegaConf.is_interpolation(cfg, key) and OmegaConf.is_dict(cfg[key]):
-                yield from _names(cfg[key], f"{name}.")
+            is_part = not OmegaConf.is_interpolation(cfg, key) and OmegaConf.is_dict(cfg[key])
+            found[name] = [str(option) for option in cfg[key]] if is_part else []
+            found |= _options(cfg[key], f"{name}.") if is_part else {}
+    return found

@@ -13,7 +13,7 @@ from drq_sn.envs.synthetic import PointMass
 from drq_sn.envs.wrappers import ActionRepeat, PixelStack
 
 ALIASES = {"cup_catch": "ball_in_cup_catch"}
-SYNTHETIC = "synthetic_point"
+SYNTHETIC = {"synthetic_point": PointMass}  # task -> simulator(seed) with render and close of its own
 MANIPULATION_SUFFIX = "_features"
 MANIPULATION_CAMERA = "front_close"
 CAMERAS = {"quadruped": 2}
@@ -48,10 +48,10 @@ def require_task(task: str) -> tuple[str, str]:
     Raises:
         InvalidInput: for an unknown task, with the nearest names.
     """
-    if task == SYNTHETIC:
-        return "synthetic", "point"
+    if task in SYNTHETIC:
+        return "synthetic", task
     names = task_names()
-    return names[checks.choice("task", task, [*names, SYNTHETIC])]
+    return names[checks.choice("task", task, [*names, *SYNTHETIC])]
 
 
 def make_env(
@@ -85,9 +85,11 @@ def make_env(
     checks.integer("action_repeat", action_repeat)
     checks.boolean("env.shadows", shadows)
     checks.boolean("env.reflections", reflections)
-    if task == SYNTHETIC:
-        point = PointMass(seed)
-        return PixelStack(ActionRepeat(point, action_repeat), point.render, point.close, image_size, NUM_STACKED_FRAMES)
+    if task in SYNTHETIC:
+        simulator = SYNTHETIC[task](seed)
+        return PixelStack(
+            ActionRepeat(simulator, action_repeat), simulator.render, simulator.close, image_size, NUM_STACKED_FRAMES
+        )
     domain, name = require_task(task)
     env = _load(domain, name, seed)
     camera = MANIPULATION_CAMERA if domain == "manipulation" else CAMERAS.get(domain, 0)

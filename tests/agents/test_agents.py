@@ -115,10 +115,19 @@ def sigma_error(agent):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", AGENTS)
 def test_sigma_is_within_one_percent_after_1000_updates(agent_of, batch, name):
-    agent = agent_of(name, "head=modern4", "head.width=64")
+    """With the published width: narrow heads keep their singular values closer together, which slows power iteration."""
+    agent = agent_of(name, "head=modern4", "head.width=1024")
+    generator = torch.Generator().manual_seed(1)
     for update in range(1000):
-        agent.update(batch, step=2 * update)
+        agent.update(blocks_of_color(batch, generator), step=2 * update)
     assert sigma_error(agent) <= 0.01
+
+
+def blocks_of_color(batch, generator):
+    """Other observations of 4x4 blocks, and rewards that they and the action explain."""
+    blocks = torch.randint(0, 4, (8, 9, 6, 6), generator=generator) * 60
+    obs = blocks.repeat_interleave(4, 2).repeat_interleave(4, 3).to(torch.uint8)
+    return batch._replace(obs=obs, next_obs=obs.flip(0), reward=obs[:, 0, 0, 0] / 180 + batch.action[:, 0])
 
 
 class NoSync(TorchDispatchMode):

@@ -25,6 +25,11 @@ from drq_sn.cli.run import run
         ("seed=1,2", "--multirun"),
         ("head=mlp2,mlp5 -m", "head='mlp5': did you mean"),
         ("nonsense", "Error parsing override 'nonsense'"),
+        ("env=3", "env=3: env is a part with options of its own; accepted: env.image_size, env.shadows"),
+        ("head.actor=null", "head.actor is a part with options of its own"),
+        ("agent.std_schedule=1", "agent.std_schedule is a part"),
+        ("~agent.lr", "~agent.lr: options cannot be removed"),
+        ("+foo=3", "option='foo'"),
     ],
 )
 def test_the_command_line_is_checked_before_anything_runs(words, message):
@@ -37,7 +42,7 @@ def test_the_command_line_is_checked_before_anything_runs(words, message):
 @pytest.mark.parametrize(
     "words",
     ["task=walker_walk seed=3", "agent=drq,drqv2 seed=range(1,4) --multirun", "agent=drq agent.initial_temperature=0.2",
-     "--help", "+new=1",
+     "--help", "+head.critic.new=1",
      "normalizer.layers=[-2,-3]", "hydra.job.num=3"],
 )  # fmt: skip
 def test_good_command_lines_pass(words):

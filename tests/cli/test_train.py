@@ -143,3 +143,10 @@ def test_weights_of_another_network_are_refused(trained):
 def test_a_folder_without_a_run_is_named(tmp_path):
     with pytest.raises(InvalidInput, match=r"holds no config.yaml; accepted is"):
         drq_sn.load_agent(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not readable as YAML"), ("- 1", "holds no options")])
+def test_a_damaged_configuration_is_named(tmp_path, text, message):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InvalidInput, match=message):
+        drq_sn.load_agent(tmp_path)
