@@ -16,13 +16,14 @@ ARGS   ?=
 RUNS   ?= runs
 PORT   ?= 6006
 
-.PHONY: help setup train eval video board doctor test test-slow test-gpu check lint types figures clean
+.PHONY: help setup train profile eval video board doctor test test-slow test-gpu check lint types figures clean
 
 help:
 	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
 	@echo "make eval    RUN=runs/...            evaluate a finished run"
 	@echo "make video   RUN=runs/...            film an episode of a finished run"
 	@echo "make board   RUNS=runs PORT=6006     TensorBoard on localhost"
+	@echo "make profile AGENT=drq BATCH=512 HEADS=mlp2,modern4 NORM=none ITERATIONS=500 RUNS=5 TRACE=1    time and memory, as Table 3"
 	@echo "make doctor                          what this machine has, and what is wrong with it"
 	@echo "make test | check                    tests | lint, types and tests"
 	@echo "make test-slow | test-gpu            minutes-long tests | tests on a CUDA device"
@@ -42,6 +43,13 @@ setup: $(VENV)/.installed
 train: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.train task=$(TASK) agent=$(AGENT) head=$(HEAD) normalizer=$(NORM) seed=$(SEED) preset=$(PRESET) \
 		$(if $(FRAMES),num_train_frames=$(FRAMES)) $(ARGS)
+
+# only what the user names: a profile has its own defaults
+named = $(if $(filter-out default file undefined,$(origin $(1))),$(2))
+profile: $(VENV)/.installed
+	@$(BIN)/python -m drq_sn.cli.profile $(call named,AGENT,agent=$(AGENT)) $(call named,TASK,task=$(TASK)) \
+		$(if $(HEADS),heads=[$(HEADS)]) $(call named,NORM,normalizers=[$(NORM)]) $(if $(BATCH),batch_size=$(BATCH)) \
+		$(if $(ITERATIONS),num_updates=$(ITERATIONS)) $(call named,RUNS,num_runs=$(RUNS)) $(if $(TRACE),trace=true) $(ARGS)
 
 eval: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.evaluate run=$(or $(RUN),null) $(ARGS)

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,38 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{processor_name()} ({os.cpu_count()} cores)"
+
+
+def slug(name: str) -> str:
+    """`name` as part of a path: lower-case letters, digits and single underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Everything about this machine that a measurement depends on, as plain data."""
+    facts: dict[str, Any] = {
+        "device": device_name(device),
+        "processor": processor_name(),
+        "num_cores": os.cpu_count(),
+        "num_threads": torch.get_num_threads(),
+        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
+        "system": platform.platform(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts["cuda"] = {
+            "memory_gb": round(properties.total_memory / 1e9, 1),
+            "num_multiprocessors": properties.multi_processor_count,
+            "compute_capability": f"{properties.major}.{properties.minor}",
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
+            "convolution_tf32": torch.backends.cudnn.allow_tf32,
+        }
+    return facts
 
 
 def processor_name() -> str:

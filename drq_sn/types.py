@@ -36,8 +36,8 @@ class Agent(Protocol):
 
     metric_names: tuple[str, ...]
 
-    def act(self, obs: np.ndarray, step: int, explore: bool) -> np.ndarray:
-        """Stacked frames (C, H, W) uint8 -> action (A,) float32; the mean action unless `explore`."""
+    def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
+        """Stacked frames (C, H, W) uint8, on any device -> action (A,) float32; the mean action unless `explore`."""
 
     def update(self, batch: Batch, step: int) -> Metrics:
         """One gradient update at environment step `step`; never waits for the device."""

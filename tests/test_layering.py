@@ -31,7 +31,11 @@ FLOORS = {
     "machine": 1,
     "video": 1,
     "agents": 3,
+    "tracing": 1,
+    "reference": 1,
+    "profile_report": 2,
     "loop": 4,
+    "profiler": 4,
     "cli": 5,
 }
 STRANGERS = ("envs", "replay", "metrics", "agents")  # these do not know each other

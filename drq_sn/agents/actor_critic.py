@@ -23,7 +23,7 @@ class ActorCriticAgent(abc.ABC):
     """Shared encoder, actor, critic, target networks and their optimisers.
 
     A subclass adds its target networks with `_add_target`, its optimisers with `_add_optimizer`,
-    its policy in `_policy`, and its recipe in `update`.
+    its policy in `_policy`, and its recipe in `update`, made of `_update_critic_` and `_update_actor_`.
 
     Args:
         obs_shape: (C, H, W) of the stacked frames.
@@ -69,8 +69,8 @@ class ActorCriticAgent(abc.ABC):
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self._online_of_target: dict[str, nn.Module] = {}
 
-    def act(self, obs: np.ndarray, step: int, explore: bool) -> np.ndarray:
-        """Stacked frames (C, H, W) uint8 -> action (A,) float32; the policy's mean unless `explore`."""
+    def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
+        """Stacked frames (C, H, W) uint8, on any device -> action (A,) float32; the policy's mean unless `explore`."""
         with torch.inference_mode():
             features = self.encoder(torch.as_tensor(obs, device=self.device)[None])
             return self._policy(self.actor(features), step, explore)[0].cpu().numpy().astype(np.float32, copy=False)
@@ -126,6 +126,18 @@ class ActorCriticAgent(abc.ABC):
             "q1": q1,
             "q2": q2,
             "batch_reward": batch.reward.mean(),
+        }
+
+    def phases(self) -> dict[str, list[tuple[Any, str]]]:
+        """Where the parts of an update happen: phase -> (owner, name of its callable), for a profiler to label."""
+        encoders = [network for name, network in self.networks.items() if name.startswith("encoder")]
+        return {
+            "augment": [(self, "augmentation")],
+            "encode": [(encoder, "forward") for encoder in encoders] + [(self.optimizers["encoder"], "step")],
+            "critic": [(self, "_update_critic_")],
+            "actor": [(self, "_update_actor_")],
+            "target": [(self, "_update_targets_")],
+            "power iteration": [(self, "_power_iterate_")],
         }
 
     def sigmas(self) -> Metrics:

@@ -57,17 +57,20 @@ class DrQ(ActorCriticAgent):
         """The update as a function of device tensors alone: batch and weights."""
         self._power_iterate_()
         obs, obs_aug = self.augmentation(batch.obs), self.augmentation(batch.obs)
-        next_obs, next_obs_aug = self.augmentation(batch.next_obs), self.augmentation(batch.next_obs)
-        with torch.no_grad():
-            target = (self._td_target(batch, next_obs) + self._td_target(batch, next_obs_aug)) / 2
-
-        q, q_aug = (self.critic(self.encoder(view), batch.action) for view in (obs, obs_aug))
-        critic_loss = losses.critic_loss(q, target) + losses.critic_loss(q_aug, target)
-        metrics = self._descend_(critic_loss, "encoder", "critic") | self._critic_metrics(critic_loss, target, q, batch)
+        next_views = self.augmentation(batch.next_obs), self.augmentation(batch.next_obs)
+        metrics = self._update_critic_(batch, (obs, obs_aug), next_views)
         if with_actor:
             metrics |= self._update_actor_(obs)
             self._update_targets_()
         return metrics
+
+    def _update_critic_(self, batch: Batch, views: tuple[Tensor, Tensor], next_views: tuple[Tensor, Tensor]) -> Metrics:
+        """Train encoder and critic: each view of the observation towards the mean of the next views' targets."""
+        with torch.no_grad():
+            target = (self._td_target(batch, next_views[0]) + self._td_target(batch, next_views[1])) / 2
+        q, q_aug = (self.critic(self.encoder(view), batch.action) for view in views)
+        critic_loss = losses.critic_loss(q, target) + losses.critic_loss(q_aug, target)
+        return self._descend_(critic_loss, "encoder", "critic") | self._critic_metrics(critic_loss, target, q, batch)
 
     def _td_target(self, batch: Batch, next_obs: Tensor) -> Tensor:
         """y of one view of the next observation, (B,)."""

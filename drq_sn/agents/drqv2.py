@@ -58,32 +58,38 @@ class DrQV2(ActorCriticAgent):
     def learn(self, batch: Batch) -> Metrics:
         """The update as a function of device tensors alone: batch, `self.std` and the weights."""
         self._power_iterate_()
-        features = self.encoder(self.augmentation(batch.obs))
+        obs, next_obs = self.augmentation(batch.obs), self.augmentation(batch.next_obs)
+        features, metrics = self._update_critic_(batch, obs, next_obs)
+        metrics |= self._update_actor_(features)
+        self._update_targets_()
+        return metrics
+
+    def _update_critic_(self, batch: Batch, obs: Tensor, next_obs: Tensor) -> tuple[Tensor, Metrics]:
+        """Train encoder and critic; return the features (B, F), cut off, that the actor learns from."""
+        features = self.encoder(obs)
         with torch.no_grad():
-            next_features = self.encoder(self.augmentation(batch.next_obs))
+            next_features = self.encoder(next_obs)
             next_action = self._sample_action(self._mean_action(next_features))
             next_value = losses.clipped_double_q(self.networks["critic_target"](next_features, next_action))
             target = losses.td_target(batch.reward, batch.discount, next_value)
-
         q = self.critic(features, batch.action)
         critic_loss = losses.critic_loss(q, target)
-        grad_norms = self._descend_(critic_loss, "encoder", "critic")
+        metrics = self._descend_(critic_loss, "encoder", "critic") | self._critic_metrics(critic_loss, target, q, batch)
+        return features.detach(), metrics
 
-        features = features.detach()
+    def _update_actor_(self, features: Tensor) -> Metrics:
+        """Train the actor on features (B, F) of the encoder as it was before this update."""
         mean = self._mean_action(features)
         action = self._sample_action(mean)
         actor_loss = losses.deterministic_actor_loss(self.critic(features, action))
-        grad_norms |= self._descend_(actor_loss, "actor")
-
-        self._update_targets_()
+        metrics = self._descend_(actor_loss, "actor")
         with torch.no_grad():
-            policy = {
+            return metrics | {
                 "actor_loss": actor_loss.detach(),
                 "actor_log_prob": normal_log_prob(action, mean, self.std).mean(),
                 "actor_entropy": mean.shape[-1] * (0.5 + 0.5 * math.log(2 * math.pi) + torch.log(self.std)),
                 "std": self.std.clone(),
             }
-        return grad_norms | policy | self._critic_metrics(critic_loss, target, q, batch)
 
     def _mean_action(self, features: Tensor) -> Tensor:
         return torch.tanh(self.actor(features))

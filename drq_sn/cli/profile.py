@@ -1,0 +1,175 @@
+"""`python -m drq_sn.cli.profile agent=drq heads=[mlp2,modern4] normalizers=[none]`: the paper's Table 3 here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from drq_sn import checks, machine
+from drq_sn.cli.build import build_agent, build_env, build_replay, config_dir
+from drq_sn.cli.errors import exit_on_invalid_input
+from drq_sn.cli.fresh_process import ProcessDied, in_fresh_process
+from drq_sn.cli.overrides import SWEEP_FLAGS, check_overrides, group_options
+from drq_sn.cli.run import make_run_dir, seed_everything
+from drq_sn.envs import require_task
+from drq_sn.envs.gl import select_backend
+from drq_sn.envs.wrappers import PixelStack
+from drq_sn.profile_report import write_report
+from drq_sn.profiler import measure_agent
+from drq_sn.replay import UniformReplay
+
+CONFIG_NAME = "profile"
+NUM_REAL_STEPS = 100  # rendered once, then stored over and over until the replay is full
+
+
+def run_profile(cfg: DictConfig, words: list[str]) -> Path:
+    """Measure every head with every normaliser, print the tables, and return the folder with the results.
+
+    Args:
+        cfg: the composed configuration.
+        words: the overrides that made it, to compose each row's own.
+
+    Raises:
+        InvalidInput: before anything is measured, for a wrong value.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler notes each start and stop on stderr
+    device = machine.select_device(cfg.device)
+    settings = check_settings(cfg, device, words)
+    name = machine.slug(machine.device_name(device))
+    agent = str(HydraConfig.get().runtime.choices["agent"])
+    out_dir = Path(cfg.out_dir) / name / f"{agent}_batch{settings['batch_size']}"
+    measurements: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as traces:
+        try:
+            for measurement in _measurements(cfg, words, settings, Path(traces)):
+                measurements.append(measurement)
+        finally:  # what is measured is kept, also when the rest is interrupted
+            if measurements:
+                make_run_dir(out_dir, fresh=True)
+                about = {"agent": agent, "machine": machine.describe(device), "settings": settings}
+                print(write_report(out_dir, about, measurements, Path(traces)))
+                print(f"results in {out_dir}")
+    return out_dir
+
+
+def check_settings(cfg: DictConfig, device: torch.device, words: list[str]) -> dict[str, Any]:
+    """The numbers of this profile, checked; what the user left open is filled in for the device."""
+    for group, option in (("head", "heads"), ("normalizer", "normalizers")):
+        for word in words:
+            if word.startswith(f"{group}="):
+                raise checks.InvalidInput(f"{word}: here accepted is {option}=[{word.split('=', 1)[1]}], one or several")
+        names = cfg[option] if OmegaConf.is_list(cfg[option]) else [cfg[option]]
+        for name in names:
+            checks.choice(option, name, group_options()[group])
+        cfg[option] = list(dict.fromkeys(names))
+        checks.integer(f"number of {option}", len(names))
+    require_task(cfg.task)
+    select_backend()
+    defaults = cfg.device_settings[device.type]
+    numbers = {name: cfg[name] if cfg[name] is not None else defaults[name] for name in defaults}
+    for name in numbers:
+        checks.integer(name, numbers[name])
+    checks.integer("num_acts", cfg.num_acts)
+    checks.integer("replay_steps", cfg.replay_steps, minimum=NUM_REAL_STEPS)
+    checks.boolean("trace", cfg.trace)
+    reduced = {
+        name: f"{numbers[name]} (paper: {paper})" for name, paper in cfg.device_settings.cuda.items() if numbers[name] < paper
+    }
+    if reduced:
+        print("reduced against the paper: " + ", ".join(f"{name} {text}" for name, text in reduced.items()))
+    return {**numbers, "num_acts": cfg.num_acts, "replay_steps": cfg.replay_steps, "options": words}
+
+
+def _measurements(cfg: DictConfig, words: list[str], settings: dict[str, Any], traces: Path) -> Iterator[dict[str, Any]]:
+    """One measurement per process; runs go round all rows, so that a slow minute spoils no single row."""
+    rows = [(head, normalizer) for head in cfg.heads for normalizer in cfg.normalizers]
+    jobs = [(run, *row) for run in range(1, settings["num_runs"] + 1) for row in rows]
+    bar = tqdm(jobs, unit="run", leave=False)
+    for run, head, normalizer in bar:
+        bar.set_description(f"{head} {normalizer}")
+        identity = {"head": head, "normalizer": normalizer, "run": run}
+        trace = str(traces / f"trace_{head}_{normalizer}.json.gz") if cfg.trace and run == 1 else None
+        row_words = [*words, f"head={head}", f"normalizer={normalizer}", f"batch_size={settings['batch_size']}"]
+        try:
+            yield identity | in_fresh_process(_measure, row_words, settings, run == 1, trace)
+        except (RuntimeError, ProcessDied) as error:  # such as memory running out: the other rows still count
+            yield identity | {"error": str(error).splitlines()[0]}
+
+
+def _measure(words: list[str], settings: dict[str, Any], details: bool, trace: str | None) -> dict[str, Any]:
+    """Measure one head with one normaliser; runs in a process of its own."""
+    cfg = row_config(words)
+    device = machine.select_device(cfg.device)
+    if cfg.num_threads is not None:
+        torch.set_num_threads(checks.integer("num_threads", cfg.num_threads))
+    seed_everything(cfg.seed)
+    with contextlib.closing(build_env(cfg, cfg.seed)) as env:
+        replay = build_replay(cfg, env, device)
+        obs = fill(replay, env, settings["replay_steps"])
+        return measure_agent(
+            lambda: build_agent(cfg, env, device),
+            replay,
+            torch.as_tensor(obs, device=device),
+            device,
+            settings["num_updates"],
+            settings["num_acts"],
+            details,
+            Path(trace) if trace else None,
+        )
+
+
+def row_config(words: list[str]) -> DictConfig:
+    """The configuration of one row, as a run of its own would have it."""
+    # batch_size stands twice where the user gave one; the row's own comes last
+    last = {word.split("=", 1)[0]: word for word in words}
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        cfg = compose(CONFIG_NAME, overrides=list(last.values()))
+    cfg.run_dir = None
+    cfg.num_train_frames = cfg.action_repeat * (cfg.replay_steps + 1)
+    OmegaConf.resolve(cfg)
+    return cfg
+
+
+def fill(replay: UniformReplay, env: PixelStack, num_steps: int) -> np.ndarray:
+    """Store at least `num_steps` steps of random play, the same rendered episode again and again; return its last observation."""
+    random = np.random.default_rng(0)
+    episode = [(env.reset(), None)]
+    for _ in range(NUM_REAL_STEPS):
+        action = random.uniform(-1, 1, env.action_spec().shape).astype(np.float32)
+        episode.append((env.step(action), action))
+    for _ in range(-(-num_steps // NUM_REAL_STEPS)):
+        for time_step, action in episode:
+            replay.add(time_step, action)
+    return episode[-1][0].observation
+
+
+@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
+def _profile(cfg: DictConfig) -> None:
+    with exit_on_invalid_input():
+        run_profile(cfg, list(HydraConfig.get().overrides.task))
+
+
+def main() -> None:
+    """Check the command line, then profile."""
+    with exit_on_invalid_input():
+        if SWEEP_FLAGS & set(sys.argv[1:]):
+            raise checks.InvalidInput("--multirun: a profile goes through heads=[...] and normalizers=[...] by itself")
+        check_overrides(sys.argv[1:], CONFIG_NAME)
+    _profile()
+
+
+if __name__ == "__main__":
+    main()
