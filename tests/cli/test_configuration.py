@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from drq_sn.cli.build import build_agent, build_loop, build_replay, config_dir
 from drq_sn.cli.overrides import group_options
@@ -131,8 +131,23 @@ def test_what_the_user_says_beats_task_and_preset(published):
     assert (cfg.batch_size, cfg.agent.lr, cfg.agent.std_schedule.duration_steps) == (7, 0.5, 11)
 
 
-def test_the_laptop_preset_leaves_the_algorithm_alone(published):
-    full, laptop = published("agent=drq"), published("agent=drq", "preset=laptop")
-    assert laptop.agent.actor_update_every_steps / laptop.update_every_steps == full.agent.actor_update_every_steps
-    assert laptop.agent.tau == full.agent.tau
-    assert laptop.head.critic.num_blocks == full.head.critic.num_blocks
+@pytest.mark.parametrize("agent", GROUPS["agent"])
+def test_the_laptop_preset_changes_sizes_and_rates_alone(published, agent):
+    full, laptop = (_leaves(published(f"agent={agent}", f"preset={preset}")) for preset in ("full", "laptop"))
+    assert full.keys() == laptop.keys()
+    sizes = {"env.image_size", "env.shadows", "env.reflections", "augmentation.pad", "shift_pad", "agent.num_filters",
+             "head.width", "head.actor.width", "head.critic.width", "batch_size"}  # fmt: skip
+    rates = {"lr", "agent.lr", "agent.tau", "update_every_steps", "num_train_frames", "num_random_steps", "noise_decay_steps",
+             "agent.std_schedule.duration_steps"}  # fmt: skip
+    changed = {name for name in full if full[name] != laptop[name]} - {"run_suffix"}
+    assert changed <= sizes | rates
+    if agent == "drq":
+        ratio = "agent.actor_update_every_steps", "update_every_steps"
+        assert laptop[ratio[0]] / laptop[ratio[1]] == full[ratio[0]] / full[ratio[1]]
+
+
+def _leaves(cfg, prefix=""):
+    found = {}
+    for key, value in cfg.items():
+        found |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict | DictConfig) else {f"{prefix}{key}": value}
+    return found
