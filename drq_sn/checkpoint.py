@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -16,14 +17,27 @@ WEIGHTS = "weights.pt"
 FORMAT = 1
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `path` so that a reader sees the old file or the new one, whole."""
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
+    """Write `path` so that a reader sees the old file or the new one, whole, even after a power cut.
+
+    Raises:
+        OSError: when it cannot be written; the old file is still there and nothing else is left.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # or the new name may be lost
+    finally:
+        os.close(folder)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -33,10 +47,26 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def save_weights(run_dir: Path, networks: dict[str, torch.Tensor], frame: int) -> None:
     """Write the networks' state dict and the frame it was taken at to `weights.pt`, atomically."""
-    path = run_dir / WEIGHTS
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save({"format": FORMAT, "frame": frame, "networks": networks}, temporary)
-    temporary.replace(path)
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "frame": frame, "networks": networks}, buffer)
+    write_atomically(run_dir / WEIGHTS, buffer.getbuffer())
+
+
+def load_safely(path: Path, data: bytes, device: torch.device | str = "cpu") -> Any:
+    """What `torch.save` wrote, read without running any code that the file may hold.
+
+    Args:
+        path: where `data` comes from, for messages.
+        data: the file's content.
+        device: where tensors go.
+
+    Raises:
+        InvalidInput: if reading it would run code, or it is no such file.
+    """
+    try:
+        return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+        raise InvalidInput(f"{path}: refused, not plain weights and numbers ({str(error).splitlines()[0]})") from error
 
 
 def load_weights(run_dir: Path, device: torch.device | str) -> dict[str, Any]:
@@ -48,10 +78,7 @@ def load_weights(run_dir: Path, device: torch.device | str) -> dict[str, Any]:
     path = Path(run_dir) / WEIGHTS
     if not path.is_file():
         raise InvalidInput(f"{path}: no weights there; accepted is the folder of a run that has finished (it holds {WEIGHTS})")
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        raise InvalidInput(f"{path}: not readable as weights ({str(error).splitlines()[0]})") from error
+    state = load_safely(path, path.read_bytes(), device)
     found = state.get("format") if isinstance(state, dict) else None
     if found != FORMAT:
         raise InvalidInput(f"{path}: format {found!r}; this version reads {FORMAT}")

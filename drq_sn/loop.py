@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import dm_env
 import numpy as np
+import torch
 
 from drq_sn import checks
-from drq_sn.types import Agent, Logger, Replay
+from drq_sn.types import Agent, Environment, Logger, Replay
 
-Recorder = Callable[[dm_env.Environment], None]
+Recorder = Callable[[Environment], None]
 """Called at every step of the first evaluation episode."""
 
 
-def evaluate(env: dm_env.Environment, agent: Agent, num_episodes: int, record: Recorder | None = None) -> list[float]:
+class LearningCrashed(Exception):
+    """A loss or a weight is no longer a number.
+
+    Attributes:
+        frame: simulator frame at which it was seen.
+    """
+
+    def __init__(self, frame: int) -> None:
+        super().__init__(f"a loss or weight is not a number any more, seen at frame {frame}")
+        self.frame = frame
+
+
+def evaluate(
+    env: Environment,
+    agent: Agent,
+    num_episodes: int,
+    record: Recorder | None = None,
+    before_step: Callable[[], None] = lambda: None,
+) -> list[float]:
     """Play episodes with the deterministic policy; neither agent nor random state changes.
 
     Args:
@@ -22,6 +43,7 @@ def evaluate(env: dm_env.Environment, agent: Agent, num_episodes: int, record: R
         agent: who acts.
         num_episodes: how many episodes.
         record: called after the reset and after each step of the first episode.
+        before_step: called before every step; may raise to break off.
 
     Returns:
         The undiscounted return of each episode.
@@ -34,6 +56,7 @@ def evaluate(env: dm_env.Environment, agent: Agent, num_episodes: int, record: R
                 record(env)
             if time_step.last():
                 break
+            before_step()
             time_step = env.step(agent.act(time_step.observation, step=0, explore=False))
             episode_return += time_step.reward
         returns.append(episode_return)
@@ -42,6 +65,8 @@ def evaluate(env: dm_env.Environment, agent: Agent, num_episodes: int, record: R
 
 class Loop:
     """The interaction of agent and environment: evaluate if due, act, update if due, step, store.
+
+    Its state is that of the step it stands before, so that it can be saved at any step and continued.
 
     Args:
         num_train_frames: simulator frames to train for.
@@ -68,16 +93,21 @@ class Loop:
         self.num_random_steps = checks.integer("num_random_steps", num_random_steps)
         self.update_every_steps = checks.integer("update_every_steps", update_every_steps)
         self._random = np.random.default_rng(seed)
+        self.step = 0
+        self._episode_start, self._episode_return = 0, 0.0
+        self._episode_random_state = ""  # empty until an episode has begun
+        self._episode_actions: list[np.ndarray] = []
 
     def run(
         self,
-        env: dm_env.Environment,
+        env: Environment,
         agent: Agent,
         replay: Replay,
         logger: Logger,
         run_evaluation: Callable[[int], list[float]],
+        before_step: Callable[[int], None] = lambda frame: None,
     ) -> None:
-        """Train from step 0 to the end.
+        """Train from the present step to the end.
 
         Args:
             env: training environment, acted on in [-1, 1].
@@ -85,33 +115,83 @@ class Loop:
             replay: what stores and draws transitions.
             logger: what is told of updates, episodes and evaluations.
             run_evaluation: frame -> episode returns; must leave every random state as it was.
+            before_step: called with the frame before anything of a step is done: `state_dict` taken
+                then, or when it or an evaluation raises, continues exactly.
+
+        Raises:
+            LearningCrashed: when a loss or weight is no longer a number; seen at an action, at an
+                episode's end and before an evaluation.
         """
-        time_step = self._start_episode(env, replay)
-        episode_return, episode_start = 0.0, 0
-        for step in range(self.num_steps):
-            frame = step * self.action_repeat
+        time_step = self._replay_episode(env) if self._episode_random_state else self._start_episode(env, replay)
+        for step in range(self.step, self.num_steps):
+            self.step, frame = step, step * self.action_repeat
+            before_step(frame)
             if step % self.eval_every_steps == 0:
-                logger.evaluation(frame, step, run_evaluation(frame))
+                self._evaluate(agent, logger, run_evaluation)
             action = self._act(agent, time_step, step, env.action_spec().shape)
             if step >= self.num_random_steps and step % self.update_every_steps == 0:
                 logger.update(agent.update(replay.sample(), step))
             time_step = env.step(action)
             replay.add(time_step, action)
-            episode_return += time_step.reward
-            logger.step(frame + self.action_repeat)
+            self._episode_actions.append(action)
+            self._episode_return += float(time_step.reward)
+            self.step, frame = step + 1, frame + self.action_repeat
+            logger.step(frame)
             if time_step.last():
-                logger.episode(frame + self.action_repeat, step + 1, episode_return, step + 1 - episode_start, agent.sigmas())
+                self._check_learning(agent)
+                num_steps = self.step - self._episode_start
+                logger.episode(frame, self.step, self._episode_return, num_steps, agent.sigmas())
                 time_step = self._start_episode(env, replay)
-                episode_return, episode_start = 0.0, step + 1
-        last_frame = self.num_steps * self.action_repeat
-        logger.evaluation(last_frame, self.num_steps, run_evaluation(last_frame))
+        before_step(self.step * self.action_repeat)
+        self._evaluate(agent, logger, run_evaluation)
 
-    def _start_episode(self, env: dm_env.Environment, replay: Replay) -> dm_env.TimeStep:
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands: step, random state, and how the present episode came about."""
+        return {
+            "step": self.step,
+            "random": json.dumps(self._random.bit_generator.state),
+            "episode_start": self._episode_start,
+            "episode_return": self._episode_return,
+            "episode_random_state": self._episode_random_state,
+            "episode_actions": torch.from_numpy(np.array(self._episode_actions, np.float32)),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        self.step = state["step"]
+        self._random.bit_generator.state = json.loads(state["random"])
+        self._episode_start, self._episode_return = state["episode_start"], state["episode_return"]
+        self._episode_random_state = state["episode_random_state"]
+        self._episode_actions = list(state["episode_actions"].numpy())
+
+    def _evaluate(self, agent: Agent, logger: Logger, run_evaluation: Callable[[int], list[float]]) -> None:
+        self._check_learning(agent)
+        frame = self.step * self.action_repeat
+        logger.evaluation(frame, self.step, run_evaluation(frame))
+
+    def _check_learning(self, agent: Agent) -> None:
+        if not agent.is_finite():
+            raise LearningCrashed(self.step * self.action_repeat)
+
+    def _start_episode(self, env: Environment, replay: Replay) -> dm_env.TimeStep:
+        self._episode_start, self._episode_return, self._episode_actions = self.step, 0.0, []
+        self._episode_random_state = env.random_state
         time_step = env.reset()
         replay.add(time_step, None)
+        return time_step
+
+    def _replay_episode(self, env: Environment) -> dm_env.TimeStep:
+        """Bring `env` to where it was within the present episode, by the same actions from the same start."""
+        env.random_state = self._episode_random_state
+        time_step = env.reset()
+        for action in self._episode_actions:
+            time_step = env.step(action)
         return time_step
 
     def _act(self, agent: Agent, time_step: dm_env.TimeStep, step: int, shape: Iterable[int]) -> np.ndarray:
         if step < self.num_random_steps:
             return self._random.uniform(-1.0, 1.0, tuple(shape)).astype(np.float32)
-        return agent.act(time_step.observation, step, explore=True)
+        action = agent.act(time_step.observation, step, explore=True)
+        if not np.isfinite(action).all():  # a simulator would stop with an error of its own
+            raise LearningCrashed(step * self.action_repeat)
+        return action

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,14 @@ class MetricAccumulator:
                 key = name.replace(GRAD_NORM, GRAD_NORM_MAX)
                 self._maxima[key] = torch.maximum(self._maxima[key], value) if key in self._maxima else value
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was taken since the last `pop`."""
+        return {"sums": self._sums, "counts": self._counts, "maxima": self._maxima}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        self._sums, self._counts, self._maxima = state["sums"], state["counts"], state["maxima"]
+
     def pop(self) -> dict[str, float]:
         """Copy everything to the host at once and start over."""
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
@@ -65,13 +74,28 @@ def to_host(metrics: Metrics) -> dict[str, float]:
 
 
 class CsvLog:
-    """A CSV file that is whole after every row."""
+    """A CSV file that is whole after every row.
 
-    def __init__(self, path: Path, fields: Sequence[str]) -> None:
+    Args:
+        path: the file.
+        fields: names of its columns.
+        text: what it holds already, where a run is continued; it starts with its header otherwise.
+    """
+
+    def __init__(self, path: Path, fields: Sequence[str], text: str | None = None) -> None:
+        self._path = path
         self._file = path.open("w", newline="")
         self._writer = csv.DictWriter(self._file, fields, restval="", lineterminator="\n")
-        self._writer.writeheader()
+        if text is None:
+            self._writer.writeheader()
+        else:
+            self._file.write(text)
         self._file.flush()
+
+    @property
+    def text(self) -> str:
+        """Everything written so far."""
+        return self._path.read_text()
 
     def write(self, row: dict[str, float | int]) -> None:
         """Append one row; absent fields stay empty, unknown ones raise `ValueError`."""
@@ -95,11 +119,12 @@ class LineStream:
         """Nothing is held back."""
 
 
-def progress_bar(num_frames: int) -> tqdm:
-    """A bar of simulator frames: redrawn in a terminal, one line every half minute elsewhere."""
+def progress_bar(num_frames: int, frame: int = 0) -> tqdm:
+    """A bar of simulator frames from `frame` on: redrawn in a terminal, one line every half minute elsewhere."""
     if sys.stderr.isatty():
-        return tqdm(total=num_frames, unit="frame", dynamic_ncols=True)
-    return tqdm(total=num_frames, unit="frame", file=LineStream(), mininterval=LOG_SECONDS, maxinterval=LOG_SECONDS, ncols=100)
+        return tqdm(total=num_frames, initial=frame, unit="frame", dynamic_ncols=True)
+    interval = {"mininterval": LOG_SECONDS, "maxinterval": LOG_SECONDS}
+    return tqdm(total=num_frames, initial=frame, unit="frame", file=LineStream(), ncols=100, **interval)
 
 
 class RunLogger:
@@ -111,6 +136,7 @@ class RunLogger:
         metric_names: what the agent's updates report.
         sigma_names: normalised layers that the agent reports.
         num_eval_episodes: returns per row of `eval.csv`.
+        state: from `state_dict`, where a run is continued: rows written since then are dropped.
     """
 
     def __init__(
@@ -120,20 +146,43 @@ class RunLogger:
         metric_names: Sequence[str],
         sigma_names: Sequence[str],
         num_eval_episodes: int,
+        state: dict[str, Any] | None = None,
     ) -> None:
         maxima = [name.replace(GRAD_NORM, GRAD_NORM_MAX) for name in metric_names if name.startswith(GRAD_NORM)]
-        self._train = CsvLog(run_dir / "train.csv", [*EPISODE_FIELDS, *metric_names, *maxima, *sigma_names])
-        self._eval = CsvLog(run_dir / "eval.csv", [*EVAL_FIELDS, *(f"return_{i}" for i in range(1, num_eval_episodes + 1))])
-        self._board = SummaryWriter(str(run_dir))
-        self._board.add_custom_scalars(board_layout(sigma_names))
-        self._bar = progress_bar(num_train_frames)
+        train_fields = [*EPISODE_FIELDS, *metric_names, *maxima, *sigma_names]
+        eval_fields = [*EVAL_FIELDS, *(f"return_{i}" for i in range(1, num_eval_episodes + 1))]
         self._metrics = MetricAccumulator()
-        self._num_episodes = self._num_updates = self._last_frame = 0
-        self._start = self._episode_end = time.monotonic()
+        state = state or {"counters": (0, 0, 0), "seconds": 0.0, "episode_seconds": 0.0, "train_csv": None, "eval_csv": None}
+        self._num_episodes, self._num_updates, self._last_frame = state["counters"]
+        if "metrics" in state:
+            self._metrics.load_state_dict(state["metrics"])
+        self._start = time.monotonic() - state["seconds"]
+        self._episode_end = time.monotonic() - state["episode_seconds"]
+        self._train = CsvLog(run_dir / "train.csv", train_fields, state["train_csv"])
+        self._eval = CsvLog(run_dir / "eval.csv", eval_fields, state["eval_csv"])
+        self._board = SummaryWriter(str(run_dir), purge_step=state["frame"] + 1 if "frame" in state else None)
+        self._board.add_custom_scalars(board_layout(sigma_names))
+        self._frame = state.get("frame", 0)
+        self._bar = progress_bar(num_train_frames, self._frame)
         self._shown: dict[str, str] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, clocks, metrics not yet written, and the CSV files as they are."""
+        now = time.monotonic()
+        self._board.flush()
+        return {
+            "frame": self._frame,
+            "counters": (self._num_episodes, self._num_updates, self._last_frame),
+            "seconds": now - self._start,
+            "episode_seconds": now - self._episode_end,
+            "metrics": self._metrics.state_dict(),
+            "train_csv": self._train.text,
+            "eval_csv": self._eval.text,
+        }
 
     def step(self, frame: int) -> None:
         """Move the progress line to `frame`."""
+        self._frame = frame
         self._bar.update(frame - self._bar.n)
 
     def update(self, metrics: Metrics) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import dm_env
 import numpy as np
@@ -148,8 +150,75 @@ class UniformReplay:
         index = torch.maximum(slots[:, None] - back, episodes[:, None]) % self.capacity
         return self._frames[index].flatten(1, 2)
 
+    @property
+    def num_slots(self) -> int:
+        """How many slots were ever filled."""
+        return self._num_slots
+
+    @property
+    def oldest_slot(self) -> int:
+        """The oldest slot that is still held."""
+        return max(0, self._num_slots - self.capacity)
+
+    def export(self, first: int, end: int) -> dict[str, np.ndarray]:
+        """Slots first..end-1, all still held, as arrays by name, oldest first: what `restore` takes."""
+        i = torch.arange(first, end) % self.capacity
+        return {name: storage[i].numpy() for name, storage in self._columns().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters and random state; what the slots hold is exported apart."""
+        return {
+            "num_slots": self._num_slots,
+            "first_start": self._first_start,
+            "end_start": self._end_start,
+            "current_episode": self._current_episode,
+            "generator": self._generator.get_state(),
+        }
+
+    def restore(self, state: dict[str, Any], parts: Iterable[tuple[int, dict[str, np.ndarray]]]) -> None:
+        """Become the replay that `state_dict` and `export` saved.
+
+        Args:
+            state: from `state_dict`.
+            parts: first slot and arrays of stretches of slots, oldest first. Where slots are missing, the
+                windows that need them cannot be drawn; everything else is as before.
+        """
+        self._num_slots, self._current_episode = state["num_slots"], state["current_episode"]
+        self._generator.set_state(state["generator"])
+        oldest, starts, gap_end = self.oldest_slot, [], self.oldest_slot
+        previous_end = None
+        for first, arrays in parts:
+            end = first + len(arrays["episode_starts"])
+            if previous_end is not None and first > previous_end:
+                gap_end = first
+            previous_end = end
+            slots = torch.arange(max(first, oldest), end)
+            for name, storage in self._columns().items():
+                storage[slots % self.capacity] = torch.from_numpy(arrays[name])[slots - first]
+            starts += self._window_starts(slots, gap_end)
+        self._end_start = state["end_start"]
+        self._first_start = self._end_start - len(starts)
+        self._starts[torch.arange(self._first_start, self._end_start) % self.capacity] = torch.tensor(starts, dtype=torch.int64)
+
+    def _window_starts(self, last_slots: Tensor, oldest: int) -> list[int]:
+        """Starts of the windows that end at `last_slots` and need no slot before `oldest`."""
+        episodes = self._episode_starts[last_slots % self.capacity]
+        starts = last_slots - self.n_step
+        first_needed = torch.maximum(starts - self._num_stacked + 1, episodes)
+        return starts[(starts >= episodes) & (first_needed >= oldest)].tolist()
+
+    def _columns(self) -> dict[str, Tensor]:
+        """What a slot holds."""
+        return {
+            "frames": self._frames,
+            "actions": self._actions,
+            "rewards": self._rewards,
+            "discounts": self._discounts,
+            "episode_starts": self._episode_starts,
+        }
+
     def _storage(self) -> tuple[Tensor, ...]:
-        return (self._frames, self._actions, self._rewards, self._discounts, self._episode_starts, self._starts)
+        return (*self._columns().values(), self._starts)
 
 
 def bytes_per_step(frame_shape: tuple[int, ...], action_dim: int) -> int:

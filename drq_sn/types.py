@@ -1,4 +1,4 @@
-"""The words all rooms share: one batch, one bag of metrics, three protocols."""
+"""The words all rooms share: one batch, one bag of metrics, four protocols."""
 
 from __future__ import annotations
 
@@ -31,6 +31,22 @@ class Batch(NamedTuple):
     next_obs: Tensor
 
 
+class Environment(Protocol):
+    """What the loop needs of an environment: dm_env's interface, and where its episodes come from."""
+
+    random_state: str
+    """State of the random numbers that episodes are drawn from; setting it makes the same episodes follow."""
+
+    def reset(self) -> dm_env.TimeStep:
+        """Start an episode."""
+
+    def step(self, action: np.ndarray) -> dm_env.TimeStep:
+        """Act in [-1, 1] for one step."""
+
+    def action_spec(self) -> Any:
+        """Shape and range of an action."""
+
+
 class Agent(Protocol):
     """What the loop needs of an agent."""
 
@@ -41,6 +57,9 @@ class Agent(Protocol):
 
     def update(self, batch: Batch, step: int) -> Metrics:
         """One gradient update at environment step `step`; never waits for the device."""
+
+    def is_finite(self) -> bool:
+        """Whether every loss so far and every weight is a number; waits for the device."""
 
     def sigmas(self) -> Metrics:
         """Estimated spectral norm of every normalised layer, by layer name."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,19 +34,33 @@ class VideoRecorder:
     def __init__(self, path: Path, frames_per_second: float) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self._lost = False
         self._partial = path.with_name(f".{path.name}")
         self._writer = imageio.get_writer(self._partial, format="FFMPEG", fps=frames_per_second, macro_block_size=16)  # type: ignore[arg-type]
 
     def __call__(self, env: Any) -> None:
         """Film the present state of `env`."""
-        self._writer.append_data(env.render(VIDEO_SIZE, VIDEO_SIZE))
+        if not self._lost:
+            frame = env.render(VIDEO_SIZE, VIDEO_SIZE)
+            with self._forgiving():
+                self._writer.append_data(frame)
 
     def __enter__(self) -> VideoRecorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._writer.close()
-        if kind is None:
+        with self._forgiving():
+            self._writer.close()
+        if kind is None and not self._lost:
             self._partial.replace(self._path)
         else:
             self._partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        """A film is no reason to lose a run: when its encoder dies, there is a warning and no film."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            warnings.warn(f"{self._path}: no film, its encoder failed ({str(error).splitlines()[0]})", stacklevel=3)
+            self._lost = True

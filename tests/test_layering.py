@@ -28,6 +28,7 @@ FLOORS = {
     "replay": 1,
     "metrics": 1,
     "checkpoint": 1,
+    "checkpoint_store": 2,
     "machine": 1,
     "video": 1,
     "agents": 3,

@@ -67,6 +67,7 @@ class ActorCriticAgent(abc.ABC):
         self.encoder, self.actor, self.critic = encoder.to(self.device), actor.to(self.device), critic.to(self.device)
         self.networks = nn.ModuleDict({"encoder": encoder, "actor": actor, "critic": critic})
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self._losses_finite = torch.ones((), dtype=torch.bool, device=self.device)
         self._online_of_target: dict[str, nn.Module] = {}
 
     def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
@@ -109,6 +110,7 @@ class ActorCriticAgent(abc.ABC):
         Returns:
             The norm of each named network's gradient, as `grad_norm/{name}`.
         """
+        self._losses_finite.logical_and_(torch.isfinite(loss.detach()))
         parameters = {name: list(self.networks[name].parameters()) for name in names}
         flat = [p for group in parameters.values() for p in group]
         for parameter, gradient in zip(flat, torch.autograd.grad(loss, flat), strict=True):
@@ -127,6 +129,11 @@ class ActorCriticAgent(abc.ABC):
             "q2": q2,
             "batch_reward": batch.reward.mean(),
         }
+
+    def is_finite(self) -> bool:
+        """Whether every loss so far and every weight is a number; waits for the device."""
+        finite = [self._losses_finite, *(torch.isfinite(p.detach()).all() for p in self.networks.parameters())]
+        return bool(torch.stack(finite).all())
 
     def phases(self) -> dict[str, list[tuple[Any, str]]]:
         """Where the parts of an update happen: phase -> (owner, name of its callable), for a profiler to label."""

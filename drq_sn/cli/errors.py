@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sys
 from collections.abc import Iterator
 
 from drq_sn.checks import InvalidInput
+from drq_sn.cli.stopping import Stopped
+from drq_sn.loop import LearningCrashed
 
-INVALID_INPUT, INTERRUPTED = 2, 130
+INVALID_INPUT, CRASHED, DISK_FULL, STALLED, INTERRUPTED = 2, 3, 4, 5, 130
 
 
 @contextlib.contextmanager
 def exit_on_invalid_input() -> Iterator[None]:
-    """Turn `InvalidInput` into its one line and exit code 2, Ctrl-C into exit code 130."""
+    """Turn the ends that users meet into one line and an exit code of their own (README, "How a run ends")."""
     try:
         yield
     except InvalidInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(INVALID_INPUT)
+        _end(f"error: {error}", INVALID_INPUT)
+    except LearningCrashed as error:
+        _end(f"learning crashed: {error}; its last evaluation stands for all later ones; fresh=true starts over", CRASHED)
+    except Stopped as stop:
+        _end(f"{stop}; the same command goes on from here", stop.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        _end("interrupted", INTERRUPTED)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _end(
+            f"error: {os.strerror(error.errno).lower()}; the last checkpoint is whole: make room, then the same command goes on",
+            DISK_FULL,
+        )
+
+
+def _end(line: str, code: int) -> None:
+    print(line, file=sys.stderr)
+    sys.exit(code)

@@ -23,7 +23,8 @@ from drq_sn.cli.build import build_agent, build_env, build_replay, config_dir
 from drq_sn.cli.errors import exit_on_invalid_input
 from drq_sn.cli.fresh_process import ProcessDied, in_fresh_process
 from drq_sn.cli.overrides import SWEEP_FLAGS, check_overrides, group_options
-from drq_sn.cli.run import make_run_dir, seed_everything
+from drq_sn.cli.run_folder import make_folder, move_aside
+from drq_sn.cli.session import seed_everything
 from drq_sn.envs import require_task
 from drq_sn.envs.gl import select_backend
 from drq_sn.envs.wrappers import PixelStack
@@ -58,7 +59,9 @@ def run_profile(cfg: DictConfig, words: list[str]) -> Path:
                 measurements.append(measurement)
         finally:  # what is measured is kept, also when the rest is interrupted
             if measurements:
-                make_run_dir(out_dir, fresh=True)
+                if out_dir.exists():
+                    move_aside(out_dir)
+                make_folder(out_dir)
                 about = {"agent": agent, "machine": machine.describe(device), "settings": settings}
                 print(write_report(out_dir, about, measurements, Path(traces)))
                 print(f"results in {out_dir}")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
+import faulthandler
 import os
-import random
 import sys
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +16,31 @@ from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import checks, machine
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.checkpoint import save_weights, write_atomically, write_json
-from drq_sn.cli.build import CONFIG, build_agent, build_env, build_loop, build_replay
+from drq_sn.checkpoint import WEIGHTS, load_weights, save_weights, write_json
+from drq_sn.checkpoint_store import Checkpoint, CheckpointStore
+from drq_sn.cli.build import CONFIG, build_agent, build_env, build_loop, build_replay, read_config
+from drq_sn.cli.errors import STALLED
 from drq_sn.cli.overrides import INTERNAL_GROUPS
+from drq_sn.cli.run_folder import RECORD, claimed, read_record, recorded, require_same, write_config
+from drq_sn.cli.session import Session, seed_everything
+from drq_sn.cli.stopping import Stopped, StopRequest
 from drq_sn.envs import require_task
 from drq_sn.envs.gl import Backend, select_backend
-from drq_sn.loop import evaluate
+from drq_sn.envs.watchdog import Watchdog
+from drq_sn.loop import LearningCrashed, evaluate
 from drq_sn.metrics import RunLogger
 from drq_sn.video import VideoRecorder, playback_rate
 
-RECORD = "run.json"
 LARGEST_SEED = 2**32 - 1  # numpy's
 
 
 def run(cfg: DictConfig) -> None:
-    """Train as `cfg` says and leave everything in `cfg.run_dir`.
+    """Train as `cfg` says and leave everything in `cfg.run_dir`; continue there what an earlier call began.
 
     Raises:
         InvalidInput: before anything is written, if `cfg` cannot be run.
+        Stopped: after a checkpoint, when a signal asked for it.
+        LearningCrashed: when losses or weights are no longer numbers.
     """
     require_task(cfg.task)
     OmegaConf.resolve(cfg)
@@ -44,70 +49,120 @@ def run(cfg: DictConfig) -> None:
     if cfg.num_threads is not None:
         torch.set_num_threads(checks.integer("num_threads", cfg.num_threads))
     checks.real("seed", checks.integer("seed", cfg.seed, minimum=0), 0, LARGEST_SEED)
-    seed_everything(cfg.seed)
-    env = build_env(cfg, cfg.seed)
-    loop = build_loop(cfg)
-    agent, replay = build_agent(cfg, env, device), build_replay(cfg, env, device)
     checks.integer("num_eval_episodes", cfg.num_eval_episodes)
     checks.integer("video_every_frames", cfg.video_every_frames, minimum=0)
+    checks.boolean("keep_checkpoint", cfg.keep_checkpoint)
+    checks.real("env_limit_seconds", cfg.env_limit_seconds, 0, open_low=True)
+    checks.real("checkpoint_every_seconds", cfg.checkpoint_every_seconds, 0, open_low=True)
+    if cfg.checkpoint_every_frames is not None:
+        checks.integer("checkpoint_every_frames", cfg.checkpoint_every_frames)
+    seed_everything(cfg.seed)
+    loop = build_loop(cfg)
+    with contextlib.closing(build_env(cfg, cfg.seed)) as env:
+        agent, replay = build_agent(cfg, env, device), build_replay(cfg, env, device)
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
+    with claimed(Path(str(cfg.run_dir or "")), checks.boolean("fresh", cfg.fresh)) as run_dir:
+        schedule = cfg.checkpoint_every_seconds, cfg.checkpoint_every_frames
+        session = Session(agent, replay, loop, CheckpointStore(run_dir), OmegaConf.to_yaml(own), *schedule)
+        checkpoint = session.store.newest()
+        _require_own_run(run_dir, checkpoint, own)
+        if _is_over(run_dir, cfg):
+            return
+        _announce(cfg, run_dir, device, backend)
+        if checkpoint is not None:
+            session.restore(checkpoint)
+            print(f"continuing at frame {loop.step * loop.action_repeat}")
+        write_config(run_dir, own)
+        frame = loop.step * loop.action_repeat if checkpoint else None
+        with recorded(run_dir, _description(cfg, device, backend), frame):
+            _train(cfg, run_dir, session, checkpoint)
+        if not cfg.keep_checkpoint:
+            session.store.delete()
 
-    run_dir = make_run_dir(Path(str(cfg.run_dir or "")), checks.boolean("fresh", cfg.fresh))
-    _announce(cfg, run_dir, device, backend)
-    write_atomically(run_dir / CONFIG, OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, _own_keys(cfg))).encode())
-    with _record(run_dir, _description(cfg, device, backend)):
-        logger = RunLogger(run_dir, cfg.num_train_frames, agent.metric_names, tuple(agent.sigmas()), cfg.num_eval_episodes)
-        with contextlib.closing(logger), contextlib.closing(env):
-            loop.run(env, agent, replay, logger, _evaluation(cfg, agent, run_dir))
-        save_weights(run_dir, agent.networks.state_dict(), cfg.num_train_frames)
+
+def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpoint | None) -> None:
+    """Train to the end, a signal, or a crash; each leaves what is needed to go on or to see why."""
+    agent, stop = session.agent, StopRequest()
+    logger = RunLogger(
+        run_dir,
+        cfg.num_train_frames,
+        agent.metric_names,
+        tuple(agent.sigmas()),
+        cfg.num_eval_episodes,
+        checkpoint and checkpoint.state["logger"],
+    )
+
+    def before_step(frame: int) -> None:
+        stop.check()
+        if session.is_due():
+            session.save(logger)
+
+    with contextlib.closing(logger), contextlib.closing(watched_env(cfg, cfg.seed, run_dir)) as env, stop.listening():
+        try:
+            session.loop.run(env, agent, session.replay, logger, _evaluation(cfg, agent, run_dir, stop.check), before_step)
+        except Stopped:
+            session.save(logger)
+            raise
+        except LearningCrashed:
+            session.store.keep_crashed(agent.state_dict())
+            raise
+    save_weights(run_dir, agent.networks.state_dict(), cfg.num_train_frames)
 
 
-def _own_keys(cfg: DictConfig) -> list[str]:
-    """Everything but the tables of tuned values, which resolution has put where they act."""
-    return [str(key) for key in cfg if key not in INTERNAL_GROUPS]
+def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConfig) -> None:
+    """Refuse a folder that holds a run with other settings."""
+    if checkpoint is not None:
+        require_same(run_dir, checkpoint.state["config"], own)
+    elif (run_dir / CONFIG).is_file():
+        require_same(run_dir, OmegaConf.to_yaml(read_config(run_dir)), own)
 
 
-def seed_everything(seed: int) -> None:
-    """Seed the generators that agents and libraries draw from."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def make_run_dir(path: Path, fresh: bool) -> Path:
-    """Create the folder of a new run.
+def _is_over(run_dir: Path, cfg: DictConfig) -> bool:
+    """Whether nothing is left to do, which it says.
 
     Raises:
-        InvalidInput: if it cannot be written, or holds anything already and `fresh` is not set. With
-            `fresh` the older folder is moved to `{name}.1`, `{name}.2`, ...
+        InvalidInput: for a finished run that should go on.
+        LearningCrashed: for a run that ended so.
     """
-    if path == Path():
-        raise checks.InvalidInput("run_dir is empty or the current folder; accepted is a folder of the run's own")
-    if path.is_dir() and any(path.iterdir()):
-        if not fresh:
-            raise checks.InvalidInput(f"run_dir={path}: holds files already; fresh=true moves it aside and starts over")
-        number = next(n for n in range(1, sys.maxsize) if not path.with_name(f"{path.name}.{n}").exists())
-        path.rename(path.with_name(f"{path.name}.{number}"))
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    record = read_record(run_dir)
+    if record.get("status") == "crashed":
+        raise LearningCrashed(record.get("frame", 0))
+    if not (run_dir / WEIGHTS).is_file():
+        return False
+    frame = load_weights(run_dir, "cpu")["frame"]
+    if cfg.num_train_frames > frame:
         raise checks.InvalidInput(
-            f"run_dir={path}: cannot be made ({error.strerror}); accepted is a folder that can be written"
-        ) from None
-    if not os.access(path, os.W_OK):
-        raise checks.InvalidInput(f"run_dir={path}: is not writable; accepted is a folder that can be written")
-    return path
+            f"num_train_frames={cfg.num_train_frames}: the run in {run_dir} ended at {frame}; "
+            "accepted is another run_dir, or fresh=true to start over"
+        )
+    print(f"{run_dir}: finished already, at frame {frame}; fresh=true starts over")
+    return True
 
 
-def _evaluation(cfg: DictConfig, agent: ActorCriticAgent, run_dir: Path) -> Callable[[int], list[float]]:
+def watched_env(cfg: DictConfig, seed: int, run_dir: Path) -> Watchdog:
+    """An environment that ends the process, with its reason, when it does not answer."""
+
+    def end(reason: str) -> None:
+        print(f"error: {reason}; where it hangs:", file=sys.stderr)
+        faulthandler.dump_traceback(all_threads=True)
+        write_json(run_dir / RECORD, {**read_record(run_dir), "status": "failed", "error": reason})
+        os._exit(STALLED)  # the thread that hangs can't be asked
+
+    return Watchdog(build_env(cfg, seed), cfg.env_limit_seconds, end)
+
+
+def _evaluation(
+    cfg: DictConfig, agent: ActorCriticAgent, run_dir: Path, before_step: Callable[[], None]
+) -> Callable[[int], list[float]]:
     """Evaluations on environments of their own, seeded by run and frame: they leave nothing behind."""
 
     def at_frame(frame: int) -> list[float]:
         seed = int(np.random.SeedSequence([cfg.seed, frame]).generate_state(1)[0])
-        with contextlib.closing(build_env(cfg, seed)) as env:
+        with contextlib.closing(watched_env(cfg, seed, run_dir)) as env:
             if cfg.video_every_frames == 0 or frame % cfg.video_every_frames:
-                return evaluate(env, agent, cfg.num_eval_episodes)
+                return evaluate(env, agent, cfg.num_eval_episodes, before_step=before_step)
             with VideoRecorder(run_dir / "video" / f"{frame}.mp4", playback_rate(env)) as record:
-                return evaluate(env, agent, cfg.num_eval_episodes, record)
+                return evaluate(env, agent, cfg.num_eval_episodes, record, before_step)
 
     return at_frame
 
@@ -124,30 +179,6 @@ def _description(cfg: DictConfig, device: torch.device, backend: Backend) -> dic
         "git_commit": machine.git_commit(),
         "first_frame_sha256": first_frame,
     }
-
-
-@contextlib.contextmanager
-def _record(run_dir: Path, description: dict[str, Any]) -> Iterator[None]:
-    """Keep `run.json` true: running, then finished, interrupted, or failed with the reason."""
-
-    def write(status: str, **more: str) -> None:
-        write_json(run_dir / RECORD, {"status": status, **description, **more})
-
-    description["started"] = _now()
-    write("running")
-    try:
-        yield
-    except KeyboardInterrupt:
-        write("interrupted", ended=_now())
-        raise
-    except BaseException:
-        write("failed", ended=_now(), error=traceback.format_exc())
-        raise
-    write("finished", ended=_now())
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def _announce(cfg: DictConfig, run_dir: Path, device: torch.device, backend: Backend) -> None:

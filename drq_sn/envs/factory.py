@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from drq_sn.envs.wrappers import ActionRepeat, PixelStack
 
 ALIASES = {"cup_catch": "ball_in_cup_catch"}
 SYNTHETIC = {"synthetic_point": PointMass}  # task -> simulator(seed) with render and close of its own
+MANIPULATION = "manipulation"  # a domain of its own in dm_control
 MANIPULATION_SUFFIX = "_features"
 MANIPULATION_CAMERA = "front_close"
 CAMERAS = {"quadruped": 2}
@@ -29,7 +31,7 @@ def task_names() -> dict[str, tuple[str, str]]:
     names = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
     for task in manipulation.ALL:
         if task.endswith(MANIPULATION_SUFFIX):
-            names[task.removesuffix(MANIPULATION_SUFFIX)] = ("manipulation", task)
+            names[task.removesuffix(MANIPULATION_SUFFIX)] = (MANIPULATION, task)
     names.update({alias: names[name] for alias, name in ALIASES.items()})
     return names
 
@@ -88,27 +90,41 @@ def make_env(
     if task in SYNTHETIC:
         simulator = SYNTHETIC[task](seed)
         return PixelStack(
-            ActionRepeat(simulator, action_repeat), simulator.render, simulator.close, image_size, NUM_STACKED_FRAMES
+            ActionRepeat(simulator, action_repeat),
+            simulator.render,
+            simulator.close,
+            simulator.random,
+            image_size,
+            NUM_STACKED_FRAMES,
         )
     domain, name = require_task(task)
     env = _load(domain, name, seed)
-    camera = MANIPULATION_CAMERA if domain == "manipulation" else CAMERAS.get(domain, 0)
+    camera = MANIPULATION_CAMERA if domain == MANIPULATION else CAMERAS.get(domain, 0)
     flags = {"shadow": shadows, "reflection": reflections}
 
-    def render(height: int, width: int) -> np.ndarray:
+    def draw(height: int, width: int) -> np.ndarray:
         # only overrides what differs: the default must draw the published pixels
         off = {flag: False for flag, on in flags.items() if not on}
         return env.physics.render(height, width, camera_id=camera, render_flag_overrides=off)
 
+    def render(height: int, width: int) -> np.ndarray:
+        try:
+            return draw(height, width)
+        except Exception as error:  # whatever a lost context makes MuJoCo or OpenGL raise
+            warnings.warn(f"{task}: drawing failed ({error}); making a new OpenGL context", stacklevel=2)
+            env.physics._contexts = None  # freeing a lost one fails too; dm_control makes a new one on demand
+            return draw(height, width)
+
     from dm_control.suite.wrappers import action_scale
 
     scaled = action_scale.Wrapper(ActionRepeat(env, action_repeat), minimum=-1.0, maximum=1.0)
-    return PixelStack(scaled, render, lambda: env.physics.free(), image_size, NUM_STACKED_FRAMES)
+    random = env.random_state if domain == MANIPULATION else env.task.random
+    return PixelStack(scaled, render, lambda: env.physics.free(), random, image_size, NUM_STACKED_FRAMES)
 
 
 def _load(domain: str, name: str, seed: int) -> Any:
     from dm_control import manipulation, suite
 
-    if domain == "manipulation":
+    if domain == MANIPULATION:
         return manipulation.load(name, seed=seed)
     return suite.load(domain, name, task_kwargs={"random": seed})

@@ -17,13 +17,13 @@ class PointMass(dm_env.Environment):
     """
 
     def __init__(self, seed: int) -> None:
-        self._random = np.random.RandomState(seed)
+        self.random = np.random.RandomState(seed)
         self._position = np.zeros(2)
         self._frame = EPISODE_FRAMES
 
     def reset(self) -> dm_env.TimeStep:
         """Start with the dot at a random place."""
-        self._position = self._random.uniform(-1.0, 1.0, 2)
+        self._position = self.random.uniform(-1.0, 1.0, 2)
         self._frame = 0
         return dm_env.restart(self._position.copy())
 

@@ -6,6 +6,7 @@ last so that a frame is rendered once per step and not once per repeat.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -82,13 +83,23 @@ class PixelStack(Wrapper):
     """Replaces the observation with the last `num_frames` rendered frames, stacked by channel.
 
     The observation is uint8 (3 * num_frames, image_size, image_size), oldest frame first; at an
-    episode's first step the first frame is repeated. `close` calls `release`, which gives the
-    renderer back: dm_control's own environments and wrappers do not pass `close` on to it.
+    episode's first step the first frame is repeated. `random` is what the task draws its episodes
+    from. `close` calls `release`, which gives the renderer back: dm_control's own environments and
+    wrappers do not pass `close` on to it.
     """
 
-    def __init__(self, env: Any, render: Render, release: Callable[[], None], image_size: int, num_frames: int) -> None:
+    def __init__(
+        self,
+        env: Any,
+        render: Render,
+        release: Callable[[], None],
+        random: np.random.RandomState,
+        image_size: int,
+        num_frames: int,
+    ) -> None:
         super().__init__(env)
         self._release = release
+        self._random = random
         self._render = render
         self._image_size = image_size
         self._frames: deque[np.ndarray] = deque(maxlen=num_frames)
@@ -109,6 +120,16 @@ class PixelStack(Wrapper):
     def close(self) -> None:
         """Free the renderer; the environment cannot be used afterwards."""
         self._release()
+
+    @property
+    def random_state(self) -> str:
+        """What the task draws its episodes from, as JSON; setting it makes the same episodes follow."""
+        state = self._random.get_state(legacy=False)
+        return json.dumps({**state, "state": {**state["state"], "key": state["state"]["key"].tolist()}})
+
+    @random_state.setter
+    def random_state(self, text: str) -> None:
+        self._random.set_state(json.loads(text))
 
     def render(self, height: int, width: int) -> np.ndarray:
         """Draw the present state, (height, width, 3) uint8, from the observation's camera."""

@@ -69,6 +69,10 @@ def test_good_command_lines_pass(words):
         ("num_random_steps=2", "num_random_steps=2"),
         ("augmentation=random_shift shift_pad=0", "augmentation.pad=0"),
         ("num_threads=0", "num_threads=0"),
+        ("checkpoint_every_seconds=0", "checkpoint_every_seconds=0"),
+        ("checkpoint_every_frames=-1", "checkpoint_every_frames=-1"),
+        ("env_limit_seconds=no", "env_limit_seconds='no'"),
+        ("keep_checkpoint=3", "keep_checkpoint=3"),
         ("num_train_frames=abc", "num_train_frames='abc'"),
         ("num_train_frames=100.5", "num_train_frames=100.5"),
         ("normalizer.layers=5", "normalizer.layers=5"),
@@ -112,10 +116,10 @@ def test_the_current_folder_is_not_a_runs_own(configure, tmp_path, monkeypatch):
 
 def test_a_users_files_are_never_overwritten(configure, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "train.csv").write_text("mine")
-    with pytest.raises(InvalidInput, match="holds files already"):
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    with pytest.raises(InvalidInput, match="holds files but no run"):
         run(configure())
-    assert (tmp_path / "run" / "train.csv").read_text() == "mine"
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.txt"]
 
 
 def test_multirun_flags_may_stand_anywhere(tmp_path):

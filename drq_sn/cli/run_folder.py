@@ -1,0 +1,181 @@
+"""The folder of a run: who may write there, whether it holds the run that is asked for, its record."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from drq_sn import checks
+from drq_sn.checkpoint import WEIGHTS, write_atomically, write_json
+from drq_sn.checkpoint_store import FOLDER
+from drq_sn.cli.build import CONFIG
+from drq_sn.cli.stopping import Stopped
+from drq_sn.loop import LearningCrashed
+
+RECORD, LOCK = "run.json", ".lock"
+# what may change when a run is continued: where and how far, not what
+MAY_DIFFER = {"run_dir", "fresh", "device", "num_threads", "num_train_frames", "video_every_frames", "keep_checkpoint"}
+MAY_DIFFER |= {"checkpoint_every_seconds", "checkpoint_every_frames", "env_limit_seconds"}
+NUM_NAMED = 3
+
+
+def make_folder(path: Path) -> Path:
+    """Create `path` if it is not there.
+
+    Raises:
+        InvalidInput: if it cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise checks.InvalidInput(
+            f"run_dir={path}: cannot be made ({error.strerror}); accepted is a folder that can be written"
+        ) from None
+    if not os.access(path, os.W_OK):
+        raise checks.InvalidInput(f"run_dir={path}: is not writable; accepted is a folder that can be written")
+    return path
+
+
+def move_aside(path: Path) -> None:
+    """Rename `path` to `{name}.1`, `{name}.2`, ..., whichever is free."""
+    number = next(n for n in range(1, sys.maxsize) if not path.with_name(f"{path.name}.{n}").exists())
+    path.rename(path.with_name(f"{path.name}.{number}"))
+
+
+@contextlib.contextmanager
+def claimed(path: Path, fresh: bool) -> Iterator[Path]:
+    """Hold the folder of a run, alone, while the `with` block lasts; the lock goes with the process.
+
+    Args:
+        path: the folder; made if it is not there.
+        fresh: move what it holds aside first.
+
+    Raises:
+        InvalidInput: if another process trains there, it cannot be written, or it holds anything but a run.
+    """
+    if path == Path():
+        raise checks.InvalidInput("run_dir is empty or the current folder; accepted is a folder of the run's own")
+    names = {file.name for file in path.iterdir()} - {LOCK} if path.is_dir() else set()
+    if names and not fresh and not names & {CONFIG, RECORD, FOLDER, WEIGHTS}:
+        raise checks.InvalidInput(f"run_dir={path}: holds files but no run; fresh=true moves it aside and starts over")
+    with _lock(make_folder(path)):
+        if names and fresh:
+            move_aside(path)
+            with _lock(make_folder(path)):
+                yield path
+        else:
+            yield path
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with (path / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise checks.InvalidInput(
+                f"run_dir={path}: process {file.read().strip() or 'unknown'} is training there; accepted is another run_dir"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def require_same(path: Path, saved: str, cfg: DictConfig) -> None:
+    """Refuse to continue a run with other settings.
+
+    Args:
+        path: folder of the run.
+        saved: its configuration, as YAML.
+        cfg: the present one, resolved.
+
+    Raises:
+        InvalidInput: naming what differs.
+    """
+    before, now = _leaves(OmegaConf.create(saved)), _leaves(cfg)
+    changed = [
+        f"{name} was {before.get(name)!r} and is {now.get(name)!r} now"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name) and name.split(".")[0] not in MAY_DIFFER
+    ]
+    if changed:
+        more = f" and {len(changed) - NUM_NAMED} more" if len(changed) > NUM_NAMED else ""
+        raise checks.InvalidInput(
+            f"run_dir={path}: holds another run: {'; '.join(changed[:NUM_NAMED])}{more}; "
+            "accepted is the same settings, another run_dir, or fresh=true"
+        )
+
+
+def _leaves(cfg: Any, prefix: str = "") -> dict[str, Any]:
+    if not OmegaConf.is_dict(cfg):
+        return {prefix.rstrip("."): OmegaConf.to_container(cfg) if OmegaConf.is_list(cfg) else cfg}
+    found: dict[str, Any] = {}
+    for key in cfg:
+        found |= _leaves(cfg[key], f"{prefix}{key}.")
+    return found
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What `run.json` in folder `path` says; nothing where it is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        record = json.loads((path / RECORD).read_text())
+        if isinstance(record, dict):
+            return record
+    return {}
+
+
+@contextlib.contextmanager
+def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iterator[None]:
+    """Keep `run.json` true: running, then finished, interrupted, crashed, or failed with the reason.
+
+    Args:
+        path: folder of the run.
+        description: what else the record says.
+        frame: where an earlier run is continued; None at a start.
+    """
+    earlier = read_record(path)
+    description = {**description, "started": _now()}
+    if frame is not None:
+        description["started"] = earlier.get("started", description["started"])
+        description["resumed"] = [*earlier.get("resumed", []), {"frame": frame, "time": _now()}]
+
+    def write(status: str, **more: Any) -> None:
+        write_json(path / RECORD, {"status": status, **description, **more})
+
+    write("running")
+    try:
+        yield
+    except LearningCrashed as error:
+        write("crashed", ended=_now(), frame=error.frame)
+        raise
+    except (Stopped, KeyboardInterrupt):
+        write("interrupted", ended=_now())
+        raise
+    except BaseException:
+        with contextlib.suppress(OSError):  # the disk may be full
+            write("failed", ended=_now(), error=traceback.format_exc())
+        raise
+    write("finished", ended=_now())
+
+
+def write_config(path: Path, cfg: DictConfig) -> str:
+    """Write `cfg` to folder `path`, and return its YAML."""
+    text = OmegaConf.to_yaml(cfg)
+    write_atomically(path / CONFIG, text.encode())
+    return text
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,69 @@
+"""Notices an environment that does not answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dm_env
+import numpy as np
+
+from drq_sn.envs.wrappers import Wrapper
+
+POLLS_PER_LIMIT = 10
+
+
+class Watchdog(Wrapper):
+    """Calls `on_stall` when a reset or step takes longer than `limit_seconds`; costs two assignments a step.
+
+    Args:
+        env: a `PixelStack`.
+        limit_seconds: the longest time a call may take.
+        on_stall: gets one line that says what hangs; called once, from another thread.
+    """
+
+    def __init__(self, env: Any, limit_seconds: float, on_stall: Callable[[str], None]) -> None:
+        super().__init__(env)
+        self._limit_seconds = limit_seconds
+        self._on_stall = on_stall
+        self._busy: tuple[str, float] | None = None
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
+
+    def reset(self) -> dm_env.TimeStep:
+        """Start an episode."""
+        return self._guarded("reset", self._env.reset)
+
+    def step(self, action: np.ndarray) -> dm_env.TimeStep:
+        """Advance one step."""
+        return self._guarded("step", self._env.step, action)
+
+    @property
+    def random_state(self) -> str:
+        """See `PixelStack`."""
+        return self._env.random_state
+
+    @random_state.setter
+    def random_state(self, text: str) -> None:
+        self._env.random_state = text
+
+    def close(self) -> None:
+        """Stop watching, and free the renderer."""
+        self._closed.set()
+        self._env.close()
+
+    def _guarded(self, name: str, call: Callable[..., dm_env.TimeStep], *arguments: Any) -> dm_env.TimeStep:
+        self._busy = (name, time.monotonic())
+        try:
+            return call(*arguments)
+        finally:
+            self._busy = None
+
+    def _watch(self) -> None:
+        while not self._closed.wait(self._limit_seconds / POLLS_PER_LIMIT):
+            busy = self._busy
+            if busy is not None and time.monotonic() - busy[1] > self._limit_seconds:
+                self._on_stall(f"the environment has not answered for {self._limit_seconds:g} s (in {busy[0]})")
+                return
