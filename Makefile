@@ -16,7 +16,7 @@ ARGS   ?=
 RUNS   ?= runs
 PORT   ?= 6006
 
-.PHONY: help setup train profile eval video board doctor test test-slow test-gpu check lint types figures clean
+.PHONY: help setup train profile eval video board doctor test test-slow test-faults test-gpu check lint types figures clean
 
 help:
 	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
@@ -26,7 +26,7 @@ help:
 	@echo "make profile AGENT=drq BATCH=512 HEADS=mlp2,modern4 NORM=none ITERATIONS=500 RUNS=5 TRACE=1    time and memory, as Table 3"
 	@echo "make doctor                          what this machine has, and what is wrong with it"
 	@echo "make test | check                    tests | lint, types and tests"
-	@echo "make test-slow | test-gpu            minutes-long tests | tests on a CUDA device"
+	@echo "make test-slow | test-faults | test-gpu    minutes-long tests | kills, corruptions, full disks | tests on a CUDA device"
 	@echo "make figures                         redraw the figures under results/"
 	@echo "Everywhere: PIXELS=published|current, PYTHON=python3.12"
 
@@ -68,6 +68,9 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -m "slow and not gpu"
+
+test-faults: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.fault_injection
 
 test-gpu: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -m gpu
