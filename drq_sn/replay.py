@@ -76,7 +76,7 @@ class UniformReplay:
         self._starts = torch.zeros(self.capacity, dtype=torch.int64)
         self._num_slots = 0
         self._first_start = self._end_start = 0  # the queue, counted like slots
-        self._current_episode = 0
+        self._current_episode = self._whole_from = 0
         self._generator = torch.Generator().manual_seed(seed)
 
     @property
@@ -102,8 +102,9 @@ class UniformReplay:
             self._rewards[i] = time_step.reward
             self._discounts[i] = time_step.discount
         self._num_slots += 1
-        if slot - self.n_step >= self._current_episode:
-            self._starts[self._end_start % self.capacity] = slot - self.n_step
+        start = slot - self.n_step
+        if start >= self._current_episode and max(start - self._num_stacked + 1, self._current_episode) >= self._whole_from:
+            self._starts[self._end_start % self.capacity] = start
             self._end_start += 1
         self._forget_overwritten()
 
@@ -185,27 +186,26 @@ class UniformReplay:
         """
         self._num_slots, self._current_episode = state["num_slots"], state["current_episode"]
         self._generator.set_state(state["generator"])
-        oldest, starts, gap_end = self.oldest_slot, [], self.oldest_slot
-        previous_end = None
+        starts: list[int] = []
+        expected = self._whole_from = self.oldest_slot
         for first, arrays in parts:
-            end = first + len(arrays["episode_starts"])
-            if previous_end is not None and first > previous_end:
-                gap_end = first
-            previous_end = end
-            slots = torch.arange(max(first, oldest), end)
+            if first > expected:
+                self._whole_from = first  # slots are missing before it
+            expected = first + len(arrays["episode_starts"])
+            slots = torch.arange(max(first, self.oldest_slot), expected)
             for name, storage in self._columns().items():
                 storage[slots % self.capacity] = torch.from_numpy(arrays[name])[slots - first]
-            starts += self._window_starts(slots, gap_end)
+            starts += self._window_starts(slots)
         self._end_start = state["end_start"]
         self._first_start = self._end_start - len(starts)
         self._starts[torch.arange(self._first_start, self._end_start) % self.capacity] = torch.tensor(starts, dtype=torch.int64)
 
-    def _window_starts(self, last_slots: Tensor, oldest: int) -> list[int]:
-        """Starts of the windows that end at `last_slots` and need no slot before `oldest`."""
+    def _window_starts(self, last_slots: Tensor) -> list[int]:
+        """Starts of the windows that end at `last_slots` and need no slot that is missing."""
         episodes = self._episode_starts[last_slots % self.capacity]
         starts = last_slots - self.n_step
         first_needed = torch.maximum(starts - self._num_stacked + 1, episodes)
-        return starts[(starts >= episodes) & (first_needed >= oldest)].tolist()
+        return starts[(starts >= episodes) & (first_needed >= self._whole_from)].tolist()
 
     def _columns(self) -> dict[str, Tensor]:
         """What a slot holds."""

@@ -149,3 +149,65 @@ def test_a_replay_that_cannot_fit_says_what_would(monkeypatch):
     monkeypatch.setattr("drq_sn.replay.available_memory", lambda: 10**6)
     with pytest.raises(checks.InvalidInput, match=r"replay.capacity_steps=100000: needs 0.0.* GB .* accepted is up to about \d+"):
         make(capacity=100_000)
+
+
+@st.composite
+def histories(draw):
+    lengths = draw(st.lists(st.integers(1, 12), min_size=1, max_size=8))
+    capacity, n_step = draw(st.integers(8, 40)), draw(st.integers(1, 4))
+    return lengths, capacity, n_step, draw(st.integers(1, 30))
+
+
+def parts_of(replay, size):
+    return [
+        (first, replay.export(first, min(first + size, replay.num_slots)))
+        for first in range(replay.oldest_slot, replay.num_slots, size)
+    ]
+
+
+@settings(deadline=None, max_examples=100)
+@given(histories())
+def test_a_restored_replay_draws_and_goes_on_as_the_saved_one(history):
+    lengths, capacity, n_step, size = history
+    saved, restored = make(capacity, n_step, seed=1), make(capacity, n_step, seed=2)
+    play(saved, lengths)
+    restored.restore(saved.state_dict(), iter(parts_of(saved, size)))
+    for replay in (saved, restored):
+        replay.drawn = [replay.sample().reward.tolist() for _ in range(3) if replay.num_windows]
+    play(saved, [5, 7])
+    play(restored, [5, 7])
+    assert restored.drawn == saved.drawn
+    assert contents(restored) == contents(saved)
+    assert restored.state_dict().keys() == saved.state_dict().keys()
+    assert (restored._first_start, restored._end_start) == (saved._first_start, saved._end_start)
+
+
+def go_on(replay, num_steps):
+    """More steps of the present episode."""
+    for number in range(num_steps):
+        observation = np.full((3 * STACK, SIZE, SIZE), number, np.uint8)
+        replay.add(dm_env.transition(1.0, observation), np.zeros(ACTION_DIM, np.float32))
+
+
+@settings(deadline=None, max_examples=100)
+@given(histories(), st.data())
+def test_a_replay_with_a_damaged_part_draws_every_window_that_is_whole(history, data):
+    lengths, capacity, n_step, size = history
+    saved, restored = make(capacity, n_step), make(capacity, n_step)
+    play(saved, lengths)
+    parts = parts_of(saved, size)
+    lost = data.draw(st.integers(0, len(parts) - 1))
+    if lost == len(parts) - 1:
+        return  # the newest part belongs to its checkpoint, which is refused whole
+    gap = range(parts[lost][0], parts[lost + 1][0])
+    restored.restore(saved.state_dict(), parts[:lost] + parts[lost + 1 :])
+    for replay in (saved, restored):  # the present episode goes on, then another
+        go_on(replay, 3)
+        play(replay, [4])
+    expected = {}
+    for start, window in contents(saved).items():
+        episode = int(saved._episode_starts[start % capacity])
+        needed = range(max(start - STACK + 1, episode), start + n_step + 1)
+        if not set(needed) & set(gap):
+            expected[start] = window
+    assert contents(restored) == expected

@@ -137,8 +137,8 @@ def test_the_laptop_preset_changes_sizes_and_rates_alone(published, agent):
     assert full.keys() == laptop.keys()
     sizes = {"env.image_size", "env.shadows", "env.reflections", "augmentation.pad", "shift_pad", "agent.num_filters",
              "head.width", "head.actor.width", "head.critic.width", "batch_size"}  # fmt: skip
-    rates = {"lr", "agent.lr", "agent.tau", "n_step", "update_every_steps", "num_train_frames", "num_random_steps", "noise_decay_steps",
-             "agent.std_schedule.duration_steps"}  # fmt: skip
+    rates = {"lr", "agent.lr", "agent.tau", "n_step", "update_every_steps", "num_train_frames", "num_random_steps",
+             "noise_decay_steps", "agent.std_schedule.duration_steps"}  # fmt: skip
     changed = {name for name in full if full[name] != laptop[name]} - {"run_suffix"}
     assert changed <= sizes | rates
     if agent == "drq":
