@@ -137,3 +137,46 @@ def test_an_agent_is_measured_whole(agent_of, tmp_path):
     assert all(seconds > 0 for phase, seconds in measured["phase_seconds"].items() if phase != "other")
     assert measured["flops_per_update"] > 0
     assert (tmp_path / "t.json").stat().st_size > 1000
+
+
+@pytest.mark.gpu
+def test_cuda_memory_is_counted_by_pytorch():
+    device = torch.device("cuda")
+
+    def prepare():
+        kept = torch.zeros(32 * MB, dtype=torch.uint8, device=device)
+
+        def call(_):
+            torch.zeros(64 * MB, dtype=torch.uint8, device=device)
+            return kept
+
+        return call
+
+    torch.cuda.empty_cache()
+    held = torch.cuda.memory_stats()["requested_bytes.all.current"]
+    memory = peak_memory(prepare, device)
+    assert memory.requested_bytes - held == 96 * MB
+    assert 0 <= memory.allocated_bytes - memory.requested_bytes <= 3 * ROUNDING
+
+
+@pytest.mark.gpu
+def test_cuda_events_time_every_call():
+    a = torch.randn(4096, 4096, device="cuda")
+    numbers = []
+    seconds = seconds_per_call(lambda i: (numbers.append(i), a @ a), 5, a.device)
+    assert numbers == [0, 1, 2, 3, 4]
+    assert 2 * 4096**3 / seconds < 5e15  # no machine is that fast: the products were waited for
+
+
+@pytest.mark.gpu
+def test_an_agent_is_measured_on_cuda(agent_of, configure):
+    device = torch.device("cuda")
+    env = make_env("synthetic_point", image_size=24)
+    replay = UniformReplay((9, 24, 24), 2, capacity_steps=100, batch_size=8, n_step=1, gamma=0.99, device=device)
+    replay.add(env.reset(), None)
+    for _ in range(20):
+        replay.add(env.step(np.zeros(2, np.float32)), np.zeros(2, np.float32))
+    obs = torch.zeros(9, 24, 24, dtype=torch.uint8, device=device)
+    measured = measure_agent(lambda: build_agent(configure("agent=drq"), env, device), replay, obs, device, 3, 3, details=True)
+    assert sum(measured["phase_seconds"].values()) > 0
+    assert measured["training_memory"]["allocated_bytes"] >= measured["training_memory"]["requested_bytes"] > 0

@@ -2,7 +2,7 @@
 
 usage: plot_curves.py [RESULTS_FOLDER]
 
-Reads RESULTS/laptop/{run}/eval.csv and train.csv and writes RESULTS/laptop/curves.png.
+Reads RESULTS/laptop/{run}/seed_{n}/eval.csv and train.csv and writes RESULTS/laptop/curves.png.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LABELS = {
     "drqv2_modern4_spectral": "DrQ-v2, modern4 + SN",
     "drqv2_modern4_none": "DrQ-v2, modern4",
-    "drq_modern4_spectral": "DrQ, modern4 + SN (earlier preset)",
+    "drq_modern4_spectral": "DrQ, modern4 + SN",
 }
+STYLES = ("-", "--", ":")  # one per seed
 
 
 def columns(path: Path, *names: str) -> list[list[float]]:
@@ -36,17 +37,16 @@ def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "results") / "laptop"
     figure, (returns, norms) = plt.subplots(1, 2, figsize=(10, 3.6), constrained_layout=True)
     for number, (name, label) in enumerate(LABELS.items()):
-        run = folder / name
-        if not run.is_dir():
-            continue
-        frames, mean, sd = columns(run / "eval.csv", "frame", "episode_return_mean", "episode_return_sd")
-        returns.errorbar(frames, mean, sd, marker="o", markersize=4, capsize=2, color=f"C{number}", label=label)
-        frames, norm = columns(run / "train.csv", "frame", "grad_norm_max/actor")
-        norms.semilogy(frames, norm, color=f"C{number}", label=label)
+        for run, style in zip(sorted(folder.glob(f"{name}/seed_*")), STYLES, strict=False):
+            look = {"color": f"C{number}", "linestyle": style, "label": f"{label}, {run.name.replace('_', ' ')}"}
+            frames, mean, sd = columns(run / "eval.csv", "frame", "episode_return_mean", "episode_return_sd")
+            returns.errorbar(frames, mean, sd, marker="o", markersize=4, capsize=2, **look)
+            frames, norm = columns(run / "train.csv", "frame", "grad_norm_max/actor")
+            norms.semilogy(frames, norm, **look)
     returns.set(xlabel="frames", ylabel="evaluation return (mean, sd of 10 episodes)", ylim=(0, 1050))
     norms.set_ylim(1e-3, 1e2)
     norms.set(xlabel="frames", ylabel="largest actor gradient norm an episode")
-    returns.set_title("cartpole_balance, laptop preset, seed 1", fontsize=10)
+    returns.set_title("cartpole_balance, laptop preset", fontsize=10)
     for axes in (returns, norms):
         axes.grid(alpha=0.3)
     returns.legend(fontsize=8)

@@ -61,12 +61,15 @@ class Session:
         self._saved_at, self._saved_step = time.monotonic(), self.loop.step
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Stand where `checkpoint` was taken; the logger takes its own part when it is built."""
+        """Stand where `checkpoint` was taken; the logger takes its own part, on the learner's device, when it is built."""
         state = checkpoint.state
         self.agent.load_state_dict(state["agent"])
         self.replay.restore(state["replay"], self.store.replay_parts(checkpoint.parts))
         self.loop.load_state_dict(state["loop"])
         set_random_states(state["random"], self.agent.device)
+        metrics = state["logger"]["metrics"]
+        for kind in ("sums", "maxima"):
+            metrics[kind] = {name: value.to(self.agent.device) for name, value in metrics[kind].items()}
         self._saved_step = self.loop.step
 
     def is_due(self) -> bool:

@@ -294,3 +294,10 @@ def test_a_checkpoint_from_another_machine_needs_no_gpu(configure, tmp_path, int
     shutil.move(tmp_path / "run", tmp_path / "elsewhere")
     run(configure(run_dir="elsewhere"))
     assert np.isfinite(float(rows(tmp_path / "elsewhere" / "eval.csv")[-1]["episode_return_mean"]))
+
+
+@pytest.mark.gpu
+def test_a_run_on_cuda_continues(configure, tmp_path, interrupted_at):
+    interrupted_at([77, 130], terminate)
+    assert run_until_finished(lambda: configure("device=cuda")) == 2
+    assert [row["frame"] for row in rows(tmp_path / "run" / "train.csv")] == ["100", "200", "300", "400"]
