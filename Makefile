@@ -48,7 +48,8 @@ train: $(VENV)/.installed
 named = $(if $(filter-out default file undefined,$(origin $(1))),$(2))
 profile: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.profile $(call named,AGENT,agent=$(AGENT)) $(call named,TASK,task=$(TASK)) \
-		$(if $(HEADS),heads=[$(HEADS)]) $(call named,NORM,normalizers=[$(NORM)]) $(if $(BATCH),batch_size=$(BATCH)) \
+		$(if $(HEADS),heads=[$(HEADS)],$(call named,HEAD,heads=[$(HEAD)])) $(call named,PRESET,preset=$(PRESET)) $(call named,SEED,seed=$(SEED)) \
+		$(call named,NORM,normalizers=[$(NORM)]) $(if $(BATCH),batch_size=$(BATCH)) \
 		$(if $(ITERATIONS),num_updates=$(ITERATIONS)) $(call named,RUNS,num_runs=$(RUNS)) $(if $(TRACE),trace=true) $(ARGS)
 
 eval: $(VENV)/.installed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,14 @@ def load_safely(path: Path, data: bytes, device: torch.device | str = "cpu") -> 
         InvalidInput: if reading it would run code, or it is no such file.
     """
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"{damaged} is damaged")
         return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        raise InvalidInput(f"{path}: refused, not plain weights and numbers ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # a file that is no such file can raise anything
+        raise InvalidInput(
+            f"{path}: refused, not plain weights and numbers ({next(iter(str(error).splitlines()), type(error).__name__)})"
+        ) from error
 
 
 def load_weights(run_dir: Path, device: torch.device | str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ every file they need. The newest two checkpoints are kept.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -58,6 +57,8 @@ class CheckpointStore:
         self.folder = run_dir / FOLDER
         self._parts: dict[str, dict[str, Any]] = {}
         self._saved_slots = 0
+        self._saved_step: int | None = None
+        self._damaged: set[str] = set()  # manifests that could not be read
         self.bytes_written = 0
 
     @property
@@ -71,6 +72,8 @@ class CheckpointStore:
         Raises:
             OSError: when the disk is full or fails; then nothing that was there is harmed.
         """
+        if step == self._saved_step:
+            return  # it stands there already, and must not be put at risk
         self.folder.mkdir(exist_ok=True)
         self.bytes_written = 0
         self._write_new_slots(replay)
@@ -81,6 +84,8 @@ class CheckpointStore:
         self._parts = {part: e for part, e in self._parts.items() if e["end"] > replay.oldest_slot}
         body = {"format": FORMAT, "step": step, "files": {name: entry}, "replay": self._parts}
         write_json(self.folder / f"{step:09d}.json", {"sha256": _digest(body), "body": body})
+        self._saved_step = step
+        self._damaged.discard(f"{step:09d}.json")
         self._prune(step)
 
     def newest(self) -> Checkpoint | None:
@@ -92,9 +97,10 @@ class CheckpointStore:
         for path in sorted(self.folder.glob("*.json"), reverse=True):
             try:
                 return self._read(path)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                if isinstance(error, InvalidInput):
-                    raise
+            except InvalidInput:
+                raise
+            except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+                self._damaged.add(path.name)
                 warnings.warn(f"{path}: damaged ({error}); trying the checkpoint before it", stacklevel=2)
         return None
 
@@ -145,6 +151,7 @@ class CheckpointStore:
             warnings.warn(f"{self.folder / part}: damaged; training goes on without these steps of the replay", stacklevel=2)
         self._parts = {part: parts[part] for part in whole}
         self._saved_slots = max((entry["end"] for entry in parts.values()), default=0)
+        self._saved_step = manifest["step"]
         return Checkpoint(manifest["step"], state, whole)
 
     @staticmethod
@@ -163,18 +170,18 @@ class CheckpointStore:
     def _is_whole(self, name: str, entry: dict[str, Any]) -> bool:
         try:
             self._checked(name, entry)
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return False
         return True
 
     def _prune(self, step: int) -> None:
         """Delete all but the newest two checkpoints up to `step`, and every file that none of these needs."""
-        paths = [path for path in sorted(self.folder.glob("*.json"), reverse=True) if path.stem <= f"{step:09d}"]
+        names = {path.name for path in self.folder.glob("*.json")} - self._damaged
+        paths = [self.folder / name for name in sorted(names, reverse=True) if name <= f"{step:09d}.json"]
         needed = {CRASHED}
         for path in paths[:NUM_KEPT]:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                manifest = self._manifest(path)
-                needed |= {path.name, *manifest["files"], *manifest["replay"]}
+            manifest = self._manifest(path)
+            needed |= {path.name, *manifest["files"], *manifest["replay"]}
         for path in self.folder.iterdir():
             if path.name not in needed:
                 path.unlink()

@@ -41,7 +41,7 @@ def git_commit() -> str | None:
 
 
 def select_device(name: str) -> torch.device:
-    """`auto` -> CUDA where there is one, else the CPU; any other name -> that device.
+    """`auto` -> CUDA where there is one, else the CPU; any other name -> that device, made CUDA's current one.
 
     Raises:
         InvalidInput: if the device is not there.
@@ -54,7 +54,10 @@ def select_device(name: str) -> torch.device:
         *(["cuda"] if torch.cuda.is_available() else []),
         *(f"cuda:{i}" for i in range(torch.cuda.device_count())),
     ]
-    return torch.device(checks.choice("device", name, accepted))
+    device = torch.device(checks.choice("device", name, accepted))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
 
 
 def device_name(device: torch.device) -> str:

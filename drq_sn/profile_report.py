@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from drq_sn.checkpoint import write_atomically, write_json
-from drq_sn.reference import TABLE3, read_table
 
 METRICS = {
     "training_memory_gb": "training memory (GB)",
@@ -133,17 +132,19 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
-def write_report(out_dir: Path, about: dict[str, Any], measurements: list[dict[str, Any]], traces: Path) -> str:
-    """Write `table.csv`, `phases.csv`, `profile.json`, `table.txt`, `profile.png` and the traces; return the tables.
+def write_report(
+    out_dir: Path, about: dict[str, Any], rows: list[Row], text: str, measurements: list[dict[str, Any]], traces: Path
+) -> None:
+    """Write `table.csv`, `phases.csv`, `profile.json`, `table.txt`, `profile.png` and the traces.
 
     Args:
         out_dir: existing folder.
         about: machine and settings.
+        rows: from `table_rows`.
+        text: from `format_tables`.
         measurements: see `table_rows`.
         traces: folder whose files go along.
     """
-    rows = table_rows(measurements, read_table(TABLE3, key="head"))
-    text = format_tables(rows, measurements)
     write_json(out_dir / "profile.json", {**about, "measurements": measurements})
     write_atomically(out_dir / "table.csv", _csv(rows))
     phases = [
@@ -155,7 +156,6 @@ def write_report(out_dir: Path, about: dict[str, Any], measurements: list[dict[s
     for trace in traces.iterdir():
         shutil.move(str(trace), out_dir / trace.name)
     draw(out_dir / "profile.png", rows, about)
-    return text
 
 
 def _csv(rows: Sequence[Row]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import tempfile
 import time
@@ -86,6 +87,7 @@ def peak_memory(prepare: Callable[[], Call], device: torch.device) -> Memory:
 
 
 def _cuda_peak(call: Call, device: torch.device) -> Memory:
+    gc.collect()  # what an earlier measurement left in cycles
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     _period(call)

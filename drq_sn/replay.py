@@ -191,8 +191,8 @@ class UniformReplay:
         for first, arrays in parts:
             if first > expected:
                 self._whole_from = first  # slots are missing before it
-            expected = first + len(arrays["episode_starts"])
-            slots = torch.arange(max(first, self.oldest_slot), expected)
+            expected = max(expected, first + len(arrays["episode_starts"]))
+            slots = torch.arange(max(first, self.oldest_slot), max(expected, self.oldest_slot))
             for name, storage in self._columns().items():
                 storage[slots % self.capacity] = torch.from_numpy(arrays[name])[slots - first]
             starts += self._window_starts(slots)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -72,6 +73,7 @@ def _restore(owner: Any, attribute_name: str, own: Any) -> None:
 
 def attribute(events: list[FunctionEvent], phases: list[str], on_device: bool) -> dict[str, float]:
     """Share the time of a trace's events out among `phases`, in seconds."""
+    events = [e for e in events if e.device_type == DeviceType.CPU]  # each has its kernels' time in it already
     labels = sorted(
         ((e.time_range.start, e.time_range.end, e.name.removeprefix(PHASE)) for e in events if e.name.startswith(PHASE)),
         key=lambda label: label[1] - label[0],

@@ -29,6 +29,24 @@ def test_missing_damaged_and_foreign_weights_are_refused(tmp_path):
         load_weights(tmp_path, "cpu")
 
 
+def test_no_changed_bit_goes_unseen(tmp_path):
+    weights = {"a": torch.arange(200.0), "b": torch.ones(3, 3)}
+    save_weights(tmp_path, weights, frame=1000)
+    path = tmp_path / "weights.pt"
+    data = path.read_bytes()
+    refused = 0
+    for position in range(0, len(data), 7):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
+        try:
+            state = load_weights(tmp_path, "cpu")
+        except InvalidInput:
+            refused += 1
+        else:  # a byte that means nothing, such as padding
+            assert state["frame"] == 1000
+            assert all(torch.equal(state["networks"][name], value) for name, value in weights.items())
+    assert refused > 100
+
+
 class Malicious:
     def __reduce__(self):
         return (print, ("code ran",))

@@ -122,6 +122,32 @@ def test_an_older_damaged_part_is_left_out_with_a_warning(tmp_path, replay, kind
     assert "goes on without these steps" in said[0]
 
 
+def test_a_damaged_checkpoint_is_not_kept_in_place_of_a_good_one(tmp_path, replay):
+    save(tmp_path, replay, 1, 2, 3)
+    damage(tmp_path / "checkpoint" / "000000003.pt", "flip")
+    store, *_ = newest(tmp_path)
+    store.save(4, {}, replay)
+    assert files(tmp_path, "*.json") == ["000000002.json", "000000004.json"]
+    assert files(tmp_path, "*.pt") == ["000000002.pt", "000000004.pt"]
+
+
+def test_a_checkpoint_that_stands_is_not_written_again(tmp_path, replay, monkeypatch):
+    store = save(tmp_path, replay, 1)
+    read, *_ = newest(tmp_path)
+    monkeypatch.setattr(checkpoint_store, "write_atomically", lambda *_: 1 / 0)
+    store.save(1, {}, replay)
+    read.save(1, {}, replay)
+    with pytest.raises(ZeroDivisionError):
+        read.save(2, {}, replay)
+
+
+def test_a_disk_that_fails_for_a_moment_is_not_taken_for_damage(tmp_path, replay, monkeypatch):
+    save(tmp_path, replay, 1)
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda self: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    with pytest.raises(OSError, match="Input/output error"):
+        CheckpointStore(tmp_path).newest()
+
+
 def test_all_damaged_is_nothing_found(tmp_path, replay):
     save(tmp_path, replay, 1, 2)
     for path in (tmp_path / "checkpoint").glob("*.pt"):

@@ -59,7 +59,9 @@ def test_the_report_is_written_whole(tmp_path):
     traces.mkdir()
     (traces / "trace_mlp2_none.json.gz").write_bytes(b"x")
     about = {"agent": "drq", "machine": {"device": "a machine"}, "settings": {"batch_size": 8}}
-    text = write_report(out, about, RUNS, traces)
+    rows = table_rows(RUNS, PAPER)
+    text = format_tables(rows, RUNS)
+    write_report(out, about, rows, text, RUNS, traces)
     assert "mlp4 spectral: a run failed: out of memory" in text
     assert {p.name for p in out.iterdir()} == {
         "table.csv", "phases.csv", "profile.json", "table.txt", "profile.png", "trace_mlp2_none.json.gz"

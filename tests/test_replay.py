@@ -189,6 +189,14 @@ def go_on(replay, num_steps):
         replay.add(dm_env.transition(1.0, observation), np.zeros(ACTION_DIM, np.float32))
 
 
+def test_a_smaller_ring_takes_what_fits():
+    saved, restored = make(capacity=60, n_step=2), make(capacity=20, n_step=2)
+    play(saved, [9, 9, 9, 9])
+    restored.restore(saved.state_dict(), parts_of(saved, 10))
+    assert set(contents(restored)) == {start for start in contents(saved) if start >= 20}
+    assert contents(restored).items() <= contents(saved).items()
+
+
 @settings(deadline=None, max_examples=100)
 @given(histories(), st.data())
 def test_a_replay_with_a_damaged_part_draws_every_window_that_is_whole(history, data):

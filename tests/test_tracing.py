@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
 import torch
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import profile
 
 from drq_sn.tracing import attribute, labelled, phase_seconds
@@ -12,10 +15,11 @@ from drq_sn.tracing import attribute, labelled, phase_seconds
 CPU = torch.device("cpu")
 
 
-def event(name, start, end, own=0.0, sequence_nr=-1, scope=0, parent=None, device_time=0.0):
+def event(name, start, end, own=0.0, sequence_nr=-1, scope=0, parent=None, device_time=0.0, device=DeviceType.CPU):
     return SimpleNamespace(
         name=name, time_range=SimpleNamespace(start=start, end=end), self_cpu_time_total=own * 1e6,
         self_device_time_total=device_time * 1e6, sequence_nr=sequence_nr, scope=scope, cpu_parent=parent,
+        device_type=device,
     )  # fmt: skip
 
 
@@ -38,6 +42,20 @@ def test_the_innermost_phase_has_the_time_and_a_gradient_that_of_its_operation()
 def test_on_a_device_the_kernels_time_counts():
     events = [event("phase/a", 0, 10), event("aten::mm", 1, 2, own=5, device_time=3)]
     assert attribute(events, ["a", "other"], on_device=True) == {"a": 3, "other": 0}
+
+
+def test_a_kernel_counts_once_and_for_the_operation_that_launched_it():
+    """Real events, as a trace with CUDA has them: the kernel runs later, and its label has a copy on the device."""
+
+    def real(number, name, start, end, device=DeviceType.CPU):
+        return FunctionEvent(id=number, name=name, thread=1, start_us=start, end_us=end, device_type=device, use_device="cuda")
+
+    encode, critic = real(1, "phase/encode", 0, 10), real(2, "phase/critic", 20, 30)
+    launch = real(3, "aten::mm", 1, 2)
+    launch.append_kernel("gemm", 0, 100)
+    on_device = [real(4, "gemm", 21, 121, DeviceType.CUDA), real(5, "phase/encode", 21, 121, DeviceType.CUDA)]
+    shares = attribute([encode, critic, launch, *on_device], ["encode", "critic", "other"], on_device=True)
+    assert shares == {"encode": pytest.approx(100e-6), "critic": 0, "other": 0}
 
 
 class Pair(torch.nn.Module):

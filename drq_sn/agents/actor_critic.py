@@ -153,15 +153,17 @@ class ActorCriticAgent(abc.ABC):
             return {f"sigma/{name}": layer.sigma() for name, layer in spectral_layers(self.networks).items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, normaliser state and optimiser state."""
+        """Weights, normaliser state, optimiser state, and whether all went well."""
         return {
             "networks": self.networks.state_dict(),
             "optimizers": {n: o.state_dict() for n, o in self.optimizers.items()},
+            "losses_finite": self._losses_finite,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.networks.load_state_dict(state["networks"])
+        self._losses_finite.copy_(state["losses_finite"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,8 +29,9 @@ from drq_sn.cli.session import seed_everything
 from drq_sn.envs import require_task
 from drq_sn.envs.gl import select_backend
 from drq_sn.envs.wrappers import PixelStack
-from drq_sn.profile_report import write_report
+from drq_sn.profile_report import format_tables, table_rows, write_report
 from drq_sn.profiler import measure_agent
+from drq_sn.reference import TABLE3, read_table
 from drq_sn.replay import UniformReplay
 
 CONFIG_NAME = "profile"
@@ -48,10 +50,13 @@ def run_profile(cfg: DictConfig, words: list[str]) -> Path:
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler notes each start and stop on stderr
     device = machine.select_device(cfg.device)
+    if cfg.num_threads is not None:
+        torch.set_num_threads(checks.integer("num_threads", cfg.num_threads))
     settings = check_settings(cfg, device, words)
     name = machine.slug(machine.device_name(device))
     agent = str(HydraConfig.get().runtime.choices["agent"])
-    out_dir = Path(cfg.out_dir) / name / f"{agent}_batch{settings['batch_size']}"
+    out_dir = make_folder(Path(cfg.out_dir) / name / f"{agent}_batch{settings['batch_size']}", "out_dir")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # through the `finally` below
     measurements: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as traces:
         try:
@@ -59,11 +64,12 @@ def run_profile(cfg: DictConfig, words: list[str]) -> Path:
                 measurements.append(measurement)
         finally:  # what is measured is kept, also when the rest is interrupted
             if measurements:
-                if out_dir.exists():
-                    move_aside(out_dir)
-                make_folder(out_dir)
                 about = {"agent": agent, "machine": machine.describe(device), "settings": settings}
-                print(write_report(out_dir, about, measurements, Path(traces)))
+                rows = table_rows(measurements, read_table(TABLE3, key="head"))
+                text = format_tables(rows, measurements)
+                print(text)
+                move_aside(out_dir)
+                write_report(out_dir, about, rows, text, measurements, Path(traces))
                 print(f"results in {out_dir}")
     return out_dir
 

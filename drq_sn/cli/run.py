@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,16 @@ from drq_sn.checkpoint_store import Checkpoint, CheckpointStore
 from drq_sn.cli.build import CONFIG, build_agent, build_env, build_loop, build_replay, read_config
 from drq_sn.cli.errors import STALLED
 from drq_sn.cli.overrides import INTERNAL_GROUPS
-from drq_sn.cli.run_folder import RECORD, claimed, read_record, recorded, require_same, write_config
+from drq_sn.cli.run_folder import (
+    RECORD,
+    claimed,
+    mark_finished,
+    move_aside,
+    read_record,
+    recorded,
+    require_same,
+    write_config,
+)
 from drq_sn.cli.session import Session, seed_everything
 from drq_sn.cli.stopping import Stopped, StopRequest
 from drq_sn.envs import require_task
@@ -32,6 +42,7 @@ from drq_sn.metrics import RunLogger
 from drq_sn.video import VideoRecorder, playback_rate
 
 LARGEST_SEED = 2**32 - 1  # numpy's
+LAST_WORDS_SECONDS = 5.0
 
 
 def run(cfg: DictConfig) -> None:
@@ -70,8 +81,11 @@ def run(cfg: DictConfig) -> None:
             return
         _announce(cfg, run_dir, device, backend)
         if checkpoint is not None:
+            _require_more_frames(run_dir, cfg, checkpoint.step * loop.action_repeat)
             session.restore(checkpoint)
             print(f"continuing at frame {loop.step * loop.action_repeat}")
+        elif (aside := move_aside(run_dir)) is not None:
+            print(f"the run there left no checkpoint that can be read: starting over; what it left is in {aside}")
         write_config(run_dir, own)
         frame = loop.step * loop.action_repeat if checkpoint else None
         with recorded(run_dir, _description(cfg, device, backend), frame):
@@ -135,18 +149,36 @@ def _is_over(run_dir: Path, cfg: DictConfig) -> bool:
             f"num_train_frames={cfg.num_train_frames}: the run in {run_dir} ended at {frame}; "
             "accepted is another run_dir, or fresh=true to start over"
         )
+    if record.get("status") != "finished":
+        mark_finished(run_dir)
+    if not cfg.keep_checkpoint:
+        CheckpointStore(run_dir).delete()
     print(f"{run_dir}: finished already, at frame {frame}; fresh=true starts over")
     return True
+
+
+def _require_more_frames(run_dir: Path, cfg: DictConfig, frame: int) -> None:
+    if cfg.num_train_frames < frame:
+        raise checks.InvalidInput(
+            f"num_train_frames={cfg.num_train_frames}: the run in {run_dir} stands at frame {frame} already; "
+            "accepted is that or more"
+        )
 
 
 def watched_env(cfg: DictConfig, seed: int, run_dir: Path) -> Watchdog:
     """An environment that ends the process, with its reason, when it does not answer."""
 
     def end(reason: str) -> None:
-        print(f"error: {reason}; where it hangs:", file=sys.stderr)
-        faulthandler.dump_traceback(all_threads=True)
-        write_json(run_dir / RECORD, {**read_record(run_dir), "status": "failed", "error": reason})
-        os._exit(STALLED)  # the thread that hangs can't be asked
+        # the thread that hangs can't be asked to stop; nor must a disk or a pipe that hangs too keep us
+        last = threading.Timer(LAST_WORDS_SECONDS, os._exit, [STALLED])
+        last.daemon = True
+        last.start()
+        try:
+            print(f"error: {reason}; where it hangs:", file=sys.stderr)
+            faulthandler.dump_traceback(all_threads=True)
+            write_json(run_dir / RECORD, {**read_record(run_dir), "status": "failed", "error": reason})
+        finally:
+            os._exit(STALLED)
 
     return Watchdog(build_env(cfg, seed), cfg.env_limit_seconds, end)
 

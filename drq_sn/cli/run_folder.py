@@ -29,8 +29,8 @@ MAY_DIFFER |= {"checkpoint_every_seconds", "checkpoint_every_frames", "env_limit
 NUM_NAMED = 3
 
 
-def make_folder(path: Path) -> Path:
-    """Create `path` if it is not there.
+def make_folder(path: Path, option: str = "run_dir") -> Path:
+    """Create `path`, the value of `option`, if it is not there.
 
     Raises:
         InvalidInput: if it cannot be made or written.
@@ -39,17 +39,24 @@ def make_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise checks.InvalidInput(
-            f"run_dir={path}: cannot be made ({error.strerror}); accepted is a folder that can be written"
+            f"{option}={path}: cannot be made ({error.strerror}); accepted is a folder that can be written"
         ) from None
     if not os.access(path, os.W_OK):
-        raise checks.InvalidInput(f"run_dir={path}: is not writable; accepted is a folder that can be written")
+        raise checks.InvalidInput(f"{option}={path}: is not writable; accepted is a folder that can be written")
     return path
 
 
-def move_aside(path: Path) -> None:
-    """Rename `path` to `{name}.1`, `{name}.2`, ..., whichever is free."""
+def move_aside(path: Path) -> Path | None:
+    """Move what folder `path` holds to `{name}.1`, `{name}.2`, ..., whichever is free, and return that; None if it is empty."""
+    files = [file for file in path.iterdir() if file.name != LOCK]
+    if not files:
+        return None
     number = next(n for n in range(1, sys.maxsize) if not path.with_name(f"{path.name}.{n}").exists())
-    path.rename(path.with_name(f"{path.name}.{number}"))
+    aside = path.with_name(f"{path.name}.{number}")
+    aside.mkdir()
+    for file in files:
+        file.rename(aside / file.name)
+    return aside
 
 
 @contextlib.contextmanager
@@ -69,12 +76,9 @@ def claimed(path: Path, fresh: bool) -> Iterator[Path]:
     if names and not fresh and not names & {CONFIG, RECORD, FOLDER, WEIGHTS}:
         raise checks.InvalidInput(f"run_dir={path}: holds files but no run; fresh=true moves it aside and starts over")
     with _lock(make_folder(path)):
-        if names and fresh:
+        if fresh:
             move_aside(path)
-            with _lock(make_folder(path)):
-                yield path
-        else:
-            yield path
+        yield path
 
 
 @contextlib.contextmanager
@@ -168,6 +172,11 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
             write("failed", ended=_now(), error=traceback.format_exc())
         raise
     write("finished", ended=_now())
+
+
+def mark_finished(path: Path) -> None:
+    """Let `run.json` say so, for a run that was killed between its last two files."""
+    write_json(path / RECORD, {**read_record(path), "status": "finished"})
 
 
 def write_config(path: Path, cfg: DictConfig) -> str:

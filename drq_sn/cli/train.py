@@ -5,20 +5,30 @@ from __future__ import annotations
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from drq_sn.cli.build import config_dir
-from drq_sn.cli.errors import exit_on_invalid_input
+from drq_sn.cli.errors import CRASHED, exit_on_invalid_input
 from drq_sn.cli.overrides import SWEEP_FLAGS, check_overrides
 from drq_sn.cli.run import run
+from drq_sn.loop import LearningCrashed
 
 CONFIG_NAME = "train"
+CRASHED_RUNS: list[str] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
 def _train(cfg: DictConfig) -> None:
     with exit_on_invalid_input():
-        run(cfg)
+        try:
+            run(cfg)
+        except LearningCrashed as error:
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                raise
+            print(f"{cfg.run_dir}: learning crashed: {error}; the sweep goes on", file=sys.stderr)
+            CRASHED_RUNS.append(str(cfg.run_dir))
 
 
 def main() -> None:
@@ -28,6 +38,8 @@ def main() -> None:
     with exit_on_invalid_input():
         check_overrides(sys.argv[1:], CONFIG_NAME)
     _train()
+    if CRASHED_RUNS:
+        sys.exit(CRASHED)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +27,7 @@ class Watchdog(Wrapper):
         super().__init__(env)
         self._limit_seconds = limit_seconds
         self._on_stall = on_stall
-        self._busy: tuple[str, float] | None = None
+        self._call: list[str] | None = None  # the call that goes on, an object of its own each
         self._closed = threading.Event()
         threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
 
@@ -55,15 +54,18 @@ class Watchdog(Wrapper):
         self._env.close()
 
     def _guarded(self, name: str, call: Callable[..., dm_env.TimeStep], *arguments: Any) -> dm_env.TimeStep:
-        self._busy = (name, time.monotonic())
+        self._call = [name]
         try:
             return call(*arguments)
         finally:
-            self._busy = None
+            self._call = None
 
     def _watch(self) -> None:
+        seen, num_polls = None, 0
         while not self._closed.wait(self._limit_seconds / POLLS_PER_LIMIT):
-            busy = self._busy
-            if busy is not None and time.monotonic() - busy[1] > self._limit_seconds:
-                self._on_stall(f"the environment has not answered for {self._limit_seconds:g} s (in {busy[0]})")
+            # polls, not a clock: while the whole process is suspended, no time is held against the environment
+            num_polls = num_polls + 1 if self._call is seen else 0
+            seen = self._call
+            if seen is not None and num_polls >= POLLS_PER_LIMIT:
+                self._on_stall(f"the environment has not answered for {self._limit_seconds:g} s (in {seen[0]})")
                 return

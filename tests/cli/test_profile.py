@@ -89,6 +89,16 @@ def test_what_was_measured_outlives_an_interruption(tmp_path, monkeypatch):
     assert table.read_text().splitlines()[1].startswith("mlp2,none,1")
 
 
+def test_a_folder_that_cannot_be_made_is_named_before_anything_is_measured(tmp_path):
+    (tmp_path / "file").write_text("")
+    words = [*TINY, f"out_dir={tmp_path / 'file'}"]
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        cfg = compose("profile", overrides=words, return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        with pytest.raises(InvalidInput, match=r"out_dir=.*cannot be made"):
+            run_profile(cfg, words)
+
+
 def test_a_fresh_process_answers_raises_or_dies():
     assert in_fresh_process(os.getpid) != os.getpid()
     with pytest.raises(ZeroDivisionError):

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -184,6 +185,60 @@ def test_another_run_in_the_folder_is_refused_by_name(configure, interrupted_at,
         run(configure("head.critic.num_blocks=3", *words))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_fewer_frames_than_there_are_is_refused(configure, interrupted_at):
+    interrupted_at([100], terminate)
+    with pytest.raises(Stopped):
+        run(configure())
+    with pytest.raises(InvalidInput, match=r"num_train_frames=200: the run in .* stands at frame 202 already"):
+        run(configure("num_train_frames=200", "eval_every_frames=200"))
+
+
+def test_a_run_without_a_readable_checkpoint_is_moved_aside(configure, tmp_path, interrupted_at):
+    interrupted_at([150], terminate)
+    with pytest.raises(Stopped):
+        run(configure())
+    logs = (tmp_path / "run" / "train.csv").read_bytes()
+    for path in (tmp_path / "run" / "checkpoint").glob("*.pt"):
+        path.write_bytes(path.read_bytes() + b"x")
+    with pytest.warns(UserWarning, match="damaged"):
+        run(configure())
+    assert (tmp_path / "run.1" / "train.csv").read_bytes() == logs
+    assert len(rows(tmp_path / "run" / "train.csv")) == 4
+
+
+def test_a_run_killed_between_its_last_two_files_is_finished(configure, tmp_path, monkeypatch):
+    def killed(self, *_):
+        raise Interruption
+
+    monkeypatch.setattr("drq_sn.checkpoint_store.CheckpointStore.delete", killed)
+    with pytest.raises(Interruption):
+        run(configure("checkpoint_every_frames=50"))
+    monkeypatch.undo()
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "status": "running"}))
+    run(configure())
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_a_loss_that_overflowed_is_remembered(agent_of, batch):
+    agent, other = agent_of("agent=drqv2"), agent_of("agent=drqv2")
+    agent._losses_finite.fill_(False)
+    other.load_state_dict(agent.state_dict())
+    assert not other.is_finite()
+
+
+def test_a_sweep_goes_on_past_a_crashed_run(tmp_path):
+    words = ["task=synthetic_point", "num_train_frames=400", "eval_every_frames=200", "num_eval_episodes=1",
+             "num_random_steps=60", "batch_size=8", "head.width=16", "env.image_size=24", "agent.num_filters=4", "video_every_frames=0", "device=cpu",
+             "lr=1e30,1e-4", "run_dir=" + str(tmp_path / "lr_${lr}"), "hydra.sweep.dir=" + str(tmp_path / "sweep")]  # fmt: skip
+    result = subprocess.run([sys.executable, "-m", "drq_sn.cli.train", "-m", *words], capture_output=True, text=True)
+    assert result.returncode == 3, result.stderr
+    assert "learning crashed" in result.stderr
+    records = {p.parent.name: json.loads(p.read_text())["status"] for p in tmp_path.glob("lr_*/run.json")}
+    assert sorted(records.values()) == ["crashed", "finished"]
 
 
 def test_fresh_moves_an_unfinished_run_aside(configure, tmp_path, interrupted_at):

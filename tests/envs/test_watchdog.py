@@ -26,7 +26,13 @@ def hanging(self, action):
         time.sleep(60)
     return step(self, action)
 PointMass.step = hanging
-train.main()
+"""
+FULL_DISK = """
+import drq_sn.cli.run
+def full(*_):
+    if calls:
+        raise OSError(28, "No space left on device")
+drq_sn.cli.run.write_json = full
 """
 
 
@@ -59,16 +65,21 @@ def test_a_call_that_hangs_is_reported_once_and_a_slow_learner_is_not():
     watched.close()
 
 
-def test_a_run_whose_environment_hangs_ends_with_its_reason(tmp_path):
+@pytest.mark.parametrize("more", ["", FULL_DISK], ids=["", "full disk"])
+def test_a_run_whose_environment_hangs_ends_with_its_reason(tmp_path, more):
     words = ["task=synthetic_point", "num_train_frames=1000", "num_eval_episodes=1", "num_random_steps=900",
              "env.image_size=24", "env_limit_seconds=1", "device=cpu", "video_every_frames=0", "head.width=16",
              f"run_dir={tmp_path / 'run'}"]  # fmt: skip
     start = time.monotonic()
-    result = subprocess.run([sys.executable, "-c", HANGING, *words], capture_output=True, text=True, timeout=50)
+    result = subprocess.run(
+        [sys.executable, "-c", HANGING + more + "train.main()", *words], capture_output=True, text=True, timeout=50
+    )
     assert time.monotonic() - start < 40
     assert result.returncode == 5
     assert "the environment has not answered for 1 s (in step); where it hangs:" in result.stderr
     assert "in hanging" in result.stderr
+    if more:
+        return
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["status"], record["error"]) == ("failed", "the environment has not answered for 1 s (in step)")
 
