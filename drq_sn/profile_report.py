@@ -120,6 +120,10 @@ def _number(value: float | None) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}" if value < 1 else f"{value:.2f}"
 
 
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
 
@@ -175,16 +179,16 @@ def draw(path: Path, rows: Sequence[Row], about: dict[str, Any]) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(2, 2, figsize=(10, 6.5), constrained_layout=True)
+    figure, panels = plt.subplots(2, 2, figsize=(13, 8), constrained_layout=True)
     for axes, (metric, title) in zip(panels.flat, METRICS.items(), strict=True):
         bars = [(row, row[f"{metric}_ratio"] or 0.0) for row in rows]
         drawn = axes.bar(range(len(bars)), [height for _, height in bars], width=0.4, label="here")
-        axes.bar_label(drawn, [_number(row[metric]) for row, _ in bars], fontsize=7)
+        axes.bar_label(drawn, [_short(row[metric]) for row, _ in bars], fontsize=8)
         paper = [(i + 0.4, row) for i, row in enumerate(rows) if row[f"{metric}_ratio_paper"] is not None]
         drawn = axes.bar(
             [i for i, _ in paper], [row[f"{metric}_ratio_paper"] for _, row in paper], width=0.4, label="paper, V100"
         )
-        axes.bar_label(drawn, [_number(row[f"{metric}_paper"]) for _, row in paper], fontsize=7)
+        axes.bar_label(drawn, [_short(row[f"{metric}_paper"]) for _, row in paper], fontsize=8)
         labels = [row["head"] + ("" if row["normalizer"] == BASE_NORMALIZER else f"\n{row['normalizer']}") for row in rows]
         axes.set_xticks([i + 0.2 for i in range(len(rows))], labels, fontsize=8)
         axes.set_title(title, fontsize=10)

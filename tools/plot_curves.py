@@ -40,16 +40,16 @@ def main() -> None:
         for run, style in zip(sorted(folder.glob(f"{name}/seed_*")), STYLES, strict=False):
             look = {"color": f"C{number}", "linestyle": style, "label": f"{label}, {run.name.replace('_', ' ')}"}
             frames, mean, sd = columns(run / "eval.csv", "frame", "episode_return_mean", "episode_return_sd")
-            returns.errorbar(frames, mean, sd, marker="o", markersize=4, capsize=2, **look)
+            returns.errorbar([frame / 1000 for frame in frames], mean, sd, marker="o", markersize=4, capsize=2, **look)
             frames, norm = columns(run / "train.csv", "frame", "grad_norm_max/actor")
-            norms.semilogy(frames, norm, **look)
-    returns.set(xlabel="frames", ylabel="evaluation return (mean, sd of 10 episodes)", ylim=(0, 1050))
+            norms.semilogy([frame / 1000 for frame in frames], norm, **look)
+    returns.set(xlabel="thousand frames", ylabel="evaluation return (mean, sd of 10 episodes)", ylim=(0, 1050))
     norms.set_ylim(1e-3, 1e2)
-    norms.set(xlabel="frames", ylabel="largest actor gradient norm an episode")
+    norms.set(xlabel="thousand frames", ylabel="largest actor gradient norm an episode")
     returns.set_title("cartpole_balance, laptop preset", fontsize=10)
     for axes in (returns, norms):
         axes.grid(alpha=0.3)
-    returns.legend(fontsize=8)
+    returns.legend(fontsize=8, loc="center right")
     figure.savefig(folder / "curves.png", dpi=110)
     print(folder / "curves.png")
 

@@ -232,8 +232,9 @@ def test_a_loss_that_overflowed_is_remembered(agent_of, batch):
 
 def test_a_sweep_goes_on_past_a_crashed_run(tmp_path):
     words = ["task=synthetic_point", "num_train_frames=400", "eval_every_frames=200", "num_eval_episodes=1",
-             "num_random_steps=60", "batch_size=8", "head.width=16", "env.image_size=24", "agent.num_filters=4", "video_every_frames=0", "device=cpu",
-             "lr=1e30,1e-4", "run_dir=" + str(tmp_path / "lr_${lr}"), "hydra.sweep.dir=" + str(tmp_path / "sweep")]  # fmt: skip
+             "num_random_steps=60", "batch_size=8", "head.width=16", "env.image_size=24", "agent.num_filters=4",
+             "video_every_frames=0", "device=cpu", "lr=1e30,1e-4", "run_dir=" + str(tmp_path / "lr_${lr}"),
+             "hydra.sweep.dir=" + str(tmp_path / "sweep")]  # fmt: skip
     result = subprocess.run([sys.executable, "-m", "drq_sn.cli.train", "-m", *words], capture_output=True, text=True)
     assert result.returncode == 3, result.stderr
     assert "learning crashed" in result.stderr
