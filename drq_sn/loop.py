@@ -87,9 +87,9 @@ class Loop:
         eval_every_frames: int,
         seed: int,
     ) -> None:
+        self.action_repeat = checks.integer("action_repeat", action_repeat)
         self.num_steps = checks.multiple("num_train_frames", num_train_frames, action_repeat, minimum=1) // action_repeat
         self.eval_every_steps = checks.multiple("eval_every_frames", eval_every_frames, action_repeat, minimum=1) // action_repeat
-        self.action_repeat = action_repeat
         self.num_random_steps = checks.integer("num_random_steps", num_random_steps)
         self.update_every_steps = checks.integer("update_every_steps", update_every_steps)
         self._random = np.random.default_rng(seed)
