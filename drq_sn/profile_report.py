@@ -7,7 +7,7 @@ import io
 import logging
 import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,12 @@ METRICS = {
     "acting_memory_mb": "acting memory (MB)",
     "training_time_ms": "training time (ms an update)",
     "acting_time_ms": "acting time (ms an action)",
+}
+VALUES: dict[str, Callable[[dict[str, Any]], float | None]] = {
+    "training_memory_gb": lambda m: _scaled(_bytes(m, "training_memory"), 1e-9),
+    "acting_memory_mb": lambda m: _scaled(_bytes(m, "acting_memory"), 1e-6),
+    "training_time_ms": lambda m: _scaled(m["training_seconds"], 1e3),
+    "acting_time_ms": lambda m: _scaled(m["acting_seconds"], 1e3),
 }
 BASE_HEAD, BASE_NORMALIZER = "mlp2", "none"
 PAPER_NORMALIZER = "none"  # the paper's Table 3 is without spectral normalisation
@@ -40,7 +46,7 @@ def table_rows(measurements: Sequence[dict[str, Any]], paper: dict[str, dict[str
         if len(good) < len(runs):
             row["error"] = next(m["error"] for m in runs if "error" in m)
         for metric in METRICS:
-            values = [value for m in good if (value := _value(m, metric)) is not None]
+            values = [value for m in good if (value := VALUES[metric](m)) is not None]
             row[metric] = statistics.mean(values) if values else None
             row[f"{metric}_sd"] = statistics.stdev(values) if len(values) > 1 else None
             row[f"{metric}_paper"] = paper.get(head, {}).get(metric) if normalizer == PAPER_NORMALIZER else None
@@ -50,12 +56,13 @@ def table_rows(measurements: Sequence[dict[str, Any]], paper: dict[str, dict[str
     return rows
 
 
-def _value(measurement: dict[str, Any], metric: str) -> float | None:
-    phase, kind, unit = metric.split("_")
-    if kind == "time":
-        return measurement[f"{phase}_seconds"] * 1e3
-    memory = measurement.get(f"{phase}_memory")
-    return memory and memory["allocated_bytes"] / {"gb": 1e9, "mb": 1e6}[unit]
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def _bytes(measurement: dict[str, Any], name: str) -> float | None:
+    """Allocated bytes; None for a run that did not measure memory."""
+    return measurement[name]["allocated_bytes"] if name in measurement else None
 
 
 def _operations(runs: Sequence[dict[str, Any]]) -> Row:

@@ -13,6 +13,7 @@ import torch
 
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.checkpoint_store import Checkpoint, CheckpointStore
+from drq_sn.envs.wrappers import random_state_to_json
 from drq_sn.loop import Loop
 from drq_sn.metrics import RunLogger
 from drq_sn.replay import UniformReplay
@@ -84,10 +85,9 @@ class Session:
 
 def random_states(device: torch.device) -> dict[str, Any]:
     """States of the global generators, as tensors and text."""
-    state = np.random.get_state(legacy=False)
     return {
         "python": json.dumps(random.getstate()),
-        "numpy": json.dumps({**state, "state": {**state["state"], "key": state["state"]["key"].tolist()}}),
+        "numpy": random_state_to_json(np.random.get_state(legacy=False)),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }

@@ -16,6 +16,11 @@ import numpy as np
 from dm_env import specs
 
 
+def random_state_to_json(state: Any) -> str:
+    """What numpy's `get_state(legacy=False)` gives, as JSON; parsed again, `set_state` takes it."""
+    return json.dumps({**state, "state": {**state["state"], "key": state["state"]["key"].tolist()}})
+
+
 class Wrapper(dm_env.Environment):
     """Passes everything on to `env`, unknown attributes (`physics`, `task`) included."""
 
@@ -124,8 +129,7 @@ class PixelStack(Wrapper):
     @property
     def random_state(self) -> str:
         """What the task draws its episodes from, as JSON; setting it makes the same episodes follow."""
-        state = self._random.get_state(legacy=False)
-        return json.dumps({**state, "state": {**state["state"], "key": state["state"]["key"].tolist()}})
+        return random_state_to_json(self._random.get_state(legacy=False))
 
     @random_state.setter
     def random_state(self, text: str) -> None:
