@@ -47,9 +47,14 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def save_weights(run_dir: Path, networks: dict[str, torch.Tensor], frame: int) -> None:
     """Write the networks' state dict and the frame it was taken at to `weights.pt`, atomically."""
+    write_atomically(run_dir / WEIGHTS, to_bytes({"format": FORMAT, "frame": frame, "networks": networks}))
+
+
+def to_bytes(state: Any) -> memoryview:
+    """What `torch.save` writes of `state`; `load_safely` reads it."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "frame": frame, "networks": networks}, buffer)
-    write_atomically(run_dir / WEIGHTS, buffer.getbuffer())
+    torch.save(state, buffer)
+    return buffer.getbuffer()
 
 
 def load_safely(path: Path, data: bytes, device: torch.device | str = "cpu") -> Any:

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from drq_sn.checkpoint import load_safely, write_atomically, write_json
+from drq_sn.checkpoint import load_safely, to_bytes, write_atomically, write_json
 from drq_sn.checks import InvalidInput
 from drq_sn.replay import UniformReplay
 
@@ -77,10 +76,8 @@ class CheckpointStore:
         self.folder.mkdir(exist_ok=True)
         self.bytes_written = 0
         self._write_new_slots(replay)
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
         name = f"{step:09d}.pt"
-        entry = self._write(name, buffer.getbuffer())
+        entry = self._write(name, to_bytes(state))
         self._parts = {part: e for part, e in self._parts.items() if e["end"] > replay.oldest_slot}
         body = {"format": FORMAT, "step": step, "files": {name: entry}, "replay": self._parts}
         write_json(self.folder / f"{step:09d}.json", {"sha256": _digest(body), "body": body})
@@ -113,9 +110,7 @@ class CheckpointStore:
     def keep_crashed(self, agent: dict[str, Any]) -> None:
         """Keep the state of an agent whose learning crashed, for study."""
         self.folder.mkdir(exist_ok=True)
-        buffer = io.BytesIO()
-        torch.save(agent, buffer)
-        self._write(CRASHED, buffer.getbuffer())
+        self._write(CRASHED, to_bytes(agent))
 
     def delete(self) -> None:
         """Remove all checkpoints, when they are of no more use."""

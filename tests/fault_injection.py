@@ -186,12 +186,19 @@ class Faults:
         return self.folder / f"{name}_{self._number}"
 
 
+def rows(path: Path) -> list[dict[str, str]]:
+    """A log without its clocks."""
+    return [{k: v for k, v in row.items() if k not in CLOCKS} for row in csv.DictReader(path.read_text().splitlines())]
+
+
 def outcome(run_dir: Path) -> tuple[object, ...]:
     """What must not depend on faults: both logs without clocks, and every weight."""
     weights = torch.load(run_dir / "weights.pt")["networks"]
-    logs = (list(csv.DictReader((run_dir / name).read_text().splitlines())) for name in ("train.csv", "eval.csv"))
-    rows = [[{k: v for k, v in row.items() if k not in CLOCKS} for row in log] for log in logs]
-    return rows, {name: value.numpy().tobytes() for name, value in weights.items()}
+    return (
+        rows(run_dir / "train.csv"),
+        rows(run_dir / "eval.csv"),
+        {name: value.numpy().tobytes() for name, value in weights.items()},
+    )
 
 
 def main() -> None:

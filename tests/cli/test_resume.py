@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -20,25 +19,14 @@ from drq_sn.checks import InvalidInput
 from drq_sn.cli.run import run
 from drq_sn.cli.stopping import Stopped
 from drq_sn.loop import LearningCrashed, Loop
+from tests.fault_injection import outcome, rows
 
-CLOCKS = {"wall_time_s", "frames_per_second"}
 CARTPOLE = ["task=cartpole_balance", "env.image_size=24", "num_train_frames=2300", "eval_every_frames=2000",
             "num_eval_episodes=1", "num_random_steps=1080", "env.shadows=false", "env.reflections=false"]  # fmt: skip
 
 
 class Interruption(Exception):
     """Stands for a kill: nothing of the run's own is done when it comes."""
-
-
-def rows(path):
-    with path.open() as file:
-        return [{k: v for k, v in row.items() if k not in CLOCKS} for row in csv.DictReader(file)]
-
-
-def outcome(folder):
-    """All that must not depend on interruptions: both logs without clocks, and every weight."""
-    weights = torch.load(folder / "weights.pt")["networks"]
-    return rows(folder / "train.csv"), rows(folder / "eval.csv"), {k: v.numpy().tobytes() for k, v in weights.items()}
 
 
 @pytest.fixture
