@@ -24,7 +24,7 @@ class Identity:
 
 
 def crop_shifted(obs: Tensor, offsets: Tensor, pad: int) -> Tensor:
-    """Replicate-pad by `pad` and crop back at an offset per image, as one gather.
+    """Replicate-pad by `pad` and crop back at an offset per image.
 
     Args:
         obs: (B, C, H, W), any dtype.
@@ -34,12 +34,16 @@ def crop_shifted(obs: Tensor, offsets: Tensor, pad: int) -> Tensor:
     Returns:
         (B, C, H, W) of the same dtype, in channels-last memory, which convolutions like best.
     """
-    batch, _, height, width = obs.shape
-    shift = offsets - pad
-    rows = (torch.arange(height, device=obs.device) + shift[:, :1]).clamp_(0, height - 1)
-    columns = (torch.arange(width, device=obs.device) + shift[:, 1:]).clamp_(0, width - 1)
-    images = torch.arange(batch, device=obs.device)[:, None, None]
-    return obs.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    batch, channels, height, width = obs.shape
+    images = obs.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+    edges = images[:, :, :1].expand(-1, -1, pad, -1), images[:, :, -1:].expand(-1, -1, pad, -1)
+    wide = torch.cat([edges[0], images, edges[1]], dim=2)
+    # a row of a crop is `width` pixels in a piece, so whole rows are copied from wherever they begin
+    every_start = wide.as_strided((batch * height * wide.shape[2] - width + 1, width * channels), (channels, 1))
+    rows = (torch.arange(height, device=obs.device) + offsets[:, :1] - pad).clamp_(0, height - 1)
+    rows += torch.arange(batch, device=obs.device)[:, None] * height
+    starts = rows * wide.shape[2] + offsets[:, 1:]
+    return every_start.index_select(0, starts.flatten()).view(images.shape).permute(0, 3, 1, 2)
 
 
 class RandomShift:

@@ -9,6 +9,7 @@ from drq_sn import checks
 
 KERNEL = 3
 STRIDES = (2, 1, 1, 1)
+CPU_MICRO_BATCH = 16  # images whose feature maps stay in a processor's cache
 
 
 class ConvEncoder(nn.Module):
@@ -37,9 +38,14 @@ class ConvEncoder(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """(B, C, H, W) uint8, or float in 0..255 -> features (B, feature_dim), all >= 0."""
+        if obs.device.type != "cpu" or len(obs) <= CPU_MICRO_BATCH:
+            return self._encode(obs)
+        return torch.cat([self._encode(part) for part in obs.split(CPU_MICRO_BATCH)])
+
+    def _encode(self, obs: Tensor) -> Tensor:
         x = obs.to(next(self.parameters()).dtype) / 255.0 + self.pixel_offset
         for conv in self.convs:
-            x = torch.relu(conv(x))
+            x = torch.relu_(conv(x))
         return x.flatten(1)
 
 

@@ -53,16 +53,21 @@ class SpectralLinear(nn.Linear):
 
     def sigma(self) -> Tensor:
         """Estimated largest singular value, 0-d; its gradient treats u and v as constants."""
-        weight = self.weight if self.gradient_through_sigma else self.weight.detach()
-        return torch.dot(self.u, weight.mv(self.v))
+        return torch.dot(self.u, self.weight.mv(self.v))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in) -> (B, out). Divides the product rather than the weight, which is smaller."""
-        sigma = self.sigma()
+        """(B, in) -> (B, out).
+
+        v goes through the product as one more row: W v, which sigma needs, and sigma's share of the
+        weight's gradient then cost no pass over the weight of their own.
+        """
+        y, wv = F.linear(torch.cat([x, self.v[None]]), self.weight).split([len(x), 1])
+        sigma = torch.dot(self.u, wv[0])
+        if not self.gradient_through_sigma:
+            sigma = sigma.detach()
         if self.minimum_sigma is not None:
             sigma = sigma.clamp_min(self.minimum_sigma)
-        y = F.linear(x, self.weight) / sigma
-        return y if self.bias is None else y + self.bias
+        return y / sigma if self.bias is None else torch.addcmul(self.bias, y, sigma.reciprocal())
 
 
 class Unnormalized:
