@@ -30,6 +30,8 @@ FLOORS = {
     "checkpoint": 1,
     "checkpoint_store": 2,
     "machine": 1,
+    "processor": 1,
+    "runtime": 1,
     "video": 1,
     "agents": 3,
     "tracing": 1,

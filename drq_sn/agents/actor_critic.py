@@ -14,6 +14,7 @@ from drq_sn import checks
 from drq_sn.networks.actor_critic import Actor, Critic, HeadFactory, Normalizer, soft_update_
 from drq_sn.networks.encoders import ConvEncoder
 from drq_sn.networks.normalizers import spectral_layers
+from drq_sn.runtime import Runtime
 from drq_sn.types import Batch, Metrics
 
 Augmentation = Callable[[Tensor], Tensor]
@@ -23,7 +24,7 @@ class ActorCriticAgent(abc.ABC):
     """Shared encoder, actor, critic, target networks and their optimisers.
 
     A subclass adds its target networks with `_add_target`, its optimisers with `_add_optimizer`,
-    its policy in `_policy`, and its recipe in `update`, made of `_update_critic_` and `_update_actor_`.
+    its policy in `_policy`, and its recipe in `learn`, made of `_update_critic_` and `_update_actor_`.
 
     Args:
         obs_shape: (C, H, W) of the stacked frames.
@@ -37,10 +38,13 @@ class ActorCriticAgent(abc.ABC):
         normalizer: applied to every head after its initial weights are set.
         augmentation: (B, C, H, W) -> the same, fresh random numbers on each call.
         tau: share of the online network in a soft update.
+        runtime: how updates and actions are executed.
         device: where everything lives.
     """
 
     metric_names: tuple[str, ...]
+    learn: Callable[..., Metrics]
+    """The update as a function of device tensors alone, fit for every runtime: batch and flags -> metrics."""
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class ActorCriticAgent(abc.ABC):
         normalizer: Normalizer,
         augmentation: Augmentation,
         tau: float,
+        runtime: Runtime,
         device: torch.device | str,
     ) -> None:
         self.device = torch.device(device)
@@ -69,27 +74,44 @@ class ActorCriticAgent(abc.ABC):
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self._losses_finite = torch.ones((), dtype=torch.bool, device=self.device)
         self._online_of_target: dict[str, nn.Module] = {}
+        self._runtime = runtime
+        self._execute()
+
+    def _execute(self) -> None:
+        """Take `learn` and `_action` into the runtime, anew where tensors were exchanged that it may have captured."""
+        self._learn = self._runtime(self.learn, self.device)
+        self._act = self._runtime(self._action, self.device)
 
     def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
         """Stacked frames (C, H, W) uint8, on any device -> action (A,) float32; the policy's mean unless `explore`."""
         with torch.inference_mode():
-            features = self.encoder(torch.as_tensor(obs, device=self.device)[None])
-            return self._policy(self.actor(features), step, explore)[0].cpu().numpy().astype(np.float32, copy=False)
+            self._at_step_(step)
+            return self._act(torch.as_tensor(obs, device=self.device)[None], explore=explore)[0].cpu().numpy()
+
+    def _action(self, obs: Tensor, explore: bool) -> Tensor:
+        """(B, C, H, W) -> actions (B, A) float32."""
+        return self._policy(self.actor(self.encoder(obs)), explore).float()
 
     @abc.abstractmethod
     def update(self, batch: Batch, step: int) -> Metrics:
         """One gradient update at environment step `step`; never waits for the device."""
 
     @abc.abstractmethod
-    def _policy(self, actor_output: Tensor, step: int, explore: bool) -> Tensor:
+    def _policy(self, actor_output: Tensor, explore: bool) -> Tensor:
         """The actor's output (B, policy_dim) -> actions (B, A)."""
+
+    def _at_step_(self, step: int) -> None:  # noqa: B027  # not every agent has any
+        """Set the tensors that depend on the environment step."""
 
     def _add_target(self, name: str, target: nn.Module, online: nn.Module) -> None:
         self.networks[name] = target
         self._online_of_target[name] = online
 
     def _add_optimizer(self, name: str, parameters: Iterable[Tensor], lr: float) -> None:
-        self.optimizers[name] = torch.optim.Adam(parameters, checks.real("lr", lr, 0, open_low=True), fused=True)
+        capturable = self.device.type == "cuda"  # its count of updates then lives on the device, where a graph can raise it
+        self.optimizers[name] = torch.optim.Adam(
+            parameters, checks.real("lr", lr, 0, open_low=True), fused=True, capturable=capturable
+        )
 
     def _power_iterate_(self) -> None:
         """Refresh u and v of every normalised layer, online and target, once per update."""
@@ -166,6 +188,7 @@ class ActorCriticAgent(abc.ABC):
         self._losses_finite.copy_(state["losses_finite"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+        self._execute()
 
 
 def _global_norm(parameters: list[nn.Parameter]) -> Tensor:

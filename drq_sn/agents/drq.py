@@ -44,17 +44,17 @@ class DrQ(ActorCriticAgent):
         for name in ("encoder", "actor", "critic", "temperature"):
             self._add_optimizer(name, self.networks[name].parameters(), lr)
 
-    def _policy(self, actor_output: Tensor, step: int, explore: bool) -> Tensor:
+    def _policy(self, actor_output: Tensor, explore: bool) -> Tensor:
         if explore:
             return self._sample_action(actor_output)[0]
         return torch.tanh(actor_output.chunk(2, dim=-1)[0])
 
     def update(self, batch: Batch, step: int) -> Metrics:
         """One update on `batch`; `step` (environment steps) decides whether the actor's turn has come."""
-        return self.learn(batch, with_actor=step % self.actor_update_every_steps == 0)
+        return self._learn(batch, with_actor=step % self.actor_update_every_steps == 0)
 
-    def learn(self, batch: Batch, with_actor: bool) -> Metrics:
-        """The update as a function of device tensors alone: batch and weights."""
+    def learn(self, batch: Batch, *, with_actor: bool) -> Metrics:
+        """See `ActorCriticAgent`; with or without actor, temperature and targets."""
         self._power_iterate_()
         obs, obs_aug = self.augmentation(batch.obs), self.augmentation(batch.obs)
         next_views = self.augmentation(batch.next_obs), self.augmentation(batch.next_obs)
@@ -93,7 +93,8 @@ class DrQ(ActorCriticAgent):
             "temperature": temperature.detach(),
             "temperature_loss": temperature_loss.detach(),
         }
-        return metrics | self._descend_(actor_loss, "actor") | self._descend_(temperature_loss, "temperature")
+        # neither loss depends on the other's parameters: their sum has the gradients of both
+        return metrics | self._descend_(actor_loss + temperature_loss, "actor", "temperature")
 
     def _sample_action(self, actor_output: Tensor) -> tuple[Tensor, Tensor]:
         mean, x = actor_output.chunk(2, dim=-1)

@@ -42,21 +42,20 @@ class DrQV2(ActorCriticAgent):
         for name in ("encoder", "actor", "critic"):
             self._add_optimizer(name, self.networks[name].parameters(), lr)
 
-    def _policy(self, actor_output: Tensor, step: int, explore: bool) -> Tensor:
+    def _at_step_(self, step: int) -> None:
+        self.std.fill_(self.std_schedule(step))
+
+    def _policy(self, actor_output: Tensor, explore: bool) -> Tensor:
         mean = torch.tanh(actor_output)
-        if not explore:
-            return mean
-        return clipped_normal_sample(
-            mean, torch.full_like(mean, self.std_schedule(step)), self._noise_like(mean), noise_clip=None
-        )
+        return clipped_normal_sample(mean, self.std, self._noise_like(mean), noise_clip=None) if explore else mean
 
     def update(self, batch: Batch, step: int) -> Metrics:
         """One update on `batch`; `step` (environment steps) sets the noise."""
-        self.std.fill_(self.std_schedule(step))
-        return self.learn(batch)
+        self._at_step_(step)
+        return self._learn(batch)
 
     def learn(self, batch: Batch) -> Metrics:
-        """The update as a function of device tensors alone: batch, `self.std` and the weights."""
+        """See `ActorCriticAgent`; also reads `self.std`."""
         self._power_iterate_()
         obs, next_obs = self.augmentation(batch.obs), self.augmentation(batch.next_obs)
         features, metrics = self._update_critic_(batch, obs, next_obs)

@@ -59,6 +59,7 @@ def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device) -> Actor
         critic_head=instantiate(cfg.head.critic),
         normalizer=instantiate(cfg.normalizer),
         augmentation=instantiate(cfg.augmentation),
+        runtime=instantiate(cfg.runtime),
         device=device,
     )
 

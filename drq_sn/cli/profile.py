@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from drq_sn import checks, machine
+from drq_sn import checks, machine, processor
 from drq_sn.cli.build import build_agent, build_env, build_replay, config_dir
 from drq_sn.cli.errors import exit_on_invalid_input
 from drq_sn.cli.fresh_process import ProcessDied, in_fresh_process
@@ -50,8 +50,7 @@ def run_profile(cfg: DictConfig, words: list[str]) -> Path:
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler notes each start and stop on stderr
     device = machine.select_device(cfg.device)
-    if cfg.num_threads is not None:
-        torch.set_num_threads(checks.integer("num_threads", cfg.num_threads))
+    processor.set_up(cfg.num_threads, cfg.cores)
     settings = check_settings(cfg, device, words)
     name = machine.slug(machine.device_name(device))
     agent = str(HydraConfig.get().runtime.choices["agent"])
@@ -122,8 +121,7 @@ def _measure(words: list[str], settings: dict[str, Any], details: bool, trace: s
     """Measure one head with one normaliser; runs in a process of its own."""
     cfg = row_config(words)
     device = machine.select_device(cfg.device)
-    if cfg.num_threads is not None:
-        torch.set_num_threads(checks.integer("num_threads", cfg.num_threads))
+    processor.set_up(cfg.num_threads, cfg.cores)
     seed_everything(cfg.seed)
     with contextlib.closing(build_env(cfg, cfg.seed)) as env:
         replay = build_replay(cfg, env, device)

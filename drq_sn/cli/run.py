@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from drq_sn import checks, machine
+from drq_sn import checks, machine, processor
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.checkpoint import WEIGHTS, load_weights, save_weights, write_json
 from drq_sn.checkpoint_store import Checkpoint, CheckpointStore
@@ -57,8 +57,7 @@ def run(cfg: DictConfig) -> None:
     OmegaConf.resolve(cfg)
     backend = select_backend()
     device = machine.select_device(cfg.device)
-    if cfg.num_threads is not None:
-        torch.set_num_threads(checks.integer("num_threads", cfg.num_threads))
+    processor.set_up(cfg.num_threads, cfg.cores)
     checks.real("seed", checks.integer("seed", cfg.seed, minimum=0), 0, LARGEST_SEED)
     checks.integer("num_eval_episodes", cfg.num_eval_episodes)
     checks.integer("video_every_frames", cfg.video_every_frames, minimum=0)

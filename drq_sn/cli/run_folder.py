@@ -25,7 +25,14 @@ from drq_sn.loop import LearningCrashed
 RECORD, LOCK = "run.json", ".lock"
 # what may change when a run is continued: where and how far, not what
 MAY_DIFFER = {"run_dir", "fresh", "device", "num_threads", "num_train_frames", "video_every_frames", "keep_checkpoint"}
-MAY_DIFFER |= {"checkpoint_every_seconds", "checkpoint_every_frames", "env_limit_seconds"}
+MAY_DIFFER |= {
+    "cores",
+    "runtime",
+    "num_eval_processes",
+    "checkpoint_every_seconds",
+    "checkpoint_every_frames",
+    "env_limit_seconds",
+}
 NUM_NAMED = 3
 
 

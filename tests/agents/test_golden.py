@@ -15,6 +15,7 @@ from drq_sn.agents import DrQ, DrQV2
 from drq_sn.augmentations import crop_shifted
 from drq_sn.networks.heads import MLPHead
 from drq_sn.networks.normalizers import Unnormalized
+from drq_sn.runtime import Eager
 from drq_sn.schedules import Constant
 from drq_sn.types import Batch
 from tests.agents import golden_inputs as inputs
@@ -67,6 +68,7 @@ def make_agent(name, dtype):
         "actor_head": head,
         "critic_head": head,
         "normalizer": Unnormalized(),
+        "runtime": Eager(),
         "augmentation": GivenCrops(),
         "tau": 0.01,
         "device": "cpu",

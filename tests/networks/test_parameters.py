@@ -5,6 +5,7 @@ import torch
 
 from drq_sn.cli.build import instantiate
 from drq_sn.networks.encoders import ConvEncoder
+from drq_sn.runtime import Eager
 
 MEGABYTE = 1e6
 TOTALS = {"mlp2": 45.842, "mlp4": 87.826, "modern2": 108.839, "modern4": 243.220}
@@ -25,6 +26,7 @@ def parameter_bytes(configure):
                 actor_head=instantiate(cfg.head.actor),
                 critic_head=instantiate(cfg.head.critic),
                 normalizer=lambda head: head,
+                runtime=Eager(),
                 augmentation=None,
                 device="meta",
             )
