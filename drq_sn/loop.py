@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import dm_env
@@ -13,8 +13,8 @@ import torch
 from drq_sn import checks
 from drq_sn.types import Agent, Environment, Logger, Replay
 
-Recorder = Callable[[Environment], None]
-"""Called at every step of the first evaluation episode."""
+Recorder = Callable[[Any], None]
+"""Called with the environment at every step of the first evaluation episode."""
 
 
 class LearningCrashed(Exception):
@@ -32,7 +32,7 @@ class LearningCrashed(Exception):
 def evaluate(
     env: Environment,
     agent: Agent,
-    num_episodes: int,
+    random_states: Sequence[str],
     record: Recorder | None = None,
     before_step: Callable[[], None] = lambda: None,
 ) -> list[float]:
@@ -41,7 +41,7 @@ def evaluate(
     Args:
         env: an environment of its own, not the training one.
         agent: who acts.
-        num_episodes: how many episodes.
+        random_states: what each episode follows from; see `Environment`.
         record: called after the reset and after each step of the first episode.
         before_step: called before every step; may raise to break off.
 
@@ -49,7 +49,8 @@ def evaluate(
         The undiscounted return of each episode.
     """
     returns = []
-    for episode in range(num_episodes):
+    for episode, random_state in enumerate(random_states):
+        env.random_state = random_state
         time_step, episode_return = env.reset(), 0.0
         while True:
             if record is not None and episode == 0:

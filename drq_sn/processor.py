@@ -11,15 +11,18 @@ import torch
 from drq_sn import checks
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
+PRECISIONS = ("highest", "high", "medium")
 NEVER = 2**31 - 1
 
 
-def set_up(num_threads: int | None, cores: Sequence[int] | None) -> None:
-    """Settle cores, threads and allocator; call it before the first tensor is made.
+def set_up(num_threads: int | None, cores: Sequence[int] | None, matmul_precision: str = "highest") -> None:
+    """Settle cores, threads, allocator and precision; call it before the first tensor is made.
 
     Args:
         num_threads: threads of torch; None takes one per core of `cores`, or torch's own choice.
         cores: cores to stay on, so that runs beside each other do not fight; None for all.
+        matmul_precision: of float32 matrix products, as in `torch.set_float32_matmul_precision`: `highest`,
+            `high` (TF32 on CUDA), `medium` (bfloat16 inside).
 
     Raises:
         InvalidInput: for cores that this process may not use, or a wrong number.
@@ -30,6 +33,7 @@ def set_up(num_threads: int | None, cores: Sequence[int] | None) -> None:
         num_threads = len(chosen) if num_threads is None else num_threads
     if num_threads is not None:
         torch.set_num_threads(checks.integer("num_threads", num_threads))
+    torch.set_float32_matmul_precision(checks.choice("matmul_precision", matmul_precision, PRECISIONS))
     keep_freed_memory()
 
 

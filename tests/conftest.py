@@ -17,6 +17,7 @@ TINY = [
     "num_train_frames=400",
     "eval_every_frames=200",
     "num_eval_episodes=2",
+    "num_eval_processes=1",
     "num_random_steps=60",
     "batch_size=8",
     "head.width=16",

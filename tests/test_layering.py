@@ -38,6 +38,7 @@ FLOORS = {
     "reference": 1,
     "profile_report": 2,
     "loop": 4,
+    "parallel_evaluation": 4.5,
     "profiler": 4,
     "cli": 5,
 }

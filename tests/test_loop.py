@@ -143,7 +143,7 @@ def test_wrong_numbers_are_named(options, message):
 
 def test_evaluation_returns_and_records_the_first_episode_only():
     diary, seen = [], []
-    returns = evaluate(Env(diary), Agent(diary), 3, record=lambda env: seen.append(env.t))
+    returns = evaluate(Env(diary), Agent(diary), ["a", "b", "c"], record=lambda env: seen.append(env.t))
     assert returns == [4.0, 4.0, 4.0]
     assert seen == [0, 1, 2, 3, 4]
     assert set(diary) == {"step", "act mean"}

@@ -146,9 +146,35 @@ def test_a_step_of_84_by_84_costs_at_most_21_4_kB(action_dim):
 
 
 def test_a_replay_that_cannot_fit_says_what_would(monkeypatch):
-    monkeypatch.setattr("drq_sn.replay.available_memory", lambda: 10**6)
+    monkeypatch.setattr("drq_sn.replay.available_memory", lambda *_: 10**6)
     with pytest.raises(checks.InvalidInput, match=r"replay.capacity_steps=100000: needs 0.0.* GB .* accepted is up to about \d+"):
         make(capacity=100_000)
+
+
+@pytest.mark.parametrize("storage", ["auto", "device", "host"])
+def test_where_frames_stay_changes_no_batch(storage):
+    expected, replay = make(seed=3), make(storage=storage, seed=3)
+    for each in (expected, replay):
+        play(each, [12, 12])
+    for ours, theirs in zip(replay.sample(), expected.sample(), strict=True):
+        assert torch.equal(ours, theirs)
+    with pytest.raises(checks.InvalidInput, match=r"replay.storage='disk': accepted: auto, device, host"):
+        make(storage="disk")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("storage", ["auto", "device", "host"])
+def test_batches_for_a_gpu_are_the_hosts(storage):
+    expected, replay = make(seed=3), make(storage=storage, seed=3, device="cuda")
+    for each in (expected, replay):
+        play(each, [12, 40])
+    restored = make(storage=storage, seed=4, device="cuda")
+    restored.restore(replay.state_dict(), iter(parts_of(replay, 7)))
+    for _ in range(3):
+        for ours, again, theirs in zip(replay.sample(), restored.sample(), expected.sample(), strict=True):
+            assert ours.device.type == again.device.type == "cuda"
+            assert torch.equal(ours.cpu(), theirs)
+            assert torch.equal(again.cpu(), theirs)
 
 
 @st.composite

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import torch
 import yaml
 from hydra.errors import InstantiationException
@@ -16,7 +18,7 @@ from drq_sn import checks, machine
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.checkpoint import load_weights
 from drq_sn.envs import make_env
-from drq_sn.envs.wrappers import PixelStack
+from drq_sn.envs.wrappers import PixelStack, random_state_to_json
 from drq_sn.loop import Loop
 from drq_sn.replay import UniformReplay
 
@@ -46,7 +48,18 @@ def instantiate(node: DictConfig, **shapes: Any) -> Any:
 
 def build_env(cfg: DictConfig, seed: int) -> PixelStack:
     """The environment that `cfg` describes."""
-    return make_env(cfg.task, seed, action_repeat=cfg.action_repeat, **cfg.env)
+    return partial_env(cfg)(seed=seed)
+
+
+def partial_env(cfg: DictConfig) -> functools.partial[PixelStack]:
+    """`build_env` as plain data, which another process can be sent."""
+    return functools.partial(make_env, cfg.task, action_repeat=cfg.action_repeat, **cfg.env)
+
+
+def random_states_of(entropy: int | list[int], num_episodes: int) -> list[str]:
+    """What independent episodes follow from (see `Environment`), fixed by `entropy`."""
+    generators = (np.random.RandomState(np.random.MT19937(s)) for s in np.random.SeedSequence(entropy).spawn(num_episodes))
+    return [random_state_to_json(generator.get_state(legacy=False)) for generator in generators]
 
 
 def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device) -> ActorCriticAgent:
@@ -76,6 +89,7 @@ def build_replay(cfg: DictConfig, env: PixelStack, device: torch.device) -> Unif
         n_step=cfg.n_step,
         gamma=cfg.gamma,
         device=device,
+        storage=cfg.replay.storage,
         seed=cfg.seed,
     )
 

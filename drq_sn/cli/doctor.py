@@ -48,7 +48,7 @@ def _versions() -> tuple[list[str], list[str]]:
 
 def _device() -> tuple[list[str], list[str]]:
     device = machine.select_device("auto")
-    memory = available_memory()
+    memory = available_memory(torch.device("cpu"))
     facts = [
         f"device: {device.type}, {machine.device_name(device)}",
         f"CPU threads: {torch.get_num_threads()}",

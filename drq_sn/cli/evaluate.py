@@ -11,8 +11,8 @@ import hydra
 import numpy as np
 from omegaconf import DictConfig
 
-from drq_sn import checks
-from drq_sn.cli.build import build_env, config_dir, load_agent, read_config
+from drq_sn import checks, processor
+from drq_sn.cli.build import build_env, config_dir, load_agent, random_states_of, read_config
 from drq_sn.cli.errors import exit_on_invalid_input
 from drq_sn.cli.overrides import check_overrides
 from drq_sn.loop import evaluate
@@ -25,6 +25,7 @@ def run_evaluation(run_dir: Path, num_episodes: int, seed: int, device: str, vid
     """Play `num_episodes` with the final weights of `run_dir`; print returns, film the first if asked."""
     checks.integer("episodes", num_episodes)
     cfg = read_config(run_dir)
+    processor.set_up(None, None)
     agent = load_agent(run_dir, device)
     with (
         contextlib.closing(build_env(cfg, checks.integer("seed", seed, minimum=0))) as env,
@@ -33,7 +34,7 @@ def run_evaluation(run_dir: Path, num_episodes: int, seed: int, device: str, vid
         path = run_dir / "video" / f"final_seed_{seed}.mp4"
         record = stack.enter_context(VideoRecorder(path, playback_rate(env))) if video else None
         start = time.monotonic()
-        returns = evaluate(env, agent, num_episodes, record)
+        returns = evaluate(env, agent, random_states_of(seed, num_episodes), record)
     print(f"{run_dir}: return {np.mean(returns):.1f} over {num_episodes} episodes in {time.monotonic() - start:.0f} s")
     print("single returns: " + " ".join(f"{value:.1f}" for value in returns))
     if video:

@@ -50,7 +50,7 @@ def run_profile(cfg: DictConfig, words: list[str]) -> Path:
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler notes each start and stop on stderr
     device = machine.select_device(cfg.device)
-    processor.set_up(cfg.num_threads, cfg.cores)
+    processor.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
     settings = check_settings(cfg, device, words)
     name = machine.slug(machine.device_name(device))
     agent = str(HydraConfig.get().runtime.choices["agent"])
@@ -121,7 +121,7 @@ def _measure(words: list[str], settings: dict[str, Any], details: bool, trace: s
     """Measure one head with one normaliser; runs in a process of its own."""
     cfg = row_config(words)
     device = machine.select_device(cfg.device)
-    processor.set_up(cfg.num_threads, cfg.cores)
+    processor.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
     seed_everything(cfg.seed)
     with contextlib.closing(build_env(cfg, cfg.seed)) as env:
         replay = build_replay(cfg, env, device)

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import os
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import checks, machine, processor
-from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.checkpoint import WEIGHTS, load_weights, save_weights, write_json
+from drq_sn.checkpoint import WEIGHTS, load_weights, save_weights
 from drq_sn.checkpoint_store import Checkpoint, CheckpointStore
 from drq_sn.cli.build import CONFIG, build_agent, build_env, build_loop, build_replay, read_config
-from drq_sn.cli.errors import STALLED
+from drq_sn.cli.evaluator import Evaluator, watched_env
 from drq_sn.cli.overrides import INTERNAL_GROUPS
 from drq_sn.cli.run_folder import (
-    RECORD,
     claimed,
     mark_finished,
     move_aside,
@@ -36,13 +29,11 @@ from drq_sn.cli.session import Session, seed_everything
 from drq_sn.cli.stopping import Stopped, StopRequest
 from drq_sn.envs import require_task
 from drq_sn.envs.gl import Backend, select_backend
-from drq_sn.envs.watchdog import Watchdog
-from drq_sn.loop import LearningCrashed, evaluate
+from drq_sn.loop import LearningCrashed
 from drq_sn.metrics import RunLogger
-from drq_sn.video import VideoRecorder, playback_rate
+from drq_sn.video import playback_rate
 
 LARGEST_SEED = 2**32 - 1  # numpy's
-LAST_WORDS_SECONDS = 5.0
 
 
 def run(cfg: DictConfig) -> None:
@@ -57,9 +48,11 @@ def run(cfg: DictConfig) -> None:
     OmegaConf.resolve(cfg)
     backend = select_backend()
     device = machine.select_device(cfg.device)
-    processor.set_up(cfg.num_threads, cfg.cores)
+    processor.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
     checks.real("seed", checks.integer("seed", cfg.seed, minimum=0), 0, LARGEST_SEED)
     checks.integer("num_eval_episodes", cfg.num_eval_episodes)
+    if cfg.num_eval_processes is not None:
+        checks.integer("num_eval_processes", cfg.num_eval_processes)
     checks.integer("video_every_frames", cfg.video_every_frames, minimum=0)
     checks.boolean("keep_checkpoint", cfg.keep_checkpoint)
     checks.real("env_limit_seconds", cfg.env_limit_seconds, 0, open_low=True)
@@ -110,9 +103,14 @@ def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpo
         if session.is_due():
             session.save(logger)
 
-    with contextlib.closing(logger), contextlib.closing(watched_env(cfg, cfg.seed, run_dir)) as env, stop.listening():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(logger))
+        env = stack.enter_context(contextlib.closing(watched_env(cfg, cfg.seed, run_dir)))
+        evaluator = Evaluator(cfg, agent, run_dir, playback_rate(env), stop.check)
+        stack.enter_context(contextlib.closing(evaluator))
+        stack.enter_context(stop.listening())
         try:
-            session.loop.run(env, agent, session.replay, logger, _evaluation(cfg, agent, run_dir, stop.check), before_step)
+            session.loop.run(env, agent, session.replay, logger, evaluator, before_step)
         except Stopped:
             session.save(logger)
             raise
@@ -162,40 +160,6 @@ def _require_more_frames(run_dir: Path, cfg: DictConfig, frame: int) -> None:
             f"num_train_frames={cfg.num_train_frames}: the run in {run_dir} stands at frame {frame} already; "
             "accepted is that or more"
         )
-
-
-def watched_env(cfg: DictConfig, seed: int, run_dir: Path) -> Watchdog:
-    """An environment that ends the process, with its reason, when it does not answer."""
-
-    def end(reason: str) -> None:
-        # the thread that hangs can't be asked to stop; nor must a disk or a pipe that hangs too keep us
-        last = threading.Timer(LAST_WORDS_SECONDS, os._exit, [STALLED])
-        last.daemon = True
-        last.start()
-        try:
-            print(f"error: {reason}; where it hangs:", file=sys.stderr)
-            faulthandler.dump_traceback(all_threads=True)
-            write_json(run_dir / RECORD, {**read_record(run_dir), "status": "failed", "error": reason})
-        finally:
-            os._exit(STALLED)
-
-    return Watchdog(build_env(cfg, seed), cfg.env_limit_seconds, end)
-
-
-def _evaluation(
-    cfg: DictConfig, agent: ActorCriticAgent, run_dir: Path, before_step: Callable[[], None]
-) -> Callable[[int], list[float]]:
-    """Evaluations on environments of their own, seeded by run and frame: they leave nothing behind."""
-
-    def at_frame(frame: int) -> list[float]:
-        seed = int(np.random.SeedSequence([cfg.seed, frame]).generate_state(1)[0])
-        with contextlib.closing(watched_env(cfg, seed, run_dir)) as env:
-            if cfg.video_every_frames == 0 or frame % cfg.video_every_frames:
-                return evaluate(env, agent, cfg.num_eval_episodes, before_step=before_step)
-            with VideoRecorder(run_dir / "video" / f"{frame}.mp4", playback_rate(env)) as record:
-                return evaluate(env, agent, cfg.num_eval_episodes, record, before_step)
-
-    return at_frame
 
 
 def _description(cfg: DictConfig, device: torch.device, backend: Backend) -> dict[str, Any]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import Any
 
-import numpy as np
-
 from drq_sn import checks
+from drq_sn.envs.drawing import Drawing
 from drq_sn.envs.gl import select_backend
 from drq_sn.envs.synthetic import PointMass
 from drq_sn.envs.wrappers import ActionRepeat, PixelStack
@@ -64,6 +62,7 @@ def make_env(
     action_repeat: int = 2,
     shadows: bool = True,
     reflections: bool = True,
+    shadow_map_size: int | None = None,
 ) -> PixelStack:
     """Build a task of the DeepMind Control Suite that is seen through pixels.
 
@@ -75,6 +74,8 @@ def make_env(
         action_repeat: simulator frames per step.
         shadows: draw shadows; turning them off is several times faster in software, other pixels.
         reflections: draw reflections; likewise.
+        shadow_map_size: side of the texture that shadows are cut from; None for the task's own. Smaller
+            ones are faster in software and move some edges of shadows (docs/performance.md).
 
     Returns:
         A `dm_env.Environment`: observations uint8 (9, image_size, image_size), actions in [-1, 1].
@@ -99,27 +100,17 @@ def make_env(
         )
     domain, name = require_task(task)
     env = _load(domain, name, seed)
+    if shadow_map_size is not None:
+        env.physics.model.vis.quality.shadowsize = checks.integer("env.shadow_map_size", shadow_map_size)
     camera = MANIPULATION_CAMERA if domain == MANIPULATION else CAMERAS.get(domain, 0)
-    flags = {"shadow": shadows, "reflection": reflections}
-
-    def draw(height: int, width: int) -> np.ndarray:
-        # only overrides what differs: the default must draw the published pixels
-        off = {flag: False for flag, on in flags.items() if not on}
-        return env.physics.render(height, width, camera_id=camera, render_flag_overrides=off)
-
-    def render(height: int, width: int) -> np.ndarray:
-        try:
-            return draw(height, width)
-        except Exception as error:  # whatever a lost context makes MuJoCo or OpenGL raise
-            warnings.warn(f"{task}: drawing failed ({error}); making a new OpenGL context", stacklevel=2)
-            env.physics._contexts = None  # freeing a lost one fails too; dm_control makes a new one on demand
-            return draw(height, width)
+    # only overrides what differs: the default must draw the published pixels
+    off = {flag: False for flag, on in (("shadow", shadows), ("reflection", reflections)) if not on}
 
     from dm_control.suite.wrappers import action_scale
 
     scaled = action_scale.Wrapper(ActionRepeat(env, action_repeat), minimum=-1.0, maximum=1.0)
     random = env.random_state if domain == MANIPULATION else env.task.random
-    return PixelStack(scaled, render, lambda: env.physics.free(), random, image_size, NUM_STACKED_FRAMES)
+    return PixelStack(scaled, Drawing(task, env, camera, off), lambda: env.physics.free(), random, image_size, NUM_STACKED_FRAMES)
 
 
 def _load(domain: str, name: str, seed: int) -> Any:

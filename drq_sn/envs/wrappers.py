@@ -137,10 +137,11 @@ class PixelStack(Wrapper):
 
     def render(self, height: int, width: int) -> np.ndarray:
         """Draw the present state, (height, width, 3) uint8, from the observation's camera."""
-        return self._render(height, width)
+        return self._render(height, width).copy()
 
     def _observe(self, time_step: dm_env.TimeStep) -> dm_env.TimeStep:
-        frame = self._render(self._image_size, self._image_size).transpose(2, 0, 1)
+        # a copy: the renderer may draw the next frame into the same array
+        frame = np.array(self._render(self._image_size, self._image_size).transpose(2, 0, 1), order="C")
         copies = (self._frames.maxlen or 0) if time_step.first() else 1
         self._frames.extend([frame] * copies)
         return time_step._replace(observation=np.concatenate(self._frames))

@@ -12,7 +12,7 @@ def test_it_tells_versions_device_and_rendering():
 def test_software_rendering_a_wrong_pair_and_little_memory_are_named(monkeypatch):
     versions = doctor.machine.versions() | {"dm_control": "1.0.50", "mujoco": "4.0.0"}
     monkeypatch.setattr(doctor.machine, "versions", lambda: versions)
-    monkeypatch.setattr(doctor, "available_memory", lambda: 10**9)
+    monkeypatch.setattr(doctor, "available_memory", lambda *_: 10**9)
     monkeypatch.setattr(doctor.gl, "select_backend", lambda: gl.Backend("egl", "llvmpipe"))
     _, problems = doctor.report()
     for words in ("was not tried together", "other pixels", "1 000 000 steps takes 21 GB", "drawn in software"):

@@ -93,7 +93,7 @@ def test_a_wrong_value_is_named_and_leaves_no_folder(configure, tmp_path, word, 
 
 
 def test_a_replay_that_cannot_fit_leaves_no_folder(configure, tmp_path, monkeypatch):
-    monkeypatch.setattr("drq_sn.replay.available_memory", lambda: 1000)
+    monkeypatch.setattr("drq_sn.replay.available_memory", lambda *_: 1000)
     with pytest.raises(InvalidInput, match="GB are free"):
         run(configure())
     assert list(tmp_path.iterdir()) == []

@@ -167,6 +167,32 @@ def test_closing_gives_the_renderer_back(task):
     assert physics._contexts is None
 
 
+@pytest.mark.parametrize("task", ["cartpole_balance", "quadruped_walk", "reach_duplo"])
+def test_frames_are_what_dm_control_draws(task):
+    """Also after a reset, which compiles another model for a manipulation task, and between frames of another size."""
+    env = make_env(task, 1)
+    for _ in range(2):
+        time_steps = [env.reset(), *(env.step(np.ones(env.action_spec().shape)) for _ in range(3))]
+        film = env.render(128, 128)
+        expected = env.physics.render(84, 84, camera_id={"quadruped_walk": 2, "reach_duplo": "front_close"}.get(task, 0))
+        assert np.array_equal(time_steps[-1].observation[-3:], expected.transpose(2, 0, 1))
+        assert not np.array_equal(time_steps[0].observation, time_steps[-1].observation)  # frames share no memory
+        assert film.shape == (128, 128, 3)
+    env.close()
+
+
+def test_a_smaller_shadow_map_changes_little():
+    frames = []
+    for size in (None, 512):
+        env = make_env("walker_walk", 1, shadow_map_size=size)
+        frames.append(env.reset().observation.astype(int))
+        env.close()
+    difference = np.abs(frames[0] - frames[1])
+    assert 0 < difference.mean() < 0.1
+    with pytest.raises(InvalidInput, match=r"env\.shadow_map_size=0"):
+        make_env("walker_walk", shadow_map_size=0)
+
+
 def test_all_suite_tasks_have_names():
     names = task_names()
     assert names["cup_catch"] == names["ball_in_cup_catch"] == ("ball_in_cup", "catch")

@@ -28,11 +28,11 @@ def hanging(self, action):
 PointMass.step = hanging
 """
 FULL_DISK = """
-import drq_sn.cli.run
+import drq_sn.cli.evaluator
 def full(*_):
     if calls:
         raise OSError(28, "No space left on device")
-drq_sn.cli.run.write_json = full
+drq_sn.cli.evaluator.write_json = full
 """
 
 
@@ -84,12 +84,13 @@ def test_a_run_whose_environment_hangs_ends_with_its_reason(tmp_path, more):
     assert (record["status"], record["error"]) == ("failed", "the environment has not answered for 1 s (in step)")
 
 
-def test_a_lost_opengl_context_is_made_again():
+def test_a_lost_opengl_context_is_made_again(monkeypatch):
     env = make_env("cartpole_balance", image_size=32)
+    from dm_control.mujoco import Camera  # make_env has chosen the backend by now
+
     expected = env.reset().observation
     state = env.random_state
-    physics = env.physics
-    render, lost = type(physics).render, []
+    render, lost = Camera.render, []
 
     def failing(self, *args, **kwargs):
         if not lost:
@@ -97,7 +98,7 @@ def test_a_lost_opengl_context_is_made_again():
             raise RuntimeError("context lost")
         return render(self, *args, **kwargs)
 
-    physics.render = failing.__get__(physics)
+    monkeypatch.setattr(Camera, "render", failing)
     with pytest.warns(UserWarning, match="cartpole_balance: drawing failed .context lost.; making a new OpenGL context"):
         frame = env.render(32, 32)
     assert np.array_equal(frame.transpose(2, 0, 1), expected[-3:])

@@ -1,0 +1,67 @@
+"""Threads, cores, precision and the allocator: tried in processes of their own, since they stay."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from drq_sn import processor
+from drq_sn.checks import InvalidInput
+
+FAULTS = """
+import resource, sys, torch
+from drq_sn import processor
+torch.set_num_threads(1)
+if sys.argv[1] == "keep":
+    assert processor.keep_freed_memory()
+def work():
+    return [torch.ones(1 << 24) for _ in range(2)]  # 64 MiB each, given back at once
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def python(code, *arguments):
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+@pytest.mark.skipif(os.confstr("CS_GNU_LIBC_VERSION") is None, reason="the C library is not glibc")
+def test_kept_memory_is_not_faulted_in_again():
+    assert int(python(FAULTS, "default")) > 3 * 2 * 16  # at least one fault per 4 MiB, were pages that huge
+    assert int(python(FAULTS, "keep")) < 100
+
+
+def test_cores_bring_their_threads():
+    core = processor.available_cores()[-1]
+    code = f"""
+import os, torch
+from drq_sn import processor
+processor.set_up(None, [{core}])
+print(sorted(os.sched_getaffinity(0)), torch.get_num_threads(), torch.get_float32_matmul_precision())
+processor.set_up(3, None, "high")
+print(torch.get_num_threads(), torch.get_float32_matmul_precision())
+"""
+    assert python(code).splitlines() == [f"[{core}] 1 highest", "3 high"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, None), "num_threads=0"),
+        ((None, [10**6]), r"cores=\[1000000\]: accepted is a list of cores out of \[0"),
+        ((None, []), r"cores=\[\]"),
+        ((None, 10**6), r"cores=\[1000000\]"),
+        ((None, None, "low"), "matmul_precision='low'"),
+    ],
+)
+def test_wrong_values_are_named(arguments, message):
+    with pytest.raises(InvalidInput, match=message):
+        processor.set_up(*arguments)
