@@ -19,9 +19,10 @@ if sys.argv[1] == "keep":
     assert processor.keep_freed_memory()
 def work():
     return [torch.ones(1 << 24) for _ in range(2)]  # 64 MiB each, given back at once
-work()
+for _ in range(20):  # until the heap has a place for everything
+    work()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
+for _ in range(5):
     work()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -35,8 +36,8 @@ def python(code, *arguments):
 
 @pytest.mark.skipif(os.confstr("CS_GNU_LIBC_VERSION") is None, reason="the C library is not glibc")
 def test_kept_memory_is_not_faulted_in_again():
-    assert int(python(FAULTS, "default")) > 3 * 2 * 16  # at least one fault per 4 MiB, were pages that huge
-    assert int(python(FAULTS, "keep")) < 100
+    faults = {kind: int(python(FAULTS, kind)) for kind in ("default", "keep")}
+    assert faults["keep"] < faults["default"] / 10, faults
 
 
 def test_cores_bring_their_threads():
