@@ -16,7 +16,7 @@ ARGS   ?=
 RUNS   ?= runs
 PORT   ?= 6006
 
-.PHONY: help setup train profile eval video board doctor test test-slow test-faults test-gpu check lint types figures clean
+.PHONY: help setup train profile bench eval video board doctor test test-slow test-faults test-gpu check lint types figures clean
 
 help:
 	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
@@ -24,6 +24,7 @@ help:
 	@echo "make video   RUN=runs/...            film an episode of a finished run"
 	@echo "make board   RUNS=runs PORT=6006     TensorBoard on localhost"
 	@echo "make profile AGENT=drq BATCH=512 HEADS=mlp2,modern4 NORM=none ITERATIONS=500 RUNS=5 TRACE=1    time and memory, as Table 3"
+	@echo "make bench   PARTS=updates,rendering,training    how fast this machine learns, acts, draws and trains"
 	@echo "make doctor                          what this machine has, and what is wrong with it"
 	@echo "make test | check                    tests | lint, types and tests"
 	@echo "make test-slow | test-faults | test-gpu    minutes-long tests | kills, corruptions, full disks | tests on a CUDA device"
@@ -51,6 +52,9 @@ profile: $(VENV)/.installed
 		$(if $(HEADS),heads=[$(HEADS)],$(call named,HEAD,heads=[$(HEAD)])) $(call named,PRESET,preset=$(PRESET)) $(call named,SEED,seed=$(SEED)) \
 		$(call named,NORM,normalizers=[$(NORM)]) $(if $(BATCH),batch_size=$(BATCH)) \
 		$(if $(ITERATIONS),num_updates=$(ITERATIONS)) $(call named,RUNS,num_runs=$(RUNS)) $(if $(TRACE),trace=true) $(ARGS)
+
+bench: $(VENV)/.installed
+	@$(BIN)/python -m drq_sn.cli.bench $(if $(PARTS),parts=[$(PARTS)]) $(ARGS)
 
 eval: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.evaluate run=$(or $(RUN),null) $(ARGS)

@@ -40,6 +40,8 @@ FLOORS = {
     "loop": 4,
     "parallel_evaluation": 4.5,
     "profiler": 4,
+    "benchmark": 4.5,
+    "bench_report": 2,
     "cli": 5,
 }
 STRANGERS = ("envs", "replay", "metrics", "agents")  # these do not know each other

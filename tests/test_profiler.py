@@ -9,7 +9,7 @@ from dm_env import specs
 
 from drq_sn import profiler
 from drq_sn.cli.build import build_agent
-from drq_sn.cli.profile import row_config
+from drq_sn.cli.workload import row_config
 from drq_sn.envs import make_env
 from drq_sn.profiler import count_flops, measure_agent, peak_memory, seconds_per_call, warm_acting
 from drq_sn.reference import TABLE3, read_table
@@ -89,7 +89,7 @@ def acting_bytes(request):
 @pytest.fixture(scope="module")
 def published_agent():
     def build(head):
-        cfg = row_config(["agent=drq", "task=synthetic_point", f"head={head}", "normalizer=none", "batch_size=512"])
+        cfg = row_config("profile", ["agent=drq", "task=synthetic_point", f"head={head}", "normalizer=none", "batch_size=512"])
         env = make_env("synthetic_point")
         env.action_spec = lambda: specs.BoundedArray((1,), np.float32, -1, 1)
         return build_agent(cfg, env, CPU)

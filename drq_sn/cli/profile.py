@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
@@ -26,16 +24,14 @@ from drq_sn.cli.fresh_process import ProcessDied, in_fresh_process
 from drq_sn.cli.overrides import SWEEP_FLAGS, check_overrides, group_options
 from drq_sn.cli.run_folder import make_folder, move_aside
 from drq_sn.cli.session import seed_everything
+from drq_sn.cli.workload import NUM_REAL_STEPS, fill, row_config
 from drq_sn.envs import require_task
 from drq_sn.envs.gl import select_backend
-from drq_sn.envs.wrappers import PixelStack
 from drq_sn.profile_report import format_tables, table_rows, write_report
 from drq_sn.profiler import measure_agent
 from drq_sn.reference import TABLE3, read_table
-from drq_sn.replay import UniformReplay
 
 CONFIG_NAME = "profile"
-NUM_REAL_STEPS = 100  # rendered once, then stored over and over until the replay is full
 
 
 def run_profile(cfg: DictConfig, words: list[str]) -> Path:
@@ -119,7 +115,7 @@ def _measurements(cfg: DictConfig, words: list[str], settings: dict[str, Any], t
 
 def _measure(words: list[str], settings: dict[str, Any], details: bool, trace: str | None) -> dict[str, Any]:
     """Measure one head with one normaliser; runs in a process of its own."""
-    cfg = row_config(words)
+    cfg = row_config(CONFIG_NAME, words)
     device = machine.select_device(cfg.device)
     processor.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
     seed_everything(cfg.seed)
@@ -136,31 +132,6 @@ def _measure(words: list[str], settings: dict[str, Any], details: bool, trace: s
             details,
             Path(trace) if trace else None,
         )
-
-
-def row_config(words: list[str]) -> DictConfig:
-    """The configuration of one row, as a run of its own would have it."""
-    # batch_size stands twice where the user gave one; the row's own comes last
-    last = {word.split("=", 1)[0]: word for word in words}
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-        cfg = compose(CONFIG_NAME, overrides=list(last.values()))
-    cfg.run_dir = None
-    cfg.num_train_frames = cfg.action_repeat * (cfg.replay_steps + 1)
-    OmegaConf.resolve(cfg)
-    return cfg
-
-
-def fill(replay: UniformReplay, env: PixelStack, num_steps: int) -> np.ndarray:
-    """Store at least `num_steps` steps of random play, the same rendered episode again and again; return its last observation."""
-    random = np.random.default_rng(0)
-    episode = [(env.reset(), None)]
-    for _ in range(NUM_REAL_STEPS):
-        action = random.uniform(-1, 1, env.action_spec().shape).astype(np.float32)
-        episode.append((env.step(action), action))
-    for _ in range(-(-num_steps // NUM_REAL_STEPS)):
-        for time_step, action in episode:
-            replay.add(time_step, action)
-    return episode[-1][0].observation
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)

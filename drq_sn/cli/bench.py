@@ -1,0 +1,225 @@
+"""`python -m drq_sn.cli.bench`: how fast this machine learns, acts, draws and trains (docs/performance.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from drq_sn import checks, machine, processor
+from drq_sn.bench_report import Measured, format_tables, write_report
+from drq_sn.benchmark import measure_learning, measure_rendering
+from drq_sn.cli.build import build_agent, build_env, build_replay, config_dir
+from drq_sn.cli.errors import exit_on_invalid_input
+from drq_sn.cli.fresh_process import ProcessDied, in_fresh_process
+from drq_sn.cli.overrides import SWEEP_FLAGS, check_overrides, group_options
+from drq_sn.cli.run_folder import make_folder, move_aside
+from drq_sn.cli.session import seed_everything
+from drq_sn.cli.workload import fill, row_config
+from drq_sn.envs import make_env, require_task
+from drq_sn.envs.gl import select_backend
+from drq_sn.runtime import Eager
+
+CONFIG_NAME = "bench"
+PARTS = ("updates", "rendering", "training")
+DRAWINGS: dict[str, dict[str, Any]] = {
+    "exact": {},
+    "shadow map of 1024": {"shadow_map_size": 1024},
+    "no shadows": {"shadows": False},
+    "no shadows, no reflections": {"shadows": False, "reflections": False},
+}
+
+
+def run_bench(cfg: DictConfig, words: list[str]) -> Path:
+    """Measure the parts that `cfg` names, print tables, and return the folder with the results.
+
+    Args:
+        cfg: the composed configuration.
+        words: the overrides that made it; they also reach each measurement.
+
+    Raises:
+        InvalidInput: before anything is measured, for a wrong value.
+    """
+    device = machine.select_device(cfg.device)
+    processor.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
+    settings = check_settings(cfg, device)
+    backend = select_backend()
+    out_dir = make_folder(Path(cfg.out_dir) / machine.slug(machine.device_name(device)), "out_dir")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # through the `finally` below
+    results: Measured = {}
+    measure = {"updates": _updates, "rendering": _rendering, "training": _training}
+    try:
+        for part in settings["parts"]:
+            results[part] = []
+            measure[part](settings, words, results[part].append)
+    finally:  # what is measured is kept, also when the rest is interrupted
+        if any(results.values()):
+            renderer = {"backend": backend.name, "renderer": backend.renderer}
+            about = {"machine": machine.describe(device), "gl": renderer, "settings": settings, "options": words}
+            text = format_tables(results)
+            print(text)
+            move_aside(out_dir)
+            write_report(out_dir, about, results, text)
+            print(f"results in {out_dir}")
+    return out_dir
+
+
+def check_settings(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
+    """The numbers of this benchmark, checked; what the user left open is filled in for the device."""
+    names = list(cfg.device_settings[device.type])
+    settings = {name: cfg.device_settings[device.type][name] if cfg[name] is None else cfg[name] for name in names}
+    settings |= {name: cfg[name] for name in ("parts", "agents", "models", "rendered_tasks", "rendered_frames")}
+    settings = {name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for name, value in settings.items()}
+    accepted = {"parts": PARTS, "agents": group_options()["agent"], "runtimes": group_options()["runtime"]}
+    for name in ("parts", "agents", "runtimes", "models", "rendered_tasks", "runs_at_once"):
+        if not isinstance(settings[name], list):
+            settings[name] = [settings[name]]
+        for value in settings[name]:
+            checks.choice(name, value, accepted.get(name, [value]))
+    for model in settings["models"]:
+        if not isinstance(model, dict) or set(model) != {"head", "normalizer"}:
+            raise checks.InvalidInput(f"models: {model} is none; accepted is such as {{head: mlp2, normalizer: none}}")
+        for group, value in model.items():
+            checks.choice(f"models.{group}", value, group_options()[group])
+    for task in settings["rendered_tasks"]:
+        require_task(task)
+    for name in ("num_repeats", "num_updates", "rendered_frames"):
+        checks.integer(name, settings[name])
+    for number in settings["runs_at_once"]:
+        checks.integer("runs_at_once", number)
+    presets = OmegaConf.to_container(cfg.training)
+    assert isinstance(presets, dict)
+    settings["training"] = presets[checks.choice("training_preset", settings["training_preset"], map(str, presets))]
+    return settings
+
+
+def _updates(settings: dict[str, Any], words: list[str], add: Callable[[dict[str, Any]], None]) -> None:
+    """Each agent, model and runtime in a process of its own."""
+    for agent in settings["agents"]:
+        for model in settings["models"]:
+            for runtime in settings["runtimes"]:
+                row = {"agent": agent, **model, "runtime": runtime}
+                print("updates: " + " ".join(row.values()), file=sys.stderr, flush=True)
+                own = [*words, f"agent={agent}", *(f"{group}={name}" for group, name in model.items()), f"runtime={runtime}"]
+                try:
+                    add(row | in_fresh_process(_measure_learning, own, settings["num_repeats"], settings["num_updates"]))
+                except (RuntimeError, ProcessDied) as error:  # such as memory running out: the other rows still count
+                    add(row | {"error": str(error).splitlines()[0]})
+
+
+def _measure_learning(words: list[str], num_repeats: int, num_updates: int) -> dict[str, Any]:
+    cfg = row_config(CONFIG_NAME, words)
+    device = machine.select_device(cfg.device)
+    processor.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
+    seed_everything(cfg.seed)
+    with contextlib.closing(build_env(cfg, cfg.seed)) as env:
+        replay = build_replay(cfg, env, device)
+        obs = fill(replay, env, cfg.replay_steps)
+        eager = cfg.copy()
+        eager.runtime = {"_target_": f"{Eager.__module__}.{Eager.__name__}"}
+        measured = measure_learning(
+            lambda: build_agent(cfg, env, device),
+            lambda: build_agent(eager, env, device),
+            replay,
+            obs,
+            device,
+            num_repeats,
+            num_updates,
+        )
+    return {"batch_size": cfg.batch_size, **measured}
+
+
+def _rendering(settings: dict[str, Any], words: list[str], add: Callable[[dict[str, Any]], None]) -> None:
+    for task in settings["rendered_tasks"]:
+        print(f"rendering: {task}", file=sys.stderr, flush=True)
+        with contextlib.ExitStack() as stack:
+            envs = {name: stack.enter_context(contextlib.closing(make_env(task, 1, **flags))) for name, flags in DRAWINGS.items()}
+            for name, figures in measure_rendering(envs, settings["rendered_frames"]).items():
+                add({"task": task, "drawing": name, **figures})
+
+
+def _training(settings: dict[str, Any], words: list[str], add: Callable[[dict[str, Any]], None]) -> None:
+    """Whole runs as a user starts them: each model alone on the machine, then several seeds of the last one side by side."""
+    alone = [(agent, model, 1) for agent in settings["agents"] for model in settings["models"]]
+    together = [(settings["agents"][0], settings["models"][-1], number) for number in settings["runs_at_once"]]
+    for agent, model, number in [*alone, *together]:
+        row = {"agent": agent, **model, "preset": settings["training_preset"], "runs_at_once": number}
+        print("training: " + " ".join(map(str, row.values())), file=sys.stderr, flush=True)
+        options = [f"agent={agent}", *(f"{group}={name}" for group, name in model.items()), f"preset={row['preset']}"]
+        options += [f"{name}={value}" for name, value in settings["training"].items()]
+        options += [word for word in words if word.split("=", 1)[0] in ("task", "device", "runtime", "num_threads")]
+        with tempfile.TemporaryDirectory() as folder:
+            add(row | train_side_by_side(Path(folder), ["task=cartpole_balance", "video_every_frames=0", *options], number))
+
+
+def train_side_by_side(folder: Path, options: list[str], number: int) -> dict[str, Any]:
+    """Train `number` seeds at once, each on cores of its own, and say how fast they were.
+
+    Args:
+        folder: where the runs go.
+        options: of `drq_sn.cli.train`.
+        number: how many; with more than there are cores, they share them.
+
+    Returns:
+        Frames per second of each run, from the first evaluation after learning began to the last one,
+        evaluations included; and the most memory that one of them held, in bytes. Or the `error`.
+    """
+    cores = processor.available_cores()
+    share = max(1, len(cores) // number)
+    runs = []
+    for i in range(number):
+        own = [cores[(i * share + k) % len(cores)] for k in range(share)]
+        command = [sys.executable, "-m", "drq_sn.cli.train", *options, f"seed={i + 1}", f"run_dir={folder / str(i)}"]
+        with (folder / f"{i}.log").open("w") as log:
+            runs.append(subprocess.Popen([*command, f"cores={own}".replace(" ", "")], stdout=log, stderr=log))
+    try:
+        usage = [os.wait4(run.pid, 0) for run in runs]
+    except BaseException:
+        for run in runs:
+            run.terminate()
+        raise
+    for run, (_, status, _) in zip(runs, usage, strict=True):
+        run.returncode = os.waitstatus_to_exitcode(status)
+    failed = next((i for i, run in enumerate(runs) if run.returncode), None)
+    if failed is not None:
+        return {"error": ((folder / f"{failed}.log").read_text().strip().splitlines() or ["no output"])[-1]}
+    rates = [_frames_per_second(folder / str(i) / "eval.csv") for i in range(number)]
+    return {"frames_per_second": rates, "peak_memory_bytes": max(resources.ru_maxrss for _, _, resources in usage) * 1024}
+
+
+def _frames_per_second(path: Path) -> float:
+    """From the second evaluation, by when learning goes on, to the last."""
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    frames, seconds = ([float(row[field]) for row in rows] for field in ("frame", "wall_time_s"))
+    return (frames[-1] - frames[1]) / (seconds[-1] - seconds[1])
+
+
+@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
+def _bench(cfg: DictConfig) -> None:
+    with exit_on_invalid_input():
+        run_bench(cfg, list(HydraConfig.get().overrides.task))
+
+
+def main() -> None:
+    """Check the command line, then measure."""
+    with exit_on_invalid_input():
+        if SWEEP_FLAGS & set(sys.argv[1:]):
+            raise checks.InvalidInput("--multirun: a benchmark goes through agents, models and runtimes by itself")
+        check_overrides(sys.argv[1:], CONFIG_NAME)
+    _bench()
+
+
+if __name__ == "__main__":
+    main()
