@@ -139,7 +139,8 @@ class ActorCriticAgent(abc.ABC):
             parameter.grad = gradient
         for name in names:
             self.optimizers[name].step()
-        return {f"grad_norm/{name}": _global_norm(group) for name, group in parameters.items()}
+        gradients = {name: [p.grad for p in group if p.grad is not None] for name, group in parameters.items()}
+        return {f"grad_norm/{name}": nn.utils.get_total_norm(group) for name, group in gradients.items()}
 
     @staticmethod
     def _critic_metrics(critic_loss: Tensor, target: Tensor, q: Tensor, batch: Batch) -> Metrics:
@@ -189,8 +190,3 @@ class ActorCriticAgent(abc.ABC):
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self._execute()
-
-
-def _global_norm(parameters: list[nn.Parameter]) -> Tensor:
-    norms = [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(norms))

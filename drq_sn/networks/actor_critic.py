@@ -61,8 +61,8 @@ def soft_update_(target: nn.Module, online: nn.Module, tau: float) -> None:
     Buffers stay: the average of two unit vectors is shorter than one, so averaging a
     normaliser's u and v would shrink sigma and blow the target's outputs up.
     """
-    for ours, theirs in zip(target.parameters(), online.parameters(), strict=True):
-        ours.lerp_(theirs, tau)
+    ours, theirs = tuple(target.parameters()), tuple(online.parameters())
+    torch._foreach_lerp_(ours, theirs, tau)  # one kernel for all of them
 
 
 class Temperature(nn.Module):
