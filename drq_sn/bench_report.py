@@ -11,6 +11,7 @@ from typing import Any
 
 from drq_sn.checkpoint import write_atomically, write_json
 
+CHANGED = ("changed", "value")  # what a row of the part `scaling` varies
 Row = dict[str, Any]
 Measured = dict[str, list[Row]]
 """Part of the benchmark -> what was measured, row by row."""
@@ -18,7 +19,7 @@ Measured = dict[str, list[Row]]
 
 def summary(part: str, measured: Sequence[Row]) -> list[Row]:
     """The rows of one table: medians over repeats; a row that failed keeps its `error`."""
-    summaries: dict[str, Callable[[Row], Row]] = {"updates": _learning, "training": _training}
+    summaries: dict[str, Callable[[Row], Row]] = {"updates": _learning, "scaling": _learning, "training": _training}
     return [row if "error" in row else summaries.get(part, dict)(row) for row in measured]
 
 
@@ -27,7 +28,7 @@ def _learning(row: Row) -> Row:
     update, action, draw = (statistics.median(r[name] for r in repeats) for name in ("update", "action", "draw"))
     shares = [row["flops_per_update"] / r["update"] / r["matmul_flops_per_second"] for r in repeats]
     return {
-        **{name: row[name] for name in ("agent", "head", "normalizer", "runtime", "batch_size")},
+        **{name: row[name] for name in (*CHANGED, "agent", "head", "normalizer", "runtime", "batch_size") if name in row},
         "updates_per_second": 1 / update,
         "ms_per_update": 1e3 * update,
         "gflop_per_update": row["flops_per_update"] / 1e9,

@@ -33,7 +33,7 @@ from drq_sn.envs.gl import select_backend
 from drq_sn.runtime import Eager
 
 CONFIG_NAME = "bench"
-PARTS = ("updates", "rendering", "training")
+PARTS = ("updates", "rendering", "training", "scaling")
 DRAWINGS: dict[str, dict[str, Any]] = {
     "exact": {},
     "shadow map of 1024": {"shadow_map_size": 1024},
@@ -59,7 +59,7 @@ def run_bench(cfg: DictConfig, words: list[str]) -> Path:
     out_dir = make_folder(Path(cfg.out_dir) / machine.slug(machine.device_name(device)), "out_dir")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # through the `finally` below
     results: Measured = {}
-    measure = {"updates": _updates, "rendering": _rendering, "training": _training}
+    measure = {"updates": _updates, "rendering": _rendering, "training": _training, "scaling": _scaling}
     try:
         for part in settings["parts"]:
             results[part] = []
@@ -80,7 +80,7 @@ def check_settings(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
     """The numbers of this benchmark, checked; what the user left open is filled in for the device."""
     names = list(cfg.device_settings[device.type])
     settings = {name: cfg.device_settings[device.type][name] if cfg[name] is None else cfg[name] for name in names}
-    settings |= {name: cfg[name] for name in ("parts", "agents", "models", "rendered_tasks", "rendered_frames")}
+    settings |= {name: cfg[name] for name in ("parts", "agents", "models", "rendered_tasks", "rendered_frames", "scaling")}
     settings = {name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for name, value in settings.items()}
     accepted = {"parts": PARTS, "agents": group_options()["agent"], "runtimes": group_options()["runtime"]}
     for name in ("parts", "agents", "runtimes", "models", "rendered_tasks", "runs_at_once"):
@@ -106,17 +106,30 @@ def check_settings(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
 
 
 def _updates(settings: dict[str, Any], words: list[str], add: Callable[[dict[str, Any]], None]) -> None:
-    """Each agent, model and runtime in a process of its own."""
+    """Every agent, model and runtime."""
     for agent in settings["agents"]:
         for model in settings["models"]:
             for runtime in settings["runtimes"]:
-                row = {"agent": agent, **model, "runtime": runtime}
-                print("updates: " + " ".join(row.values()), file=sys.stderr, flush=True)
-                own = [*words, f"agent={agent}", *(f"{group}={name}" for group, name in model.items()), f"runtime={runtime}"]
-                try:
-                    add(row | in_fresh_process(_measure_learning, own, settings["num_repeats"], settings["num_updates"]))
-                except (RuntimeError, ProcessDied) as error:  # such as memory running out: the other rows still count
-                    add(row | {"error": str(error).splitlines()[0]})
+                add(_learning({}, {"agent": agent, **model, "runtime": runtime}, settings, words))
+
+
+def _scaling(settings: dict[str, Any], words: list[str], add: Callable[[dict[str, Any]], None]) -> None:
+    """One model, with one thing changed at a time."""
+    model = {"agent": settings["agents"][0], **settings["models"][-1], "runtime": settings["runtimes"][0]}
+    for option, values in settings["scaling"].items():
+        for value in values:
+            add(_learning({"changed": option, "value": value}, model, settings, [*words, f"{option}={value}"]))
+
+
+def _learning(changed: dict[str, Any], model: dict[str, str], settings: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    """Measure `model`, groups and their options, in a process of its own."""
+    row = changed | model
+    print("updates: " + " ".join(map(str, row.values())), file=sys.stderr, flush=True)
+    own = [*words, *(f"{group}={option}" for group, option in model.items())]
+    try:
+        return row | in_fresh_process(_measure_learning, own, settings["num_repeats"], settings["num_updates"])
+    except (RuntimeError, ProcessDied) as error:  # such as memory running out: the other rows still count
+        return row | {"error": str(error).splitlines()[0]}
 
 
 def _measure_learning(words: list[str], num_repeats: int, num_updates: int) -> dict[str, Any]:

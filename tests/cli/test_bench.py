@@ -34,7 +34,8 @@ def rows(folder, part):
 
 def test_every_part_is_measured_and_written(tmp_path):
     models = "models=[{head: modern2, normalizer: spectral}]"
-    result = bench(tmp_path, *TINY, *SHORT, models, "agents=[drqv2]", "runs_at_once=[2]")
+    parts = ["parts=[updates,rendering,training,scaling]", "scaling={batch_size: [4]}"]
+    result = bench(tmp_path, *TINY, *SHORT, *parts, models, "agents=[drqv2]", "runs_at_once=[2]")
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "out").iterdir()
     (update,) = rows(folder, "updates")
@@ -48,6 +49,9 @@ def test_every_part_is_measured_and_written(tmp_path):
     assert float(update["ms_per_update"]) == pytest.approx(1000 * times[1])
     shares = sorted(raw["flops_per_update"] / r["update"] / r["matmul_flops_per_second"] for r in raw["repeats"])
     assert float(update["share_of_matmul"]) == pytest.approx(shares[1])
+    (scaled,) = rows(folder, "scaling")
+    assert (scaled["changed"], scaled["value"], scaled["batch_size"]) == ("batch_size", "4", "4")
+    assert float(scaled["gflop_per_update"]) < float(update["gflop_per_update"])
     drawings = {row["drawing"]: row for row in rows(folder, "rendering")}
     assert float(drawings["exact"]["identical_frames"]) == 1.0
     assert all(float(row["ms_per_step"]) > 0 for row in drawings.values())
@@ -86,7 +90,7 @@ def test_a_run_that_fails_is_a_row_with_its_reason(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["parts=[updates,speed]"], "parts='speed': accepted: rendering, training, updates"),
+        (["parts=[updates,speed]"], "parts='speed': accepted: rendering, scaling, training, updates"),
         (["runtimes=[egaer]"], "runtimes='egaer': did you mean eager?"),
         (["models=[mlp2]"], "models: mlp2 is none; accepted is such as {head: mlp2, normalizer: none}"),
         (["num_repeats=0"], "num_repeats=0: accepted is an integer >= 1"),
