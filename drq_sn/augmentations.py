@@ -78,6 +78,8 @@ class WholeStack:
         transform: module on (B, C, H, W) floats in [0, 1], drawing its own random numbers.
     """
 
+    capturable = False  # kornia draws on the host
+
     def __init__(self, transform: nn.Module) -> None:
         self.transform = transform
 
@@ -88,6 +90,8 @@ class WholeStack:
 
 class SameOnFrames:
     """Apply an RGB transform with the same random parameters to every frame of a stack."""
+
+    capturable = False  # kornia draws on the host
 
     def __init__(self, transform: nn.Module) -> None:
         self.transform = K.VideoSequential(transform, data_format="BTCHW", same_on_frame=True)

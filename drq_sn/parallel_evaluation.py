@@ -37,14 +37,25 @@ def evaluate_in_parallel(
     Raises:
         RuntimeError: when processes keep dying.
     """
-    returns = [0.0] * len(random_states)
+    returns, num_steps = [0.0] * len(random_states), [0] * len(random_states)
     remaining = deque(range(len(random_states)))
     playing: dict[EnvironmentProcess, int] = {}
-    num_restarts = num_polls = 0
+    num_restarts = num_polls = num_filmed = 0
 
-    def begin(env: EnvironmentProcess, episode: int) -> None:
-        playing[env], returns[episode] = episode, 0.0
-        env.begin(random_states[episode])
+    def begin(env: EnvironmentProcess, episode: int, again: bool = False) -> None:
+        nonlocal num_restarts
+        playing[env], returns[episode], num_steps[episode] = episode, 0.0, 0
+        while True:
+            try:
+                if again:
+                    num_restarts += 1
+                    if num_restarts > MAX_RESTARTS:
+                        raise RuntimeError(f"environment processes died {num_restarts} times in one evaluation")
+                    env.restart()
+                env.begin(random_states[episode])
+                return
+            except (EOFError, OSError):
+                again = True
 
     for env in envs[: len(remaining)]:
         begin(env, remaining.popleft())
@@ -59,17 +70,15 @@ def evaluate_in_parallel(
             try:
                 time_step = env.receive()
                 returns[episode] += time_step.reward or 0.0
-                if record is not None and episode == 0:
+                if record is not None and episode == 0 and num_steps[0] == num_filmed:  # not twice what is played again
                     record(env)
+                    num_filmed += 1
+                num_steps[episode] += 1
                 if not time_step.last():
                     env.step(agent.act(time_step.observation, step=0, explore=False))
                     continue
             except (EOFError, OSError):
-                num_restarts += 1
-                if num_restarts > MAX_RESTARTS:
-                    raise RuntimeError(f"environment processes died {num_restarts} times in one evaluation") from None
-                env.restart()
-                begin(env, episode)
+                begin(env, episode, again=True)
                 continue
             del playing[env]
             if remaining:

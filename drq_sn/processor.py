@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import os
 from collections.abc import Sequence
 
@@ -12,7 +14,7 @@ from drq_sn import checks
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 PRECISIONS = ("highest", "high", "medium")
-NEVER = 2**31 - 1
+NEVER = -1
 
 
 def set_up(num_threads: int | None, cores: Sequence[int] | None, matmul_precision: str = "highest") -> None:
@@ -33,8 +35,17 @@ def set_up(num_threads: int | None, cores: Sequence[int] | None, matmul_precisio
         num_threads = len(chosen) if num_threads is None else num_threads
     if num_threads is not None:
         torch.set_num_threads(checks.integer("num_threads", num_threads))
+    give_back_memory()  # of an earlier run in this process, which else looks taken
     torch.set_float32_matmul_precision(checks.choice("matmul_precision", matmul_precision, PRECISIONS))
     keep_freed_memory()
+
+
+def give_back_memory() -> None:
+    """Return to the system what is freed but kept: glibc's heap and torch's cache of CUDA blocks."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+    torch.cuda.empty_cache()
 
 
 def available_cores() -> list[int]:
@@ -46,8 +57,8 @@ def available_cores() -> list[int]:
 
 def _stay_on(cores: list[int]) -> None:
     accepted = available_cores()
-    if not cores or not set(cores) <= set(accepted):
-        raise checks.InvalidInput(f"cores={cores}: accepted is a list of cores out of {accepted}")
+    if not cores or any(not isinstance(core, int) or core not in accepted for core in cores) or len(set(cores)) < len(cores):
+        raise checks.InvalidInput(f"cores={cores}: accepted is a list of different cores out of {accepted}")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from drq_sn import checks
 
 Function = Callable[..., Any]
-CPU_COMPILERS = ("g++", "clang++")
+COMPILERS = {"cpu": ("g++", "clang++"), "cuda": ("gcc", "clang", "cc")}
 
 
 class Runtime(Protocol):
@@ -48,9 +48,10 @@ class Compiled:
 
     def __call__(self, function: Function, device: torch.device) -> Function:
         """Return `function` compiled for `device`."""
-        if device.type == "cpu" and not any(shutil.which(name) for name in (os.environ.get("CXX", ""), *CPU_COMPILERS)):
+        compilers = COMPILERS[device.type]
+        if not any(shutil.which(name) for name in (os.environ.get("CXX" if device.type == "cpu" else "CC", ""), *compilers)):
             raise checks.InvalidInput(
-                "runtime=compile: there is no C++ compiler; accepted is runtime=eager, or g++ or clang++ installed"
+                f"runtime=compile: there is no compiler; accepted is runtime=eager, or {' or '.join(compilers)} installed"
             )
         return torch.compile(function, dynamic=False, options={"fallback_random": True})
 
@@ -65,6 +66,8 @@ class CudaGraph:
     Args:
         num_eager_calls: calls of a variant before its capture.
     """
+
+    captures = True
 
     def __init__(self, num_eager_calls: int = 3) -> None:
         self.num_eager_calls = checks.integer("runtime.num_eager_calls", num_eager_calls)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -75,8 +79,11 @@ def dying():
     raise SystemExit(1)
 
 
-def hanging():
-    time.sleep(30)
+class Hanging:
+    """Starts, then never answers."""
+
+    def reset(self):
+        time.sleep(60)
 
 
 def test_processes_that_keep_dying_are_an_error():
@@ -84,17 +91,65 @@ def test_processes_that_keep_dying_are_an_error():
         evaluate_in_parallel(envs, PixelSum(2), random_states_of(1, 1))
 
 
-def test_a_process_that_does_not_answer_is_reported():
+def test_a_process_that_does_not_answer_is_reported(capfd):
     class Stalled(Exception):
         pass
 
     def stop(reason):
         raise Stalled(reason)
 
-    with processes(hanging, 1) as envs:
+    with processes(Hanging, 1) as envs:
         with pytest.raises(Stalled, match=r"has answered for 0.5 s"):
             evaluate_in_parallel(envs, PixelSum(2), random_states_of(1, 1), limit_seconds=0.5, on_stall=stop)
+        envs[0].show_stack()
+        time.sleep(0.5)
         envs[0]._process.kill()
+    assert "in reset" in capfd.readouterr().err
+
+
+def test_a_film_that_hangs_has_its_process_replaced():
+    states = random_states_of(3, 1)
+    expected = one_after_the_other(SYNTHETIC, 2, states)
+    drawn = []
+
+    def record(env):
+        if len(drawn) == 10 and env._limit_seconds > 1:
+            env._limit_seconds = 1.0
+            os.kill(env._process.pid, signal.SIGSTOP)
+        drawn.append(env.render(16, 16))
+
+    with processes(SYNTHETIC, 1) as envs:
+        assert evaluate_in_parallel(envs, PixelSum(2), states, record) == expected
+    assert len(drawn) == 51  # every frame once, though ten were played twice
+
+
+def test_a_process_that_died_between_evaluations_is_replaced():
+    states = random_states_of(3, 2)
+    with processes(SYNTHETIC, 2) as envs:
+        first = evaluate_in_parallel(envs, PixelSum(2), states)
+        for env in envs:
+            env._process.kill()
+            env._process.wait()
+        assert evaluate_in_parallel(envs, PixelSum(2), states) == first
+
+
+def test_a_process_does_not_outlive_a_killed_parent():
+    code = """
+import functools, os, signal
+from drq_sn.envs import make_env
+from drq_sn.envs.process import EnvironmentProcess
+env = EnvironmentProcess(functools.partial(make_env, "synthetic_point", image_size=24))
+env._receive_within(60)
+os.kill(env._process.pid, signal.SIGSTOP)  # as if it hung
+print(env._process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    pid = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+    for _ in range(100):
+        if not os.path.exists(f"/proc/{pid}"):
+            return
+        time.sleep(0.1)
+    pytest.fail("it is still there")
 
 
 def test_a_process_ends_with_the_one_that_asked():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,16 +29,21 @@ class FakeRecorder:
 
     def run_aside(self, call):
         self.num_aside += 1
-        return call()
+        self.last = call()
+        return self.last
 
     def record(self, call):
         self.num_recorded += 1
-        result = {}
+        result = torch.empty_like(self.last) if isinstance(self.last, torch.Tensor) else {}
 
         def replay():
             self.num_replayed += 1
-            for name, value in call().items():
-                result.setdefault(name, torch.empty_like(value)).copy_(value)
+            value = call()
+            if isinstance(value, torch.Tensor):
+                result.copy_(value)
+            else:
+                for name, tensor in value.items():
+                    result.setdefault(name, torch.empty_like(tensor)).copy_(tensor)
 
         return replay, result
 
@@ -102,6 +108,35 @@ def test_graphs_lose_no_update_and_keep_no_result(train, agent, norm):
     assert learn.num_replayed == NUM_UPDATES - 3 * variants
 
 
+@pytest.mark.parametrize("name", ["agent=drq", "agent=drqv2"])
+def test_acting_through_graphs_is_acting(agent_of, name):
+    agents = agent_of(name), agent_of(name)
+    agents[1]._runtime = graphs = Graphs()
+    agents[1]._execute()
+    observations = [torch.randint(0, 256, (9, 24, 24), dtype=torch.uint8).numpy() for _ in range(12)]
+    actions = []
+    for agent in agents:
+        torch.manual_seed(1)
+        actions.append([agent.act(obs, step, explore=step % 3 > 0) for step, obs in enumerate(observations)])
+    for ours, theirs in zip(*actions, strict=True):
+        assert np.array_equal(ours, theirs)
+    assert graphs.recorders[1].num_replayed == 12 - 2 * 3
+
+
+def test_a_checkpoint_of_another_device_keeps_this_ones_optimisers(agent_of):
+    agent = agent_of("agent=drq")
+    state = copy.deepcopy(agent.state_dict())
+    for optimizer in state["optimizers"].values():
+        optimizer["param_groups"][0]["capturable"] = True  # as saved on a GPU
+    agent.load_state_dict(state)
+    assert not any(group["capturable"] for o in agent.optimizers.values() for group in o.param_groups)
+
+
+def test_what_draws_on_the_host_is_not_captured(agent_of):
+    with pytest.raises(InvalidInput, match="draws on the host, which a CUDA graph cannot"):
+        agent_of("runtime=cuda_graph", "augmentation=rotation")
+
+
 @TORCHS_OWN
 @pytest.mark.parametrize(
     ("agent", "norm"),
@@ -152,7 +187,7 @@ def test_what_a_machine_cannot_do_is_said_in_one_line(monkeypatch):
         CudaGraph()(lambda: {}, torch.device("cpu"))
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(InvalidInput, match=r"no C\+\+ compiler"):
+    with pytest.raises(InvalidInput, match="there is no compiler"):
         Compiled()(lambda: {}, torch.device("cpu"))
 
 
@@ -166,6 +201,22 @@ def test_every_runtime_equals_eager_on_cuda(train, runtime, agent, norm, size):
     words = f"agent={agent}", f"normalizer={norm}", *size
     double = {"device": "cuda", "dtype": torch.float64}
     assert_equal(train(runtime, *words, **double), train(None, *words, **double), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.gpu
+def test_a_cpu_checkpoint_goes_on_in_graphs(agent_of, configure):
+    saved = agent_of("agent=drq")
+    drawn = batches()
+    for step in range(4):
+        saved.update(next(drawn), step)
+    agent = build_agent(
+        configure("agent=drq", "runtime=cuda_graph"), make_env("synthetic_point", image_size=24), torch.device("cuda")
+    )
+    agent.load_state_dict(saved.state_dict())
+    drawn = batches("cuda")
+    for step in range(12):
+        agent.update(next(drawn), step)
+    assert agent.is_finite()
 
 
 @pytest.mark.gpu

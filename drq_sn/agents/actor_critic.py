@@ -189,4 +189,6 @@ class ActorCriticAgent(abc.ABC):
         self._losses_finite.copy_(state["losses_finite"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+            for group in optimizer.param_groups:  # it took the saving device's
+                group["capturable"] = self.device.type == "cuda"
         self._execute()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,14 @@ from drq_sn.cli.fresh_process import ProcessDied, in_fresh_process
 from drq_sn.cli.overrides import SWEEP_FLAGS, check_overrides, group_options
 from drq_sn.cli.run_folder import make_folder, move_aside
 from drq_sn.cli.session import seed_everything
-from drq_sn.cli.workload import fill, row_config
+from drq_sn.cli.workload import NUM_REAL_STEPS, fill, row_config
 from drq_sn.envs import make_env, require_task
 from drq_sn.envs.gl import select_backend
 from drq_sn.runtime import Eager
 
 CONFIG_NAME = "bench"
+POLL_SECONDS = 0.5
+STOP_SECONDS = 60  # for a run to write its checkpoint
 PARTS = ("updates", "rendering", "training", "scaling")
 DRAWINGS: dict[str, dict[str, Any]] = {
     "exact": {},
@@ -54,6 +56,9 @@ def run_bench(cfg: DictConfig, words: list[str]) -> Path:
     """
     device = machine.select_device(cfg.device)
     processor.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
+    for word in words:
+        if word.split("=", 1)[0] in ("agent", "head", "normalizer", "runtime"):
+            raise checks.InvalidInput(f"{word}: here accepted are agents=[...], models=[...] and runtimes=[...]")
     settings = check_settings(cfg, device)
     backend = select_backend()
     out_dir = make_folder(Path(cfg.out_dir) / machine.slug(machine.device_name(device)), "out_dir")
@@ -86,6 +91,7 @@ def check_settings(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
     for name in ("parts", "agents", "runtimes", "models", "rendered_tasks", "runs_at_once"):
         if not isinstance(settings[name], list):
             settings[name] = [settings[name]]
+        checks.integer(f"number of {name}", len(settings[name]), minimum=0 if name == "runs_at_once" else 1)
         for value in settings[name]:
             checks.choice(name, value, accepted.get(name, [value]))
     for model in settings["models"]:
@@ -97,11 +103,19 @@ def check_settings(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
         require_task(task)
     for name in ("num_repeats", "num_updates", "rendered_frames"):
         checks.integer(name, settings[name])
+    checks.integer("replay_steps", cfg.replay_steps, minimum=NUM_REAL_STEPS)
+    scaling = settings["scaling"]
+    if not isinstance(scaling, dict) or any(
+        not isinstance(values, list) or OmegaConf.select(cfg, option) is None for option, values in scaling.items()
+    ):
+        raise checks.InvalidInput(f"scaling={scaling}: accepted is such as {{batch_size: [64, 128]}}")
     for number in settings["runs_at_once"]:
         checks.integer("runs_at_once", number)
     presets = OmegaConf.to_container(cfg.training)
     assert isinstance(presets, dict)
     settings["training"] = presets[checks.choice("training_preset", settings["training_preset"], map(str, presets))]
+    if settings["training"]["num_train_frames"] <= settings["training"]["eval_every_frames"]:
+        raise checks.InvalidInput(f"training.{settings['training_preset']}: accepted are more frames than eval_every_frames")
     return settings
 
 
@@ -128,7 +142,7 @@ def _learning(changed: dict[str, Any], model: dict[str, str], settings: dict[str
     own = [*words, *(f"{group}={option}" for group, option in model.items())]
     try:
         return row | in_fresh_process(_measure_learning, own, settings["num_repeats"], settings["num_updates"])
-    except (RuntimeError, ProcessDied) as error:  # such as memory running out: the other rows still count
+    except (RuntimeError, ProcessDied, checks.InvalidInput) as error:  # no compiler, no memory: the other rows still count
         return row | {"error": str(error).splitlines()[0]}
 
 
@@ -140,11 +154,9 @@ def _measure_learning(words: list[str], num_repeats: int, num_updates: int) -> d
     with contextlib.closing(build_env(cfg, cfg.seed)) as env:
         replay = build_replay(cfg, env, device)
         obs = fill(replay, env, cfg.replay_steps)
-        eager = cfg.copy()
-        eager.runtime = {"_target_": f"{Eager.__module__}.{Eager.__name__}"}
         measured = measure_learning(
             lambda: build_agent(cfg, env, device),
-            lambda: build_agent(eager, env, device),
+            lambda: build_agent(cfg, env, device, Eager()),
             replay,
             obs,
             device,
@@ -191,25 +203,40 @@ def train_side_by_side(folder: Path, options: list[str], number: int) -> dict[st
     """
     cores = processor.available_cores()
     share = max(1, len(cores) // number)
-    runs = []
-    for i in range(number):
-        own = [cores[(i * share + k) % len(cores)] for k in range(share)]
-        command = [sys.executable, "-m", "drq_sn.cli.train", *options, f"seed={i + 1}", f"run_dir={folder / str(i)}"]
-        with (folder / f"{i}.log").open("w") as log:
-            runs.append(subprocess.Popen([*command, f"cores={own}".replace(" ", "")], stdout=log, stderr=log))
+    runs: list[subprocess.Popen[bytes]] = []
     try:
-        usage = [os.wait4(run.pid, 0) for run in runs]
+        for i in range(number):
+            _start(folder, options, i, [cores[(i * share + k) % len(cores)] for k in range(share)], runs)
+        peak = 0
+        while any(run.poll() is None for run in runs):
+            peak = max(peak, *(_peak_memory(run.pid) for run in runs))
+            time.sleep(POLL_SECONDS)
     except BaseException:
         for run in runs:
             run.terminate()
+        for run in runs:
+            run.wait(STOP_SECONDS)
         raise
-    for run, (_, status, _) in zip(runs, usage, strict=True):
-        run.returncode = os.waitstatus_to_exitcode(status)
     failed = next((i for i, run in enumerate(runs) if run.returncode), None)
     if failed is not None:
         return {"error": ((folder / f"{failed}.log").read_text().strip().splitlines() or ["no output"])[-1]}
     rates = [_frames_per_second(folder / str(i) / "eval.csv") for i in range(number)]
-    return {"frames_per_second": rates, "peak_memory_bytes": max(resources.ru_maxrss for _, _, resources in usage) * 1024}
+    return {"frames_per_second": rates, "peak_memory_bytes": peak}
+
+
+def _start(folder: Path, options: list[str], i: int, cores: list[int], runs: list[subprocess.Popen[bytes]]) -> None:
+    command = [sys.executable, "-m", "drq_sn.cli.train", *options, f"seed={i + 1}", f"run_dir={folder / str(i)}"]
+    with (folder / f"{i}.log").open("w") as log:
+        runs.append(subprocess.Popen([*command, f"cores={cores}".replace(" ", "")], stdout=log, stderr=log))
+
+
+def _peak_memory(pid: int) -> int:
+    """Most bytes that process `pid` has held; 0 once it is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _frames_per_second(path: Path) -> float:

@@ -21,6 +21,7 @@ from drq_sn.envs import make_env
 from drq_sn.envs.wrappers import PixelStack, random_state_to_json
 from drq_sn.loop import Loop
 from drq_sn.replay import UniformReplay
+from drq_sn.runtime import Eager, Runtime
 
 CONFIG = "config.yaml"
 SPARE_EPISODES = 16  # slots for first frames, beside those that num_train_frames needs
@@ -62,8 +63,16 @@ def random_states_of(entropy: int | list[int], num_episodes: int) -> list[str]:
     return [random_state_to_json(generator.get_state(legacy=False)) for generator in generators]
 
 
-def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device) -> ActorCriticAgent:
-    """A freshly initialised agent for `env`; random numbers come from torch's global generator."""
+def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device, runtime: Runtime | None = None) -> ActorCriticAgent:
+    """A freshly initialised agent for `env`, in `cfg`'s runtime unless another is given.
+
+    Random numbers come from torch's global generator.
+    """
+    runtime, augmentation = runtime or instantiate(cfg.runtime), instantiate(cfg.augmentation)
+    if getattr(runtime, "captures", False) and not getattr(augmentation, "capturable", True):
+        raise checks.InvalidInput(
+            f"augmentation: {cfg.augmentation._target_} draws on the host, which a CUDA graph cannot; accepted is runtime=eager"
+        )
     return instantiate(
         cfg.agent,
         obs_shape=tuple(env.observation_spec().shape),
@@ -71,8 +80,8 @@ def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device) -> Actor
         actor_head=instantiate(cfg.head.actor),
         critic_head=instantiate(cfg.head.critic),
         normalizer=instantiate(cfg.normalizer),
-        augmentation=instantiate(cfg.augmentation),
-        runtime=instantiate(cfg.runtime),
+        augmentation=augmentation,
+        runtime=runtime,
         device=device,
     )
 
@@ -141,7 +150,7 @@ def load_agent(run_dir: str | Path, device: str = "auto") -> ActorCriticAgent:
     chosen = machine.select_device(device)
     weights = load_weights(Path(run_dir), chosen)
     with contextlib.closing(build_env(cfg, seed=0)) as env:
-        agent = build_agent(cfg, env, chosen)
+        agent = build_agent(cfg, env, chosen, Eager())  # here may not be where it was trained
     try:
         agent.networks.load_state_dict(weights["networks"])
     except (KeyError, RuntimeError) as error:

@@ -7,6 +7,7 @@ import faulthandler
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from drq_sn.processor import available_cores
 from drq_sn.video import VideoRecorder
 
 LAST_WORDS_SECONDS = 5.0
+STACK_SECONDS = 0.5  # for processes to write where they hang
 
 
 def watched_env(cfg: DictConfig, seed: int, run_dir: Path) -> Watchdog:
@@ -75,16 +77,24 @@ class Evaluator:
     def _play(self, frame: int, record: VideoRecorder | None) -> list[float]:
         cfg = self._cfg
         states = random_states_of([cfg.seed, frame], cfg.num_eval_episodes)
-        num_processes = cfg.num_eval_processes or min(cfg.num_eval_episodes, len(available_cores()))
+        num_processes = min(cfg.num_eval_processes or len(available_cores()), cfg.num_eval_episodes)
         if num_processes == 1:
             with contextlib.closing(watched_env(cfg, cfg.seed, self._run_dir)) as env:
                 return evaluate(env, self._agent, states, record, self._before_step)
         while len(self._processes) < num_processes:  # kept from one evaluation to the next
-            self._processes.append(EnvironmentProcess(partial_env(cfg)))
-        watch = cfg.env_limit_seconds, lambda reason: end_stalled(self._run_dir, reason)
+            self._processes.append(EnvironmentProcess(partial_env(cfg), cfg.env_limit_seconds))
+        watch = cfg.env_limit_seconds, self._end_stalled
         return evaluate_in_parallel(self._processes, self._agent, states, record, self._before_step, *watch)
+
+    def _end_stalled(self, reason: str) -> None:
+        for process in self._processes:
+            process.show_stack()
+        time.sleep(STACK_SECONDS)
+        end_stalled(self._run_dir, reason)
 
     def close(self) -> None:
         """End the processes."""
+        for process in self._processes:
+            process.hang_up()
         for process in self._processes:
             process.close()

@@ -80,6 +80,8 @@ def check_settings(cfg: DictConfig, device: torch.device, words: list[str]) -> d
             checks.choice(option, name, group_options()[group])
         cfg[option] = list(dict.fromkeys(names))
         checks.integer(f"number of {option}", len(names))
+    if any(word.startswith("runtime=") for word in words):
+        raise checks.InvalidInput("runtime: accepted here is eager alone, whose phases can be seen; make bench compares runtimes")
     require_task(cfg.task)
     select_backend()
     defaults = cfg.device_settings[device.type]

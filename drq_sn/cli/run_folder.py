@@ -28,11 +28,13 @@ MAY_DIFFER = {"run_dir", "fresh", "device", "num_threads", "num_train_frames", "
 MAY_DIFFER |= {
     "cores",
     "runtime",
+    "replay.storage",
     "num_eval_processes",
     "checkpoint_every_seconds",
     "checkpoint_every_frames",
     "env_limit_seconds",
 }
+ADDED = {"matmul_precision": "highest"}  # options that older runs did not have, and what they meant
 NUM_NAMED = 3
 
 
@@ -115,7 +117,7 @@ def require_same(path: Path, saved: str, cfg: DictConfig) -> None:
     Raises:
         InvalidInput: naming what differs.
     """
-    before, now = _leaves(OmegaConf.create(saved)), _leaves(cfg)
+    before, now = ADDED | _leaves(OmegaConf.create(saved)), _leaves(cfg)
     changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r} now"
         for name in sorted(before.keys() | now.keys())

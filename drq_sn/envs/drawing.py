@@ -19,11 +19,14 @@ class Drawing:
         env: a dm_control environment.
         camera: number or name of its camera.
         flag_overrides: MuJoCo rendering flags that differ from the default.
+        shadow_map_size: side of the texture that shadows are cut from; None for the model's own.
     """
 
-    def __init__(self, task: str, env: Any, camera: int | str, flag_overrides: dict[str, bool]) -> None:
+    def __init__(
+        self, task: str, env: Any, camera: int | str, flag_overrides: dict[str, bool], shadow_map_size: int | None
+    ) -> None:
         self._task, self._env, self._camera = task, env, camera
-        self._flag_overrides = flag_overrides
+        self._flag_overrides, self._shadow_map_size = flag_overrides, shadow_map_size
         self._model: Any = None
         self._cameras: dict[tuple[int, int], Any] = {}
 
@@ -43,6 +46,8 @@ class Drawing:
         if physics.model.ptr is not self._model:  # manipulation compiles a new one for every episode
             self._model = physics.model.ptr
             self._cameras.clear()
+            if self._shadow_map_size is not None:  # read when the model's OpenGL context is made, at its first frame
+                physics.model.vis.quality.shadowsize = self._shadow_map_size
         if (height, width) not in self._cameras:
             self._cameras[height, width] = Camera(physics, height, width, self._camera)
         return self._cameras[height, width].render(render_flag_overrides=self._flag_overrides)

@@ -88,6 +88,8 @@ def make_env(
     checks.integer("action_repeat", action_repeat)
     checks.boolean("env.shadows", shadows)
     checks.boolean("env.reflections", reflections)
+    if shadow_map_size is not None:
+        checks.integer("env.shadow_map_size", shadow_map_size)
     if task in SYNTHETIC:
         simulator = SYNTHETIC[task](seed)
         return PixelStack(
@@ -100,8 +102,6 @@ def make_env(
         )
     domain, name = require_task(task)
     env = _load(domain, name, seed)
-    if shadow_map_size is not None:
-        env.physics.model.vis.quality.shadowsize = checks.integer("env.shadow_map_size", shadow_map_size)
     camera = MANIPULATION_CAMERA if domain == MANIPULATION else CAMERAS.get(domain, 0)
     # only overrides what differs: the default must draw the published pixels
     off = {flag: False for flag, on in (("shadow", shadows), ("reflection", reflections)) if not on}
@@ -110,7 +110,8 @@ def make_env(
 
     scaled = action_scale.Wrapper(ActionRepeat(env, action_repeat), minimum=-1.0, maximum=1.0)
     random = env.random_state if domain == MANIPULATION else env.task.random
-    return PixelStack(scaled, Drawing(task, env, camera, off), lambda: env.physics.free(), random, image_size, NUM_STACKED_FRAMES)
+    drawing = Drawing(task, env, camera, off, shadow_map_size)
+    return PixelStack(scaled, drawing, lambda: env.physics.free(), random, image_size, NUM_STACKED_FRAMES)
 
 
 def _load(domain: str, name: str, seed: int) -> Any:

@@ -48,6 +48,7 @@ def test_every_row_is_measured_and_written(tmp_path):
         (["head=mlp4"], "head=mlp4: here accepted is heads=[mlp4]"),
         (["normalizers=[spectrl]"], "did you mean spectral"),
         (["heads=[]"], "number of heads=0"),
+        (["runtime=compile"], "runtime: accepted here is eager alone"),
         (["num_runs=0"], "num_runs=0: accepted is an integer >= 1"),
         (["batch_size=-3"], "batch_size=-3"),
         (["replay_steps=5"], "replay_steps=5: accepted is an integer >= 100"),

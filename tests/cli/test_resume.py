@@ -13,9 +13,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from drq_sn.agents import DrQV2
 from drq_sn.checks import InvalidInput
+from drq_sn.cli.build import load_agent
 from drq_sn.cli.run import run
 from drq_sn.cli.stopping import Stopped
 from drq_sn.loop import LearningCrashed, Loop
@@ -152,6 +154,31 @@ def test_a_finished_run_says_so_and_is_left_alone(configure, tmp_path, capsys):
     assert (tmp_path / "run" / "train.csv").read_bytes() == before
     with pytest.raises(InvalidInput, match=r"num_train_frames=600: the run in .* ended at 400"):
         run(configure("num_train_frames=600"))
+
+
+def test_a_run_from_before_there_were_runtimes_is_the_same_run(configure, tmp_path, capsys):
+    run(configure())
+    path = tmp_path / "run" / "config.yaml"
+    config = OmegaConf.load(path)
+    for option in ("runtime", "cores", "num_eval_processes", "matmul_precision"):
+        del config[option]
+    del config.replay.storage
+    del config.env.shadow_map_size
+    OmegaConf.save(config, path)
+    run(configure())
+    assert "finished already, at frame 400" in capsys.readouterr().out
+    assert load_agent(tmp_path / "run", "cpu").act(np.zeros((9, 24, 24), np.uint8), 0, explore=False).shape == (2,)
+    with pytest.raises(InvalidInput, match="matmul_precision was 'highest' and is 'high' now"):
+        run(configure("matmul_precision=high"))
+
+
+def test_a_run_is_played_where_its_runtime_is_not(configure, tmp_path):
+    run(configure())
+    path = tmp_path / "run" / "config.yaml"
+    config = OmegaConf.load(path)
+    config.runtime = {"_target_": "drq_sn.runtime.CudaGraph", "num_eager_calls": 3}
+    OmegaConf.save(config, path)
+    assert load_agent(tmp_path / "run", "cpu").act(np.zeros((9, 24, 24), np.uint8), 0, explore=False).shape == (2,)
 
 
 @pytest.mark.parametrize(
