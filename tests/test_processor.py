@@ -57,7 +57,9 @@ print(torch.get_num_threads(), torch.get_float32_matmul_precision())
     ("arguments", "message"),
     [
         ((0, None), "num_threads=0"),
-        ((None, [10**6]), r"cores=\[1000000\]: accepted is a list of cores out of \[0"),
+        ((None, [10**6]), r"cores=\[1000000\]: accepted is a list of different cores out of \["),
+        ((None, [0.0]), r"cores=\[0.0\]"),
+        ((None, [processor.available_cores()[0]] * 2), "a list of different cores"),
         ((None, []), r"cores=\[\]"),
         ((None, 10**6), r"cores=\[1000000\]"),
         ((None, None, "low"), "matmul_precision='low'"),
