@@ -83,40 +83,50 @@ def run_bench(cfg: DictConfig, words: list[str]) -> Path:
 
 def check_settings(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
     """The numbers of this benchmark, checked; what the user left open is filled in for the device."""
-    names = list(cfg.device_settings[device.type])
-    settings = {name: cfg.device_settings[device.type][name] if cfg[name] is None else cfg[name] for name in names}
+    defaults = cfg.device_settings[device.type]
+    settings = {name: defaults[name] if cfg[name] is None else cfg[name] for name in defaults}
     settings |= {name: cfg[name] for name in ("parts", "agents", "models", "rendered_tasks", "rendered_frames", "scaling")}
     settings = {name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for name, value in settings.items()}
     accepted = {"parts": PARTS, "agents": group_options()["agent"], "runtimes": group_options()["runtime"]}
-    for name in ("parts", "agents", "runtimes", "models", "rendered_tasks", "runs_at_once"):
-        if not isinstance(settings[name], list):
-            settings[name] = [settings[name]]
-        checks.integer(f"number of {name}", len(settings[name]), minimum=0 if name == "runs_at_once" else 1)
-        for value in settings[name]:
-            checks.choice(name, value, accepted.get(name, [value]))
-    for model in settings["models"]:
+    for name, names in accepted.items():
+        settings[name] = [checks.choice(name, value, names) for value in _list_of(name, settings[name])]
+    for model in _list_of("models", settings["models"]):
         if not isinstance(model, dict) or set(model) != {"head", "normalizer"}:
             raise checks.InvalidInput(f"models: {model} is none; accepted is such as {{head: mlp2, normalizer: none}}")
         for group, value in model.items():
             checks.choice(f"models.{group}", value, group_options()[group])
-    for task in settings["rendered_tasks"]:
+    for task in _list_of("rendered_tasks", settings["rendered_tasks"]):
         require_task(task)
+    for number in _list_of("runs_at_once", settings["runs_at_once"], minimum=0):
+        checks.integer("runs_at_once", number)
     for name in ("num_repeats", "num_updates", "rendered_frames"):
         checks.integer(name, settings[name])
     checks.integer("replay_steps", cfg.replay_steps, minimum=NUM_REAL_STEPS)
-    scaling = settings["scaling"]
+    _check_scaling(cfg, settings["scaling"])
+    settings["training"] = _training_of(cfg, settings["training_preset"])
+    return settings
+
+
+def _list_of(name: str, values: Any, minimum: int = 1) -> list[Any]:
+    if not isinstance(values, list):
+        raise checks.InvalidInput(f"{name}={values}: accepted is a list, {name}=[{values}]")
+    checks.integer(f"number of {name}", len(values), minimum)
+    return values
+
+
+def _check_scaling(cfg: DictConfig, scaling: Any) -> None:
     if not isinstance(scaling, dict) or any(
         not isinstance(values, list) or OmegaConf.select(cfg, option) is None for option, values in scaling.items()
     ):
         raise checks.InvalidInput(f"scaling={scaling}: accepted is such as {{batch_size: [64, 128]}}")
-    for number in settings["runs_at_once"]:
-        checks.integer("runs_at_once", number)
-    presets = OmegaConf.to_container(cfg.training)
-    assert isinstance(presets, dict)
-    settings["training"] = presets[checks.choice("training_preset", settings["training_preset"], map(str, presets))]
-    if settings["training"]["num_train_frames"] <= settings["training"]["eval_every_frames"]:
-        raise checks.InvalidInput(f"training.{settings['training_preset']}: accepted are more frames than eval_every_frames")
-    return settings
+
+
+def _training_of(cfg: DictConfig, preset: str) -> dict[str, int]:
+    """How much is trained with `preset`."""
+    training = dict(cfg.training[checks.choice("training_preset", preset, map(str, cfg.training))])
+    if training["num_train_frames"] <= training["eval_every_frames"]:
+        raise checks.InvalidInput(f"training.{preset}: accepted are more frames than eval_every_frames")
+    return training
 
 
 def _updates(settings: dict[str, Any], words: list[str], add: Callable[[dict[str, Any]], None]) -> None:

@@ -94,6 +94,7 @@ def test_a_run_that_fails_is_a_row_with_its_reason(tmp_path):
         (["runtimes=[egaer]"], "runtimes='egaer': did you mean eager?"),
         (["models=[mlp2]"], "models: mlp2 is none; accepted is such as {head: mlp2, normalizer: none}"),
         (["agent=drq"], "agent=drq: here accepted are agents=[...], models=[...] and runtimes=[...]"),
+        (["agents=drq"], "agents=drq: accepted is a list, agents=[drq]"),
         (["agents=[]"], "number of agents=0"),
         (["scaling={bach_size: [1]}"], "scaling={'bach_size': [1]}: accepted is such as {batch_size: [64, 128]}"),
         (["replay_steps=0"], "replay_steps=0: accepted is an integer >= 100"),
