@@ -102,7 +102,7 @@ def check_settings(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
     for name in ("num_repeats", "num_updates", "rendered_frames"):
         checks.integer(name, settings[name])
     checks.integer("replay_steps", cfg.replay_steps, minimum=NUM_REAL_STEPS)
-    _check_scaling(cfg, settings["scaling"])
+    _check_scaling(cfg, _list_of("scaling", settings["scaling"]))
     settings["training"] = _training_of(cfg, settings["training_preset"])
     return settings
 
@@ -114,11 +114,11 @@ def _list_of(name: str, values: Any, minimum: int = 1) -> list[Any]:
     return values
 
 
-def _check_scaling(cfg: DictConfig, scaling: Any) -> None:
-    if not isinstance(scaling, dict) or any(
-        not isinstance(values, list) or OmegaConf.select(cfg, option) is None for option, values in scaling.items()
-    ):
-        raise checks.InvalidInput(f"scaling={scaling}: accepted is such as {{batch_size: [64, 128]}}")
+def _check_scaling(cfg: DictConfig, scaling: list[Any]) -> None:
+    for entry in scaling:
+        is_one = isinstance(entry, dict) and set(entry) == {"option", "values"} and isinstance(entry["values"], list)
+        if not is_one or OmegaConf.select(cfg, str(entry["option"])) is None:
+            raise checks.InvalidInput(f"scaling: {entry} is none; accepted is such as {{option: batch_size, values: [64, 128]}}")
 
 
 def _training_of(cfg: DictConfig, preset: str) -> dict[str, int]:
@@ -140,9 +140,10 @@ def _updates(settings: dict[str, Any], words: list[str], add: Callable[[dict[str
 def _scaling(settings: dict[str, Any], words: list[str], add: Callable[[dict[str, Any]], None]) -> None:
     """One model, with one thing changed at a time."""
     model = {"agent": settings["agents"][0], **settings["models"][-1], "runtime": settings["runtimes"][0]}
-    for option, values in settings["scaling"].items():
-        for value in values:
-            add(_learning({"changed": option, "value": value}, model, settings, [*words, f"{option}={value}"]))
+    for entry in settings["scaling"]:
+        for value in entry["values"]:
+            changed = {"changed": entry["option"], "value": value}
+            add(_learning(changed, model, settings, [*words, f"{entry['option']}={value}"]))
 
 
 def _learning(changed: dict[str, Any], model: dict[str, str], settings: dict[str, Any], words: list[str]) -> dict[str, Any]:

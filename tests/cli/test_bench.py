@@ -34,7 +34,7 @@ def rows(folder, part):
 
 def test_every_part_is_measured_and_written(tmp_path):
     models = "models=[{head: modern2, normalizer: spectral}]"
-    parts = ["parts=[updates,rendering,training,scaling]", "scaling={batch_size: [4]}"]
+    parts = ["parts=[updates,rendering,training,scaling]", "scaling=[{option: batch_size, values: [4]}]"]
     result = bench(tmp_path, *TINY, *SHORT, *parts, models, "agents=[drqv2]", "runs_at_once=[2]")
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "out").iterdir()
@@ -96,7 +96,8 @@ def test_a_run_that_fails_is_a_row_with_its_reason(tmp_path):
         (["agent=drq"], "agent=drq: here accepted are agents=[...], models=[...] and runtimes=[...]"),
         (["agents=drq"], "agents=drq: accepted is a list, agents=[drq]"),
         (["agents=[]"], "number of agents=0"),
-        (["scaling={bach_size: [1]}"], "scaling={'bach_size': [1]}: accepted is such as {batch_size: [64, 128]}"),
+        (["scaling=[{option: bach_size, values: [1]}]"], "is none; accepted is such as {option: batch_size, values: [64, 128]}"),
+        (["scaling=5"], "scaling=5: accepted is a list, scaling=[5]"),
         (["replay_steps=0"], "replay_steps=0: accepted is an integer >= 100"),
         (["training.laptop.num_train_frames=2000"], "training.laptop: accepted are more frames than eval_every_frames"),
         (["num_repeats=0"], "num_repeats=0: accepted is an integer >= 1"),
