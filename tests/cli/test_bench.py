@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+import torch
+from hydra import compose, initialize_config_dir
 
-from drq_sn.cli.bench import train_side_by_side
+from drq_sn.checks import InvalidInput
+from drq_sn.cli.bench import check_settings, train_side_by_side
+from drq_sn.cli.build import config_dir
 
 TINY = ["task=synthetic_point", "env.image_size=24", "head.width=16", "agent.num_filters=4", "batch_size=8", "num_updates=2",
         "num_repeats=3", "replay_steps=100", "runtimes=[eager]", "rendered_tasks=[synthetic_point]", "rendered_frames=5",
@@ -93,7 +98,6 @@ def test_a_run_that_fails_is_a_row_with_its_reason(tmp_path):
         (["parts=[updates,speed]"], "parts='speed': accepted: rendering, scaling, training, updates"),
         (["runtimes=[egaer]"], "runtimes='egaer': did you mean eager?"),
         (["models=[mlp2]"], "models: mlp2 is none; accepted is such as {head: mlp2, normalizer: none}"),
-        (["agent=drq"], "agent=drq: here accepted are agents=[...], models=[...] and runtimes=[...]"),
         (["agents=drq"], "agents=drq: accepted is a list, agents=[drq]"),
         (["agents=[]"], "number of agents=0"),
         (["scaling=[{option: bach_size, values: [1]}]"], "is none; accepted is such as {option: batch_size, values: [64, 128]}"),
@@ -103,11 +107,25 @@ def test_a_run_that_fails_is_a_row_with_its_reason(tmp_path):
         (["num_repeats=0"], "num_repeats=0: accepted is an integer >= 1"),
         (["rendered_tasks=[cheetah_rum]"], "did you mean cheetah_run"),
         (["training_preset=desktop"], "training_preset='desktop'"),
-        (["-m"], "--multirun: a benchmark goes through"),
     ],
 )
-def test_wrong_values_are_one_line(tmp_path, words, message):
-    result = bench(tmp_path, *words)
+def test_wrong_values_are_named(words, message):
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        cfg = compose("bench", overrides=words)
+        with pytest.raises(InvalidInput, match=re.escape(message)):
+            check_settings(cfg, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("agent=drq", "agent=drq: here accepted are agents=[...], models=[...] and runtimes=[...]"),
+        ("num_repeats=0", "num_repeats=0: accepted is an integer >= 1"),
+        ("-m", "--multirun: a benchmark goes through"),
+    ],
+)
+def test_the_command_answers_a_wrong_value_with_one_line(tmp_path, word, message):
+    result = bench(tmp_path, word)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
     assert message in result.stderr
     assert list(tmp_path.iterdir()) == []
