@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from drq_sn import checks
+from drq_sn.networks.initializers import orthogonal_init_
 
 KERNEL = 3
 STRIDES = (2, 1, 1, 1)
@@ -34,6 +35,7 @@ class ConvEncoder(nn.Module):
             channels, size = num_filters, (size - KERNEL) // stride + 1
         self.pixel_offset = checks.real("encoder.pixel_offset", pixel_offset, -1, 1)
         self.feature_dim = num_filters * size * size
+        orthogonal_init_(self)
         self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def forward(self, obs: Tensor) -> Tensor:
