@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from drq_sn import checks
 
 
@@ -28,3 +30,30 @@ class Linear:
         """Value at `step` (environment steps)."""
         progress = min(step / self.duration_steps, 1.0)
         return (1.0 - progress) * self.initial + progress * self.final
+
+
+class LinearToZero:
+    """From 1 at the start of a run to 0.
+
+    Args:
+        num_train_frames: length of the run in simulator frames.
+        action_repeat: frames per step.
+        end: share of the run after which it is 0.
+    """
+
+    def __init__(self, num_train_frames: int, action_repeat: int, end: float = 1.0) -> None:
+        num_frames = checks.integer("num_train_frames", num_train_frames)
+        share = checks.real("lr_schedule.end", end, 0, 1, open_low=True)
+        self.duration_steps = share * num_frames / checks.integer("action_repeat", action_repeat)
+
+    def __call__(self, step: int) -> float:
+        """Value at `step` (environment steps)."""
+        return 1.0 - min(step / self.duration_steps, 1.0)
+
+
+class CosineToZero(LinearToZero):
+    """The same along half a cosine (Loshchilov and Hutter 2017)."""
+
+    def __call__(self, step: int) -> float:
+        """Value at `step` (environment steps)."""
+        return (1.0 - math.cos(math.pi * super().__call__(step))) / 2.0

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from drq_sn import checks
-from drq_sn.networks.actor_critic import Actor, Critic, HeadFactory, Normalizer, soft_update_
+from drq_sn.networks.actor_critic import Actor, Critic, HeadFactory, soft_update_
 from drq_sn.networks.encoders import ConvEncoder
-from drq_sn.networks.normalizers import spectral_layers
+from drq_sn.networks.normalizers import Normalizer
+from drq_sn.networks.spectral import tracked_layers
+from drq_sn.penalties import Penalty
 from drq_sn.runtime import Runtime
 from drq_sn.types import Batch, Metrics
 
@@ -35,9 +37,13 @@ class ActorCriticAgent(abc.ABC):
         trunk_dim: width of the trunks.
         actor_head: builds the actor's head.
         critic_head: builds each Q head.
-        normalizer: applied to every head after its initial weights are set.
+        normalizer: applied to every part after its initial weights are set, and around every step of an optimiser.
+        penalty: added to the critic's loss.
         augmentation: (B, C, H, W) -> the same, fresh random numbers on each call.
         tau: share of the online network in a soft update.
+        lr: learning rate of every optimiser, before the schedule.
+        lr_schedule: environment step -> factor of the learning rate.
+        adam_eps: Adam's epsilon, outside the square root.
         runtime: how updates and actions are executed.
         device: where everything lives.
     """
@@ -58,20 +64,30 @@ class ActorCriticAgent(abc.ABC):
         actor_head: HeadFactory,
         critic_head: HeadFactory,
         normalizer: Normalizer,
+        penalty: Penalty,
         augmentation: Augmentation,
         tau: float,
+        lr: float,
+        lr_schedule: Callable[[int], float],
+        adam_eps: float,
         runtime: Runtime,
         device: torch.device | str,
     ) -> None:
         self.device = torch.device(device)
         self.augmentation = augmentation
         self.tau = checks.real("agent.tau", tau, 0, 1)
+        self.lr, self.lr_schedule = checks.real("lr", lr, 0, open_low=True), lr_schedule
+        self.adam_eps = checks.real("agent.adam_eps", adam_eps, 0)
+        self._normalizer, self._penalty = normalizer, penalty
         encoder = ConvEncoder(obs_shape, num_filters, pixel_offset)
         actor = Actor(encoder.feature_dim, policy_dim, trunk_dim, actor_head, normalizer)
         critic = Critic(encoder.feature_dim, action_dim, trunk_dim, critic_head, normalizer)
+        normalizer.encoder(encoder, obs_shape)
         self.encoder, self.actor, self.critic = encoder.to(self.device), actor.to(self.device), critic.to(self.device)
         self.networks = nn.ModuleDict({"encoder": encoder, "actor": actor, "critic": critic})
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        # a tensor, which a compiled or captured update reads anew; CUDA's Adam wants single precision
+        self._lr = torch.tensor(self.lr, dtype=torch.float32 if self.device.type == "cuda" else torch.float64, device=self.device)
         self._losses_finite = torch.ones((), dtype=torch.bool, device=self.device)
         self._online_of_target: dict[str, nn.Module] = {}
         self._runtime = runtime
@@ -97,30 +113,40 @@ class ActorCriticAgent(abc.ABC):
         """One gradient update at environment step `step`; never waits for the device."""
 
     @abc.abstractmethod
+    def critic_loss(self, batch: Batch) -> Tensor:
+        """The critic's loss on `batch`, 0-d, without training anything."""
+
+    @abc.abstractmethod
     def _policy(self, actor_output: Tensor, explore: bool) -> Tensor:
         """The actor's output (B, policy_dim) -> actions (B, A)."""
 
-    def _at_step_(self, step: int) -> None:  # noqa: B027  # not every agent has any
+    def _at_step_(self, step: int) -> None:
         """Set the tensors that depend on the environment step."""
+        self._lr.fill_(self.lr * self.lr_schedule(step))
 
     def _add_target(self, name: str, target: nn.Module, online: nn.Module) -> None:
         self.networks[name] = target
         self._online_of_target[name] = online
 
-    def _add_optimizer(self, name: str, parameters: Iterable[Tensor], lr: float) -> None:
+    def _add_optimizer(self, name: str, parameters: Iterable[Tensor]) -> None:
         capturable = self.device.type == "cuda"  # its count of updates then lives on the device, where a graph can raise it
-        self.optimizers[name] = torch.optim.Adam(
-            parameters, checks.real("lr", lr, 0, open_low=True), fused=True, capturable=capturable
-        )
+        optimizer = torch.optim.Adam(parameters, self.lr, eps=self.adam_eps, fused=True, capturable=capturable)
+        for group in optimizer.param_groups:
+            group["lr"] = self._lr
+        self.optimizers[name] = optimizer
 
     def _power_iterate_(self) -> None:
-        """Refresh u and v of every normalised layer, online and target, once per update."""
-        for layer in spectral_layers(self.networks).values():
+        """Refresh u and v of every layer that tracks its norm, online and target, once per update."""
+        for layer in tracked_layers(self.networks).values():
             layer.power_iterate_()
 
     def _update_targets_(self) -> None:
         for name, online in self._online_of_target.items():
             soft_update_(self.networks[name], online, self.tau)
+
+    def _q_of(self, action: Tensor) -> Callable[[Tensor], Tensor]:
+        """Observations (B, C, H, W) -> Q values (2, B) of `action` (B, A)."""
+        return lambda obs: self.critic(self.encoder(obs), action)
 
     def _noise_like(self, x: Tensor) -> Tensor:
         """Standard normal noise, shaped like `x`."""
@@ -137,10 +163,12 @@ class ActorCriticAgent(abc.ABC):
         flat = [p for group in parameters.values() for p in group]
         for parameter, gradient in zip(flat, torch.autograd.grad(loss, flat), strict=True):
             parameter.grad = gradient
-        for name in names:
-            self.optimizers[name].step()
         gradients = {name: [p.grad for p in group if p.grad is not None] for name, group in parameters.items()}
-        return {f"grad_norm/{name}": nn.utils.get_total_norm(group) for name, group in gradients.items()}
+        norms = {f"grad_norm/{name}": nn.utils.get_total_norm(group) for name, group in gradients.items()}
+        for name in names:
+            trained_through = self.networks["critic" if name == "encoder" else name]
+            self._normalizer.step_(self.optimizers[name], self.networks[name], trained_through)
+        return norms
 
     @staticmethod
     def _critic_metrics(critic_loss: Tensor, target: Tensor, q: Tensor, batch: Batch) -> Metrics:
@@ -171,9 +199,9 @@ class ActorCriticAgent(abc.ABC):
         }
 
     def sigmas(self) -> Metrics:
-        """Estimated spectral norm of every normalised layer, by layer name."""
+        """Estimated spectral norm of every layer that tracks it, by layer name."""
         with torch.no_grad():
-            return {f"sigma/{name}": layer.sigma() for name, layer in spectral_layers(self.networks).items()}
+            return {f"sigma/{name}": layer.sigma() for name, layer in tracked_layers(self.networks).items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, normaliser state, optimiser state, and whether all went well."""
@@ -190,5 +218,5 @@ class ActorCriticAgent(abc.ABC):
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
             for group in optimizer.param_groups:  # it took the saving device's
-                group["capturable"] = self.device.type == "cuda"
+                group["capturable"], group["lr"] = self.device.type == "cuda", self._lr
         self._execute()

@@ -13,12 +13,14 @@ from drq_sn.distributions import bounded_log_std, squashed_normal_sample
 from drq_sn.networks.actor_critic import Temperature, target_copy
 from drq_sn.types import Batch, Metrics
 
+Views = tuple[Tensor, Tensor]
+"""Two independent augmentations of the same observations (B, C, H, W)."""
+
 
 class DrQ(ActorCriticAgent):
     """Every update trains critic and encoder; every second one actor, temperature and targets.
 
     Args:
-        lr: learning rate of encoder and critic, actor, and temperature.
         initial_temperature: alpha at the start.
         actor_update_every_steps: period, in environment steps, of actor, temperature and targets.
         shared: everything that `ActorCriticAgent` takes.
@@ -30,9 +32,7 @@ class DrQ(ActorCriticAgent):
         "grad_norm/encoder", "grad_norm/critic", "grad_norm/actor", "grad_norm/temperature",
     )  # fmt: skip
 
-    def __init__(
-        self, *, action_dim: int, lr: float, initial_temperature: float, actor_update_every_steps: int, **shared: Any
-    ) -> None:
+    def __init__(self, *, action_dim: int, initial_temperature: float, actor_update_every_steps: int, **shared: Any) -> None:
         super().__init__(action_dim=action_dim, policy_dim=2 * action_dim, **shared)
         self.target_entropy = -float(action_dim)
         self.actor_update_every_steps = checks.integer("agent.actor_update_every_steps", actor_update_every_steps)
@@ -42,7 +42,7 @@ class DrQ(ActorCriticAgent):
         self._add_target("encoder_target", target_copy(self.encoder), self.encoder)
         self._add_target("critic_target", target_copy(self.critic), self.critic)
         for name in ("encoder", "actor", "critic", "temperature"):
-            self._add_optimizer(name, self.networks[name].parameters(), lr)
+            self._add_optimizer(name, self.networks[name].parameters())
 
     def _policy(self, actor_output: Tensor, explore: bool) -> Tensor:
         if explore:
@@ -51,26 +51,38 @@ class DrQ(ActorCriticAgent):
 
     def update(self, batch: Batch, step: int) -> Metrics:
         """One update on `batch`; `step` (environment steps) decides whether the actor's turn has come."""
+        self._at_step_(step)
         return self._learn(batch, with_actor=step % self.actor_update_every_steps == 0)
 
     def learn(self, batch: Batch, *, with_actor: bool) -> Metrics:
         """See `ActorCriticAgent`; with or without actor, temperature and targets."""
         self._power_iterate_()
-        obs, obs_aug = self.augmentation(batch.obs), self.augmentation(batch.obs)
-        next_views = self.augmentation(batch.next_obs), self.augmentation(batch.next_obs)
-        metrics = self._update_critic_(batch, (obs, obs_aug), next_views)
+        views, next_views = self._two_views(batch.obs), self._two_views(batch.next_obs)
+        metrics = self._update_critic_(batch, views, next_views)
         if with_actor:
-            metrics |= self._update_actor_(obs)
+            metrics |= self._update_actor_(views[0])
             self._update_targets_()
         return metrics
 
-    def _update_critic_(self, batch: Batch, views: tuple[Tensor, Tensor], next_views: tuple[Tensor, Tensor]) -> Metrics:
+    def _two_views(self, obs: Tensor) -> Views:
+        return self.augmentation(obs), self.augmentation(obs)
+
+    def _update_critic_(self, batch: Batch, views: Views, next_views: Views) -> Metrics:
         """Train encoder and critic: each view of the observation towards the mean of the next views' targets."""
+        critic_loss, target, q = self._critic_loss(batch, views, next_views)
+        penalized = critic_loss + self._penalty(self._q_of(batch.action), views[0])
+        return self._descend_(penalized, "encoder", "critic") | self._critic_metrics(critic_loss, target, q, batch)
+
+    def critic_loss(self, batch: Batch) -> Tensor:
+        """See `ActorCriticAgent`."""
+        return self._critic_loss(batch, self._two_views(batch.obs), self._two_views(batch.next_obs))[0]
+
+    def _critic_loss(self, batch: Batch, views: Views, next_views: Views) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, target (B,), and Q values (2, B) of the first view."""
         with torch.no_grad():
             target = (self._td_target(batch, next_views[0]) + self._td_target(batch, next_views[1])) / 2
         q, q_aug = (self.critic(self.encoder(view), batch.action) for view in views)
-        critic_loss = losses.critic_loss(q, target) + losses.critic_loss(q_aug, target)
-        return self._descend_(critic_loss, "encoder", "critic") | self._critic_metrics(critic_loss, target, q, batch)
+        return losses.critic_loss(q, target) + losses.critic_loss(q_aug, target), target, q
 
     def _td_target(self, batch: Batch, next_obs: Tensor) -> Tensor:
         """y of one view of the next observation, (B,)."""

@@ -20,7 +20,6 @@ class DrQV2(ActorCriticAgent):
     """One update trains critic and encoder, then the actor, then moves the target critic.
 
     Args:
-        lr: learning rate of encoder, actor and critic.
         std_schedule: environment step -> standard deviation of the exploration noise.
         noise_clip: bound on the noise while learning; acting noise is not clipped.
         shared: everything that `ActorCriticAgent` takes.
@@ -32,7 +31,7 @@ class DrQV2(ActorCriticAgent):
     )  # fmt: skip
 
     def __init__(
-        self, *, action_dim: int, lr: float, std_schedule: Callable[[int], float], noise_clip: float, **shared: Any
+        self, *, action_dim: int, std_schedule: Callable[[int], float], noise_clip: float, **shared: Any
     ) -> None:
         super().__init__(action_dim=action_dim, policy_dim=action_dim, **shared)
         self.std_schedule = std_schedule
@@ -40,9 +39,10 @@ class DrQV2(ActorCriticAgent):
         self.std = torch.zeros((), device=self.device)
         self._add_target("critic_target", target_copy(self.critic), self.critic)
         for name in ("encoder", "actor", "critic"):
-            self._add_optimizer(name, self.networks[name].parameters(), lr)
+            self._add_optimizer(name, self.networks[name].parameters())
 
     def _at_step_(self, step: int) -> None:
+        super()._at_step_(step)
         self.std.fill_(self.std_schedule(step))
 
     def _policy(self, actor_output: Tensor, explore: bool) -> Tensor:
@@ -66,15 +66,24 @@ class DrQV2(ActorCriticAgent):
     def _update_critic_(self, batch: Batch, obs: Tensor, next_obs: Tensor) -> tuple[Tensor, Metrics]:
         """Train encoder and critic; return the features (B, F), cut off, that the actor learns from."""
         features = self.encoder(obs)
+        critic_loss, target, q = self._critic_loss(batch, features, next_obs)
+        metrics = self._descend_(critic_loss + self._penalty(self._q_of(batch.action), obs), "encoder", "critic")
+        return features.detach(), metrics | self._critic_metrics(critic_loss, target, q, batch)
+
+    def critic_loss(self, batch: Batch) -> Tensor:
+        """See `ActorCriticAgent`."""
+        obs, next_obs = self.augmentation(batch.obs), self.augmentation(batch.next_obs)
+        return self._critic_loss(batch, self.encoder(obs), next_obs)[0]
+
+    def _critic_loss(self, batch: Batch, features: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, target (B,) and Q values (2, B) on features (B, F) of the present observations."""
         with torch.no_grad():
             next_features = self.encoder(next_obs)
             next_action = self._sample_action(self._mean_action(next_features))
             next_value = losses.clipped_double_q(self.networks["critic_target"](next_features, next_action))
             target = losses.td_target(batch.reward, batch.discount, next_value)
         q = self.critic(features, batch.action)
-        critic_loss = losses.critic_loss(q, target)
-        metrics = self._descend_(critic_loss, "encoder", "critic") | self._critic_metrics(critic_loss, target, q, batch)
-        return features.detach(), metrics
+        return losses.critic_loss(q, target), target, q
 
     def _update_actor_(self, features: Tensor) -> Metrics:
         """Train the actor on features (B, F) of the encoder as it was before this update."""

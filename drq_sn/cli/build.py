@@ -80,6 +80,8 @@ def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device, runtime:
         actor_head=instantiate(cfg.head.actor),
         critic_head=instantiate(cfg.head.critic),
         normalizer=instantiate(cfg.normalizer),
+        penalty=instantiate(cfg.penalty),
+        lr_schedule=instantiate(cfg.lr_schedule),
         augmentation=augmentation,
         runtime=runtime,
         device=device,

@@ -34,7 +34,19 @@ MAY_DIFFER |= {
     "checkpoint_every_frames",
     "env_limit_seconds",
 }
-ADDED = {"matmul_precision": "highest"}  # options that older runs did not have, and what they meant
+ADDED = {  # options that older runs did not have, and what they meant
+    "matmul_precision": "highest",
+    "agent.adam_eps": 1e-8,
+    "head.pnorm": False,
+    "head.actor.pnorm": False,
+    "head.critic.pnorm": False,
+    "normalizer.networks": ["actor", "critic"],
+    "normalizer.conv_layers": "none",
+    "normalizer.trunk": False,
+    "penalty._target_": "drq_sn.penalties.NoPenalty",
+    "lr_schedule._target_": "drq_sn.schedules.Constant",
+    "lr_schedule.value": 1.0,
+}
 NUM_NAMED = 3
 
 
@@ -117,7 +129,8 @@ def require_same(path: Path, saved: str, cfg: DictConfig) -> None:
     Raises:
         InvalidInput: naming what differs.
     """
-    before, now = ADDED | _leaves(OmegaConf.create(saved)), _leaves(cfg)
+    now = _leaves(cfg)
+    before = {name: value for name, value in ADDED.items() if name in now} | _leaves(OmegaConf.create(saved))
     changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r} now"
         for name in sorted(before.keys() | now.keys())

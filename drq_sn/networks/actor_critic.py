@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from drq_sn.networks.encoders import Trunk
 from drq_sn.networks.initializers import orthogonal_init_
+from drq_sn.networks.normalizers import Normalizer
 
 HeadFactory = Callable[[int, int], nn.Module]
-Normalizer = Callable[[nn.Module], nn.Module]
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
@@ -25,7 +25,7 @@ class Actor(nn.Module):
         self.trunk = Trunk(feature_dim, trunk_dim)
         self.head = head(trunk_dim, out_dim)
         orthogonal_init_(self)
-        self.head = normalizer(self.head)
+        self.trunk, self.head = normalizer.trunk(self.trunk), normalizer.head("actor", self.head)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, feature_dim) -> (B, out_dim)."""
@@ -41,7 +41,8 @@ class Critic(nn.Module):
         self.q1 = head(trunk_dim + action_dim, 1)
         self.q2 = head(trunk_dim + action_dim, 1)
         orthogonal_init_(self)
-        self.q1, self.q2 = normalizer(self.q1), normalizer(self.q2)
+        self.trunk = normalizer.trunk(self.trunk)
+        self.q1, self.q2 = normalizer.head("critic", self.q1), normalizer.head("critic", self.q2)
 
     def forward(self, features: Tensor, action: Tensor) -> Tensor:
         """(B, feature_dim) and (B, A) -> Q values (2, B)."""

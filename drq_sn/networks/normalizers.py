@@ -1,135 +1,182 @@
-"""Normalisers: what is done to the linear layers of a head.
+"""Normalisers: what is done to the layers of networks, and around their optimisers' steps.
 
-A normaliser is a callable that takes a freshly initialised head and returns it with some layers
-replaced. Spectral normalisation keeps its vectors u and v as buffers, which only
-`power_iterate_` changes: neither a forward pass nor a read of the weight does.
+A normaliser is one class and one YAML file. It is given freshly initialised parts and returns them,
+with some layers replaced or wrapped, and it takes every step of every optimiser.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drq_sn import checks
+from drq_sn.networks.spectral import SpectralConv2d, SpectralLinear, Strength
 
-INITIAL_POWER_ITERATIONS = 15
-LAYER_CHOICES = ("inner", "all", "last")
-
-
-class SpectralLinear(nn.Linear):
-    """y = W x / sigma + b with sigma = u^T W v, the largest singular value of W (Miyato et al. 2018).
-
-    Attributes:
-        weight, bias: the un-normalised parameters, as in `nn.Linear`.
-        u: (out,) left singular vector, a buffer of unit length.
-        v: (in,) right singular vector, a buffer of unit length.
-    """
-
-    u: Tensor
-    v: Tensor
-
-    def __init__(self, linear: nn.Linear, minimum_sigma: float | None, gradient_through_sigma: bool, num_iterations: int) -> None:
-        super().__init__(
-            linear.in_features, linear.out_features, linear.bias is not None, linear.weight.device, linear.weight.dtype
-        )
-        self.weight, self.bias = linear.weight, linear.bias
-        self.minimum_sigma = minimum_sigma
-        self.gradient_through_sigma = gradient_through_sigma
-        self.num_iterations = num_iterations
-        self.register_buffer("u", F.normalize(torch.randn_like(self.weight[:, 0]), dim=0))
-        self.register_buffer("v", F.normalize(torch.randn_like(self.weight[0]), dim=0))
-        for _ in range(INITIAL_POWER_ITERATIONS):
-            self.power_iterate_()
-
-    @torch.no_grad()
-    def power_iterate_(self) -> None:
-        """Move u and v `num_iterations` times toward the leading singular vectors of the present weight."""
-        for _ in range(self.num_iterations):
-            self.v.copy_(F.normalize(self.weight.t().mv(self.u), dim=0))
-            self.u.copy_(F.normalize(self.weight.mv(self.v), dim=0))
-
-    def sigma(self) -> Tensor:
-        """Estimated largest singular value, 0-d; its gradient treats u and v as constants."""
-        return torch.dot(self.u, self.weight.mv(self.v))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in) -> (B, out).
-
-        v goes through the product as one more row: W v, which sigma needs, and sigma's share of the
-        weight's gradient then cost no pass over the weight of their own.
-        """
-        y, wv = F.linear(torch.cat([x, self.v[None]]), self.weight).split([len(x), 1])
-        sigma = torch.dot(self.u, wv[0])
-        if not self.gradient_through_sigma:
-            sigma = sigma.detach()
-        if self.minimum_sigma is not None:
-            sigma = sigma.clamp_min(self.minimum_sigma)
-        return y / sigma if self.bias is None else torch.addcmul(self.bias, y, sigma.reciprocal())
+Layers = str | Sequence[int]
+Found = list[tuple[str, Any]]
+"""Layers with their dotted names, in the order in which the input meets them."""
+LAYER_CHOICES = ("inner", "hidden", "all", "last", "none")
+NETWORKS = ("actor", "critic")
 
 
-class Unnormalized:
-    """Leaves the head as it is."""
-
-    def __call__(self, head: nn.Module) -> nn.Module:
-        """Return `head` itself."""
-        return head
-
-
-class Spectral:
-    """Spectral normalisation of chosen linear layers of a head.
+class Normalizer:
+    """Changes nothing: the base of all normalisers, which override what they change.
 
     Args:
-        layers: `inner` (all but the first and the last: Bjorck 5.1), `all`, `last`, or Python-style
-            indices such as `[-2]` (Gogianu et al. 2021).
-        minimum_sigma: lambda in W / max(sigma, lambda); None divides by sigma itself.
-        gradient_through_sigma: whether the gradient sees sigma as a function of W (Miyato) or as a
-            constant (Gogianu's stopped rho).
-        num_iterations: power iterations per update.
+        networks: whose heads are normalised: `actor`, `critic`, or both.
+        layers: which linear layers of a head: `inner` (all but the first and the last: Bjorck 5.1), `hidden`
+            (all but the last), `all`, `last`, `none`, or Python-style indices such as `[-2]` (Gogianu et al. 2021).
+        minimum_sigma, gradient_through_sigma, num_iterations: see `Strength`; for those that use spectral norms.
     """
 
     def __init__(
         self,
-        layers: str | Sequence[int] = "inner",
+        networks: Sequence[str] = NETWORKS,
+        layers: Layers = "inner",
         minimum_sigma: float | None = None,
         gradient_through_sigma: bool = True,
         num_iterations: int = 1,
     ) -> None:
-        if isinstance(layers, str):
-            checks.choice("normalizer.layers", layers, LAYER_CHOICES)
-        elif not isinstance(layers, Sequence) or not all(isinstance(index, int) for index in layers):
-            raise checks.InvalidInput(
-                f"normalizer.layers={layers!r}: accepted is {', '.join(LAYER_CHOICES)} or a list of indices"
-            )
-        self.layers = layers
-        self.minimum_sigma = (
-            None if minimum_sigma is None else checks.real("normalizer.minimum_sigma", minimum_sigma, 0, open_low=True)
+        if isinstance(networks, str) or not isinstance(networks, Sequence):
+            raise checks.InvalidInput(f"normalizer.networks={networks!r}: accepted is a list of {' and '.join(NETWORKS)}")
+        self.networks = tuple(checks.choice("normalizer.networks", name, NETWORKS) for name in networks)
+        self.layers = _checked_layers("normalizer.layers", layers)
+        self.strength = Strength(
+            None if minimum_sigma is None else checks.real("normalizer.minimum_sigma", minimum_sigma, 0, open_low=True),
+            checks.boolean("normalizer.gradient_through_sigma", gradient_through_sigma),
+            checks.integer("normalizer.num_iterations", num_iterations),
         )
-        self.gradient_through_sigma = checks.boolean("normalizer.gradient_through_sigma", gradient_through_sigma)
-        self.num_iterations = checks.integer("normalizer.num_iterations", num_iterations)
 
-    def __call__(self, head: nn.Module) -> nn.Module:
-        """Replace the chosen layers of an initialised `head`, in place, and return it."""
-        linears = [(name, layer) for name, layer in head.named_modules() if isinstance(layer, nn.Linear)]
-        for name, linear in _choose(linears, self.layers):
-            head.set_submodule(name, SpectralLinear(linear, self.minimum_sigma, self.gradient_through_sigma, self.num_iterations))
+    def head(self, network: str, head: nn.Module) -> nn.Module:
+        """Normalise an initialised head of `network` (`actor` or `critic`), perhaps in place, and return it."""
+        if network not in self.networks:
+            return head
+        return self._normalized(head, _choose("normalizer.layers", _layers_of(head, nn.Linear), self.layers))
+
+    def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
+        """`head` with its `chosen` layers normalised."""
         return head
 
+    def trunk(self, trunk: nn.Module) -> nn.Module:
+        """Normalise an initialised trunk, likewise."""
+        return trunk
 
-def _choose(linears: list, layers: str | Sequence[int]) -> list:
-    """The members of `linears` that `layers` names, each once and in order."""
+    def encoder(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> nn.Module:
+        """Normalise an initialised encoder of observations (C, H, W), likewise."""
+        return encoder
+
+    def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
+        """Take one step of a network's optimiser.
+
+        Args:
+            optimizer: whose step it is; gradients are in place.
+            network: whose parameters it moves.
+            trained_through: the network whose heads the gradient came through: itself, or the critic for the encoder.
+        """
+        optimizer.step()
+
+
+class Unnormalized(Normalizer):
+    """Networks as they are."""
+
+
+class Spectral(Normalizer):
+    """Spectral normalisation: chosen layers divided by their largest singular value (Miyato et al. 2018).
+
+    Args:
+        conv_layers: which convolutions of the encoder, in the words of `layers`; their norm is the operator's.
+        trunk: whether the trunks' linear layers too.
+        heads: everything that `Normalizer` takes.
+    """
+
+    def __init__(self, *, conv_layers: Layers = "none", trunk: bool = False, **heads: Any) -> None:
+        super().__init__(**heads)
+        self.conv_layers = _checked_layers("normalizer.conv_layers", conv_layers)
+        self.normalizes_trunk = checks.boolean("normalizer.trunk", trunk)
+
+    def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
+        return replaced(head, chosen, lambda layer: SpectralLinear(layer, self.strength))
+
+    def trunk(self, trunk: nn.Module) -> nn.Module:
+        """See `Normalizer`."""
+        return self._normalized(trunk, _layers_of(trunk, nn.Linear)) if self.normalizes_trunk else trunk
+
+    def encoder(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> nn.Module:
+        """See `Normalizer`."""
+        chosen = _choose("normalizer.conv_layers", _layers_of(encoder, nn.Conv2d), self.conv_layers)
+        sizes = _input_sizes(encoder, obs_shape)
+        return replaced(encoder, chosen, lambda layer: SpectralConv2d(layer, sizes[layer], self.strength))
+
+
+class WeightNormLinear(nn.Linear):
+    """y = g (V / ||V||) x + b, row by row: length and direction of each unit's weights apart (Salimans & Kingma 2016).
+
+    Attributes:
+        weight: (out, in) V, whose rows' lengths do not matter.
+        gain: (out,) g, a parameter; at the start the rows' lengths, so that nothing changes.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(
+            linear.in_features, linear.out_features, linear.bias is not None, linear.weight.device, linear.weight.dtype
+        )
+        self.weight, self.bias = linear.weight, linear.bias
+        self.gain = nn.Parameter(linear.weight.detach().norm(dim=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in) -> (B, out)."""
+        return F.linear(x, self.weight * (self.gain / self.weight.norm(dim=1))[:, None], self.bias)
+
+
+class WeightNorm(Normalizer):
+    """Weight normalisation, which bounds no norm: its gains are learned."""
+
+    def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
+        return replaced(head, chosen, WeightNormLinear)
+
+
+def replaced(module: nn.Module, chosen: Found, make: Callable[[Any], nn.Module]) -> nn.Module:
+    """`module` with its `chosen` layers exchanged for what `make` makes of them, in place."""
+    for name, layer in chosen:
+        module.set_submodule(name, make(layer))
+    return module
+
+
+def _layers_of(module: nn.Module, kind: type[nn.Module]) -> Found:
+    return [(name, layer) for name, layer in module.named_modules() if isinstance(layer, kind)]
+
+
+def _input_sizes(encoder: nn.Module, obs_shape: tuple[int, int, int]) -> dict[nn.Module, tuple[int, int]]:
+    """(H, W) of what every convolution of `encoder` is applied to."""
+    sizes: dict[nn.Module, tuple[int, int]] = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda layer, inputs: sizes.update({layer: tuple(inputs[0].shape[2:])}))
+        for _, layer in _layers_of(encoder, nn.Conv2d)
+    ]
+    with torch.no_grad():
+        encoder(torch.zeros(1, *obs_shape))
+    for hook in hooks:
+        hook.remove()
+    return sizes
+
+
+def _checked_layers(option: str, layers: Any) -> Layers:
     if isinstance(layers, str):
-        return {"inner": linears[1:-1], "all": linears, "last": linears[-1:]}[layers]
+        return checks.choice(option, layers, LAYER_CHOICES)
+    if not isinstance(layers, Sequence) or not all(isinstance(index, int) for index in layers):
+        raise checks.InvalidInput(f"{option}={layers!r}: accepted is {', '.join(LAYER_CHOICES)} or a list of indices")
+    return layers
+
+
+def _choose(option: str, found: Found, layers: Layers) -> Found:
+    """The members of `found` that `layers` names, each once and in order."""
+    if isinstance(layers, str):
+        return {"inner": found[1:-1], "hidden": found[:-1], "all": found, "last": found[-1:], "none": []}[layers]
     for index in layers:
-        if not -len(linears) <= index < len(linears):
-            raise checks.InvalidInput(
-                f"normalizer.layers={list(layers)}: the head has {len(linears)} linear layers, so {index} is none of them"
-            )
-    return [linears[i] for i in sorted({index % len(linears) for index in layers})]
-
-
-def spectral_layers(module: nn.Module) -> dict[str, SpectralLinear]:
-    """Every spectrally normalised layer inside `module`, by its dotted name."""
-    return {name: layer for name, layer in module.named_modules() if isinstance(layer, SpectralLinear)}
+        if not -len(found) <= index < len(found):
+            raise checks.InvalidInput(f"{option}={list(layers)}: there are {len(found)} such layers, so {index} is none of them")
+    return [found[i] for i in sorted({index % len(found) for index in layers})]

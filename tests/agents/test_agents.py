@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from drq_sn.networks.actor_critic import Critic, soft_update_, target_copy
 from drq_sn.networks.heads import ModernHead
-from drq_sn.networks.normalizers import Spectral, spectral_layers
+from drq_sn.networks.normalizers import Spectral
+from drq_sn.networks.spectral import tracked_layers
 
 AGENTS = ["agent=drq", "agent=drqv2"]
 HEADS = ["mlp2", "mlp4", "modern2", "modern4"]
@@ -82,7 +83,7 @@ def test_soft_update_by_hand_and_without_the_normalisers_vectors():
     with torch.no_grad():
         for parameter in online.parameters():
             parameter += 1.0
-        for layer in spectral_layers(online).values():
+        for layer in tracked_layers(online).values():
             layer.u.neg_()
     before = snapshot(target)
     soft_update_(target, online, 0.01)
@@ -103,11 +104,11 @@ def test_sigma_is_accurate_online_and_in_the_target(agent_of, batch, name):
         agent.update(batch, step=2 * update)
         worst.append(sigma_error(agent))
     assert max(worst) <= 0.10
-    assert len(spectral_layers(agent.networks["critic_target"])) == 12
+    assert len(tracked_layers(agent.networks["critic_target"])) == 12
 
 
 def sigma_error(agent):
-    layers = spectral_layers(agent.networks).values()
+    layers = tracked_layers(agent.networks).values()
     estimates = [(float(layer.sigma().detach()), float(torch.linalg.svdvals(layer.weight.detach())[0])) for layer in layers]
     return max(abs(estimate / true - 1) for estimate, true in estimates)
 

@@ -15,6 +15,7 @@ from drq_sn.agents import DrQ, DrQV2
 from drq_sn.augmentations import crop_shifted
 from drq_sn.networks.heads import MLPHead
 from drq_sn.networks.normalizers import Unnormalized
+from drq_sn.penalties import NoPenalty
 from drq_sn.runtime import Eager
 from drq_sn.schedules import Constant
 from drq_sn.types import Batch
@@ -68,6 +69,9 @@ def make_agent(name, dtype):
         "actor_head": head,
         "critic_head": head,
         "normalizer": Unnormalized(),
+        "penalty": NoPenalty(),
+        "lr_schedule": Constant(1.0),
+        "adam_eps": 1e-8,
         "runtime": Eager(),
         "augmentation": GivenCrops(),
         "tau": 0.01,

@@ -9,7 +9,8 @@ from torch import nn
 from drq_sn.checks import InvalidInput
 from drq_sn.networks.heads import MLPHead, ModernHead
 from drq_sn.networks.initializers import orthogonal_init_
-from drq_sn.networks.normalizers import Spectral, SpectralLinear, Unnormalized, spectral_layers
+from drq_sn.networks.normalizers import Spectral, Unnormalized
+from drq_sn.networks.spectral import SpectralLinear, Strength, tracked_layers
 
 
 def true_sigma(weight):
@@ -18,8 +19,7 @@ def true_sigma(weight):
 
 def spectral_linear(in_dim=24, out_dim=16, **options):
     torch.manual_seed(0)
-    defaults = {"minimum_sigma": None, "gradient_through_sigma": True, "num_iterations": 1}
-    return SpectralLinear(nn.Linear(in_dim, out_dim), **(defaults | options))
+    return SpectralLinear(nn.Linear(in_dim, out_dim), Strength(**options))
 
 
 def test_the_normalised_weight_has_norm_one():
@@ -95,8 +95,8 @@ def test_minimum_sigma_leaves_small_weights_alone():
     ],
 )
 def test_layers_are_chosen_by_name_or_index(layers, expected):
-    head = Spectral(layers=layers)(ModernHead(7, 2, width=8, num_blocks=2))
-    assert list(spectral_layers(head)) == expected
+    head = Spectral(layers=layers).head("critic", ModernHead(7, 2, width=8, num_blocks=2))
+    assert list(tracked_layers(head)) == expected
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_layers_are_chosen_by_name_or_index(layers, expected):
     [(MLPHead(7, 1, 8, 2), 1), (MLPHead(7, 1, 8, 4), 3), (ModernHead(7, 1, 8, 3), 6), (ModernHead(7, 1, 8, 1), 2)],
 )
 def test_how_many_layers_the_paper_normalises(head, count):
-    assert len(spectral_layers(Spectral()(head))) == count
+    assert len(tracked_layers(Spectral().head("critic", head))) == count
 
 
 def test_the_initial_weights_survive():
@@ -112,25 +112,25 @@ def test_the_initial_weights_survive():
     head = ModernHead(7, 2, width=8, num_blocks=1)
     orthogonal_init_(head)
     before = {name: value.clone() for name, value in head.named_parameters()}
-    Spectral()(head)
+    Spectral().head("critic", head)
     assert {n: v.tolist() for n, v in head.named_parameters()} == {n: v.tolist() for n, v in before.items()}
-    for layer in spectral_layers(head).values():
+    for layer in tracked_layers(head).values():
         assert float(layer.sigma().detach()) == pytest.approx(1.0, rel=1e-4)  # orthogonal
 
 
 def test_u_and_v_are_saved_and_restored():
-    source, target = (Spectral()(ModernHead(7, 2, width=8, num_blocks=1)) for _ in range(2))
+    source, target = (Spectral().head("critic", ModernHead(7, 2, width=8, num_blocks=1)) for _ in range(2))
     target.load_state_dict(source.state_dict())
-    for name, layer in spectral_layers(source).items():
-        assert torch.equal(spectral_layers(target)[name].u, layer.u)
+    for name, layer in tracked_layers(source).items():
+        assert torch.equal(tracked_layers(target)[name].u, layer.u)
     x = torch.randn(3, 7)
     assert torch.equal(source(x), target(x))
 
 
 def test_none_changes_nothing():
     head = MLPHead(7, 1, 8, 2)
-    assert Unnormalized()(head) is head
-    assert spectral_layers(head) == {}
+    assert Unnormalized().head("critic", head) is head
+    assert tracked_layers(head) == {}
 
 
 @pytest.mark.parametrize(
@@ -143,4 +143,4 @@ def test_wrong_options_are_named(options, message):
 
 def test_an_index_outside_the_head_is_named():
     with pytest.raises(InvalidInput, match="7 is none"):
-        Spectral(layers=[7])(MLPHead(7, 1, 8, 2))
+        Spectral(layers=[7]).head("critic", MLPHead(7, 1, 8, 2))

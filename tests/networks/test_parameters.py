@@ -5,7 +5,10 @@ import torch
 
 from drq_sn.cli.build import instantiate
 from drq_sn.networks.encoders import ConvEncoder
+from drq_sn.networks.normalizers import Unnormalized
+from drq_sn.penalties import NoPenalty
 from drq_sn.runtime import Eager
+from drq_sn.schedules import Constant
 
 MEGABYTE = 1e6
 TOTALS = {"mlp2": 45.842, "mlp4": 87.826, "modern2": 108.839, "modern4": 243.220}
@@ -25,7 +28,9 @@ def parameter_bytes(configure):
                 action_dim=1,
                 actor_head=instantiate(cfg.head.actor),
                 critic_head=instantiate(cfg.head.critic),
-                normalizer=lambda head: head,
+                normalizer=Unnormalized(),
+                penalty=NoPenalty(),
+                lr_schedule=Constant(1.0),
                 runtime=Eager(),
                 augmentation=None,
                 device="meta",

@@ -1,0 +1,152 @@
+"""Layers that know their own largest singular value, by power iteration (Miyato et al. 2018).
+
+Two unit vectors u and v follow the leading singular pair of the weight. They are buffers: saved and
+restored, never averaged into a target network, and moved by `power_iterate_` alone: neither by a
+forward pass nor by a read of the weight.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+INITIAL_POWER_ITERATIONS = 15
+
+
+class Strength(NamedTuple):
+    """How sigma is estimated, and what is divided by it.
+
+    Attributes:
+        minimum_sigma: lambda in W / max(sigma, lambda); None divides by sigma itself.
+        gradient_through_sigma: whether the gradient sees sigma as a function of W (Miyato) or as a
+            constant (Gogianu's stopped rho).
+        num_iterations: power iterations per update.
+    """
+
+    minimum_sigma: float | None = None
+    gradient_through_sigma: bool = True
+    num_iterations: int = 1
+
+    def __call__(self, sigma: Tensor) -> Tensor:
+        """What to divide by where the layer's norm is `sigma`, 0-d."""
+        if not self.gradient_through_sigma:
+            sigma = sigma.detach()
+        return sigma if self.minimum_sigma is None else sigma.clamp_min(self.minimum_sigma)
+
+
+def unit(x: Tensor) -> Tensor:
+    """`x` scaled to Euclidean length 1, whatever its shape."""
+    return F.normalize(x.flatten(), dim=0).view_as(x)
+
+
+class TrackedLinear(nn.Linear):
+    """A linear layer that estimates its spectral norm and computes as any other.
+
+    Args:
+        linear: whose weight and bias it takes over.
+        strength: how sigma is used.
+
+    Attributes:
+        weight, bias: the un-normalised parameters, as in `nn.Linear`.
+        u: (out,) left singular vector, a buffer of unit length.
+        v: (in,) right singular vector, a buffer of unit length.
+    """
+
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, linear: nn.Linear, strength: Strength = Strength()) -> None:
+        super().__init__(
+            linear.in_features, linear.out_features, linear.bias is not None, linear.weight.device, linear.weight.dtype
+        )
+        self.weight, self.bias = linear.weight, linear.bias
+        self.strength = strength
+        self.register_buffer("u", unit(torch.randn_like(self.weight[:, 0])))
+        self.register_buffer("v", unit(torch.randn_like(self.weight[0])))
+        for _ in range(INITIAL_POWER_ITERATIONS):
+            self.power_iterate_()
+
+    @torch.no_grad()
+    def power_iterate_(self) -> None:
+        """Move u and v `num_iterations` times toward the leading singular vectors of the present weight."""
+        for _ in range(self.strength.num_iterations):
+            self.v.copy_(unit(self.weight.t().mv(self.u)))
+            self.u.copy_(unit(self.weight.mv(self.v)))
+
+    def sigma(self) -> Tensor:
+        """Estimated largest singular value, 0-d; its gradient treats u and v as constants."""
+        return torch.dot(self.u, self.weight.mv(self.v))
+
+
+class SpectralLinear(TrackedLinear):
+    """y = W x / sigma + b with sigma = u^T W v."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in) -> (B, out).
+
+        v goes through the product as one more row: W v, which sigma needs, and sigma's share of the
+        weight's gradient then cost no pass over the weight of their own.
+        """
+        y, wv = F.linear(torch.cat([x, self.v[None]]), self.weight).split([len(x), 1])
+        divisor = self.strength(torch.dot(self.u, wv[0]))
+        return y / divisor if self.bias is None else torch.addcmul(self.bias, y, divisor.reciprocal())
+
+
+class SpectralConv2d(nn.Conv2d):
+    """A convolution divided by its operator norm: that of the linear map from whole inputs to whole outputs.
+
+    The norm depends on the input's size, and is not that of the kernel reshaped to a matrix (Gouk et
+    al. 2020). Power iteration runs the convolution and its transpose.
+
+    Args:
+        conv: whose weight and bias it takes over; zero padding, one group.
+        input_size: (H, W) of what it is applied to.
+        strength: how sigma is used.
+
+    Attributes:
+        u: (1, out, H', W') and v: (1, in, H, W), buffers of unit length.
+    """
+
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, conv: nn.Conv2d, input_size: tuple[int, int], strength: Strength = Strength()) -> None:
+        super().__init__(
+            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None
+        )
+        self.weight, self.bias = conv.weight, conv.bias
+        self.strength = strength
+        self.register_buffer("v", unit(torch.randn(1, conv.in_channels, *input_size).to(self.weight)))
+        with torch.no_grad():
+            self.register_buffer("u", unit(self._convolve(self.v)))
+        sizes = zip(input_size, self.kernel_size, self.stride, self.padding, strict=True)
+        self._uncovered = [(size + 2 * int(pad) - kernel) % stride for size, kernel, stride, pad in sizes]
+        for _ in range(INITIAL_POWER_ITERATIONS):
+            self.power_iterate_()
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, None, self.stride, self.padding)
+
+    @torch.no_grad()
+    def power_iterate_(self) -> None:
+        """Move u and v `num_iterations` times toward the leading singular pair of the present convolution."""
+        for _ in range(self.strength.num_iterations):
+            back = F.conv_transpose2d(self.u, self.weight, None, self.stride, self.padding, self._uncovered)
+            self.v.copy_(unit(back))
+            self.u.copy_(unit(self._convolve(self.v)))
+
+    def sigma(self) -> Tensor:
+        """Estimated operator norm, 0-d; its gradient treats u and v as constants."""
+        return (self.u * self._convolve(self.v)).sum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H', W')."""
+        return F.conv2d(x, self.weight / self.strength(self.sigma()), self.bias, self.stride, self.padding)
+
+
+def tracked_layers(module: nn.Module) -> dict[str, TrackedLinear | SpectralConv2d]:
+    """Every layer inside `module` that estimates its spectral norm, by its dotted name."""
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, TrackedLinear | SpectralConv2d)}
