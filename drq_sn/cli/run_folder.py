@@ -34,7 +34,8 @@ MAY_DIFFER |= {
     "checkpoint_every_frames",
     "env_limit_seconds",
 }
-ADDED = {"matmul_precision": "highest"}  # options that older runs did not have, and what they meant
+# options that older runs did not have, and what they meant
+ADDED = {"matmul_precision": "highest"} | dict.fromkeys(("head.pnorm", "head.actor.pnorm", "head.critic.pnorm"), False)
 NUM_NAMED = 3
 
 
@@ -117,7 +118,7 @@ def require_same(path: Path, saved: str, cfg: DictConfig) -> None:
     Raises:
         InvalidInput: naming what differs.
     """
-    before, now = ADDED | _leaves(OmegaConf.create(saved)), _leaves(cfg)
+    before, now = ADDED | _leaves(OmegaConf.create(saved)), ADDED | _leaves(cfg)
     changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r} now"
         for name in sorted(before.keys() | now.keys())
