@@ -129,8 +129,7 @@ def require_same(path: Path, saved: str, cfg: DictConfig) -> None:
     Raises:
         InvalidInput: naming what differs.
     """
-    now = _leaves(cfg)
-    before = {name: value for name, value in ADDED.items() if name in now} | _leaves(OmegaConf.create(saved))
+    before, now = ADDED | _leaves(OmegaConf.create(saved)), ADDED | _leaves(cfg)
     changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r} now"
         for name in sorted(before.keys() | now.keys())

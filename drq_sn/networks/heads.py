@@ -3,37 +3,95 @@
 A head is built as `Head(in_dim, out_dim)` (the rest is configuration) and maps (B, in_dim) to
 (B, out_dim). Its `nn.Linear` layers must be registered in the order in which the input meets
 them: normalisers choose layers by that order.
+
+From each paper comes the network alone; initial weights, optimiser and losses stay the agent's.
 """
 
 from __future__ import annotations
 
+import abc
 import itertools
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drq_sn import checks
 
 
-class MLPHead(nn.Module):
+class Head(nn.Module, abc.ABC):
+    """What the heads below share: a last linear layer on `features`, normalised or not.
+
+    Args:
+        width: size of the features.
+        pnorm: divide the features by their Euclidean norm, so that the size of an output rests on
+            the last layer alone (Bjorck et al. 2021b, arXiv 2110.11222).
+
+    Attributes:
+        last: the output layer, a linear one.
+    """
+
+    last: nn.Module
+
+    def __init__(self, width: int, pnorm: bool) -> None:
+        super().__init__()
+        checks.integer("head.width", width)
+        self.pnorm = checks.boolean("head.pnorm", pnorm)
+
+    @abc.abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """(B, in_dim) -> (B, width): what enters the last layer, before `pnorm`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_dim) -> (B, out_dim)."""
+        features = self.features(x)
+        return self.last(F.normalize(features, dim=-1) if self.pnorm else features)
+
+
+class MLPHead(Head):
     """Linear and ReLU `num_hidden_layers` times, then Linear.
 
     `mlp2` and `mlp4` of Bjorck et al. (2021) are 2 and 4 hidden layers of width 1024.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 2) -> None:
-        super().__init__()
-        checks.integer("head.width", width)
+    def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 2, pnorm: bool = False) -> None:
+        super().__init__(width, pnorm)
         checks.integer("head.num_hidden_layers", num_hidden_layers)
         widths = [in_dim, *[width] * num_hidden_layers, out_dim]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_dim) -> (B, out_dim)."""
-        *hidden, last = self.layers
+    @property
+    def last(self) -> nn.Module:  # type: ignore[override]  # saved weights know it as the last of `layers`
+        """The output layer, whatever a normaliser has put in its place."""
+        return self.layers[-1]
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, in_dim) -> (B, width)."""
+        *hidden, _ = self.layers
         for layer in hidden:
             x = torch.relu(layer(x))
-        return last(x)
+        return x
+
+
+class D2RLHead(Head):
+    """An MLP with ReLU whose input also enters every hidden layer after the first (Sinha et al. 2020, arXiv 2010.09163).
+
+    The output layer sees the last hidden layer alone. The paper has 4 hidden layers in each network.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 4, pnorm: bool = False) -> None:
+        super().__init__(width, pnorm)
+        checks.integer("head.num_hidden_layers", num_hidden_layers)
+        self.first = nn.Linear(in_dim, width)
+        self.hidden = nn.ModuleList(nn.Linear(width + in_dim, width) for _ in range(num_hidden_layers - 1))
+        self.last = nn.Linear(width, out_dim)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, in_dim) -> (B, width)."""
+        features = torch.relu(self.first(x))
+        for layer in self.hidden:
+            features = torch.relu(layer(torch.cat([features, x], dim=-1)))
+        return features
 
 
 class ResidualBlock(nn.Module):
@@ -50,25 +108,113 @@ class ResidualBlock(nn.Module):
         return x + self.contract(torch.relu(self.expand(self.norm(x))))
 
 
-class ModernHead(nn.Module):
+class ModernHead(Head):
     """Linear and ReLU, then residual blocks, then Linear; no final LayerNorm.
 
     `modern2` has one block in each head, `modern4` three in each Q head and one in the actor: the
     reading of Bjorck 3.2 that reproduces the acting memory of their Table 3.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_blocks: int = 1, expansion: int = 2) -> None:
-        super().__init__()
-        checks.integer("head.width", width)
+    def __init__(
+        self, in_dim: int, out_dim: int, width: int = 1024, num_blocks: int = 1, expansion: int = 2, pnorm: bool = False
+    ) -> None:
+        super().__init__(width, pnorm)
         checks.integer("head.num_blocks", num_blocks, minimum=0)
         checks.integer("head.expansion", expansion)
         self.first = nn.Linear(in_dim, width)
         self.blocks = nn.ModuleList(ResidualBlock(width, expansion) for _ in range(num_blocks))
         self.last = nn.Linear(width, out_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_dim) -> (B, out_dim)."""
+    def features(self, x: Tensor) -> Tensor:
+        """(B, in_dim) -> (B, width)."""
         x = torch.relu(self.first(x))
         for block in self.blocks:
             x = block(x)
-        return self.last(x)
+        return x
+
+
+class SimBaHead(Head):
+    """Linear, then residual blocks, then LayerNorm and Linear (Lee et al. 2024, arXiv 2410.09754).
+
+    No ReLU follows the first layer, so input and output are joined by a linear path. SimBa's running
+    standardisation of its observations is left out: the trunk's LayerNorm comes before a head.
+    """
+
+    def __init__(
+        self, in_dim: int, out_dim: int, width: int = 1024, num_blocks: int = 1, expansion: int = 4, pnorm: bool = False
+    ) -> None:
+        super().__init__(width, pnorm)
+        checks.integer("head.num_blocks", num_blocks, minimum=0)
+        checks.integer("head.expansion", expansion)
+        self.first = nn.Linear(in_dim, width)
+        self.blocks = nn.ModuleList(ResidualBlock(width, expansion) for _ in range(num_blocks))
+        self.norm = nn.LayerNorm(width)
+        self.last = nn.Linear(width, out_dim)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, in_dim) -> (B, width)."""
+        x = self.first(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+class LinearLayerNorm(nn.Module):
+    """LayerNorm(W x + b): bounds what the next layer sees, whatever the weights grow to (Ba et al. 2016)."""
+
+    def __init__(self, in_dim: int, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_dim, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_dim) -> (B, width)."""
+        return self.norm(self.linear(x))
+
+
+class LayerNormMLPHead(Head):
+    """Linear, LayerNorm and ReLU `num_hidden_layers` times, then Linear, as in RLPD's critics (Ball et al. 2023)."""
+
+    def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 2, pnorm: bool = False) -> None:
+        super().__init__(width, pnorm)
+        checks.integer("head.num_hidden_layers", num_hidden_layers)
+        widths = [in_dim, *[width] * num_hidden_layers]
+        self.hidden = nn.ModuleList(LinearLayerNorm(a, b) for a, b in itertools.pairwise(widths))
+        self.last = nn.Linear(width, out_dim)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, in_dim) -> (B, width)."""
+        for layer in self.hidden:
+            x = torch.relu(layer(x))
+        return x
+
+
+class BroNetBlock(nn.Module):
+    """x + LayerNorm(W2 relu(LayerNorm(W1 x))), its width unchanged inside (Nauman et al. 2024)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = LinearLayerNorm(width, width)
+        self.second = LinearLayerNorm(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width) -> (B, width)."""
+        return x + self.second(torch.relu(self.first(x)))
+
+
+class BroNetHead(Head):
+    """Linear, LayerNorm and ReLU, then BroNet's blocks, then Linear (Nauman et al. 2024, BRO, arXiv 2405.16158)."""
+
+    def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_blocks: int = 1, pnorm: bool = False) -> None:
+        super().__init__(width, pnorm)
+        checks.integer("head.num_blocks", num_blocks, minimum=0)
+        self.first = LinearLayerNorm(in_dim, width)
+        self.blocks = nn.ModuleList(BroNetBlock(width) for _ in range(num_blocks))
+        self.last = nn.Linear(width, out_dim)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, in_dim) -> (B, width)."""
+        x = torch.relu(self.first(x))
+        for block in self.blocks:
+            x = block(x)
+        return x

@@ -34,8 +34,10 @@ def published():
 
 def test_the_groups_are_the_ones_that_the_readme_names():
     assert GROUPS["agent"] == ["drq", "drqv2"]
-    assert GROUPS["head"] == ["mlp2", "mlp4", "modern2", "modern4"]
-    assert GROUPS["normalizer"] == ["none", "spectral"]
+    assert GROUPS["head"] == ["bronet", "d2rl", "mlp2", "mlp4", "mlp_ln", "modern2", "modern4", "simba"]
+    assert set(GROUPS["normalizer"]) == {"none", "spectral", "div_out", "div_grad", "mul_eps", "nap", "weight_norm"}
+    assert GROUPS["penalty"] == ["gradient", "none"]
+    assert set(GROUPS["lr_schedule"]) == {"constant", "linear", "cosine"}
     assert set(GROUPS["augmentation"]) == {"random_shift", "none", "rotation", "flip", "cutout", "intensity", "color_jitter"}
     assert GROUPS["preset"] == ["full", "laptop"]
 
@@ -113,6 +115,11 @@ def test_drqv2_has_its_published_numbers_per_task(published, task, noise_decay_s
         ("mlp4", "num_hidden_layers", 4, 4),
         ("modern2", "num_blocks", 1, 1),
         ("modern4", "num_blocks", 1, 3),
+        ("mlp_ln", "num_hidden_layers", 2, 2),
+        ("d2rl", "num_hidden_layers", 4, 4),
+        ("simba", "num_blocks", 1, 2),
+        ("simba", "expansion", 4, 4),
+        ("bronet", "num_blocks", 1, 2),
     ],
 )
 def test_head_depths(published, head, option, actor, critic):
@@ -126,6 +133,12 @@ def test_actor_and_critic_are_adjustable_apart(published):
     assert (cfg.head.actor.width, cfg.head.critic.width) == (32, 64)
     assert (cfg.head.actor.num_blocks, cfg.head.critic.num_blocks) == (1, 4)
     assert (cfg.head.actor.expansion, cfg.head.critic.expansion) == (3, 2)
+
+
+@pytest.mark.parametrize("head", GROUPS["head"])
+def test_penultimate_normalisation_is_one_switch_of_every_head(published, head):
+    assert not any(published(f"head={head}").head[network].pnorm for network in ("actor", "critic"))
+    assert all(published(f"head={head}", "head.pnorm=true").head[network].pnorm for network in ("actor", "critic"))
 
 
 def test_what_the_user_says_beats_task_and_preset(published):

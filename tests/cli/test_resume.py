@@ -164,12 +164,15 @@ def test_a_run_from_before_there_were_runtimes_is_the_same_run(configure, tmp_pa
         del config[option]
     del config.replay.storage
     del config.env.shadow_map_size
+    del config.head.pnorm, config.head.actor.pnorm, config.head.critic.pnorm
     OmegaConf.save(config, path)
     run(configure())
     assert "finished already, at frame 400" in capsys.readouterr().out
     assert load_agent(tmp_path / "run", "cpu").act(np.zeros((9, 24, 24), np.uint8), 0, explore=False).shape == (2,)
     with pytest.raises(InvalidInput, match="matmul_precision was 'highest' and is 'high' now"):
         run(configure("matmul_precision=high"))
+    with pytest.raises(InvalidInput, match=r"head\.actor\.pnorm was False and is True now"):
+        run(configure("head.pnorm=true"))
 
 
 def test_a_run_is_played_where_its_runtime_is_not(configure, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from drq_sn.checks import InvalidInput
-from drq_sn.networks.heads import MLPHead, ModernHead
+from drq_sn.networks.heads import BroNetHead, D2RLHead, LayerNormMLPHead, MLPHead, ModernHead, SimBaHead
 from drq_sn.networks.initializers import orthogonal_init_
 from drq_sn.networks.normalizers import Spectral, Unnormalized
 from drq_sn.networks.spectral import SpectralLinear, Strength, tracked_layers
@@ -105,6 +105,20 @@ def test_layers_are_chosen_by_name_or_index(layers, expected):
 )
 def test_how_many_layers_the_paper_normalises(head, count):
     assert len(tracked_layers(Spectral().head("critic", head))) == count
+
+
+@pytest.mark.parametrize(
+    ("head", "names"),
+    [
+        (D2RLHead(7, 1, 8, 4), ["hidden.0", "hidden.1", "hidden.2"]),
+        (SimBaHead(7, 1, 8, 1), ["blocks.0.expand", "blocks.0.contract"]),
+        (LayerNormMLPHead(7, 1, 8, 2), ["hidden.1.linear"]),
+        (BroNetHead(7, 1, 8, 1), ["blocks.0.first.linear", "blocks.0.second.linear"]),
+    ],
+)
+def test_inner_layers_of_the_heads_of_other_papers(head, names):
+    assert list(spectral_layers(Spectral()(head))) == names
+    assert torch.isfinite(head(torch.randn(3, 7))).all()
 
 
 def test_the_initial_weights_survive():
