@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from drq_sn import checks
-from drq_sn.types import Agent, Environment, Logger, Replay
+from drq_sn.types import Agent, Environment, Episode, Logger, Replay
 
 Recorder = Callable[[Any], None]
 """Called with the environment at every step of the first evaluation episode."""
@@ -35,7 +35,7 @@ def evaluate(
     random_states: Sequence[str],
     record: Recorder | None = None,
     before_step: Callable[[], None] = lambda: None,
-) -> list[float]:
+) -> list[Episode]:
     """Play episodes with the deterministic policy; neither agent nor random state changes.
 
     Args:
@@ -46,22 +46,23 @@ def evaluate(
         before_step: called before every step; may raise to break off.
 
     Returns:
-        The undiscounted return of each episode.
+        Each episode, in order.
     """
-    returns = []
-    for episode, random_state in enumerate(random_states):
+    episodes = []
+    for number, random_state in enumerate(random_states):
         env.random_state = random_state
-        time_step, episode_return = env.reset(), 0.0
+        time_step = env.reset()
+        first_obs, rewards = np.array(time_step.observation), []
         while True:
-            if record is not None and episode == 0:
+            if record is not None and number == 0:
                 record(env)
             if time_step.last():
                 break
             before_step()
             time_step = env.step(agent.act(time_step.observation, step=0, explore=False))
-            episode_return += time_step.reward
-        returns.append(episode_return)
-    return returns
+            rewards.append(float(time_step.reward))
+        episodes.append(Episode(first_obs, rewards))
+    return episodes
 
 
 class Loop:

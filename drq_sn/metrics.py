@@ -1,4 +1,4 @@
-"""What a run writes while it trains: two CSV files, TensorBoard events, one progress line."""
+"""What a run writes while it trains: three CSV files, TensorBoard events, one progress line."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from drq_sn.board import GRAD_NORM, GRAD_NORM_MAX, board_layout
 from drq_sn.types import Metrics
 
 EPISODE_FIELDS = (
@@ -28,8 +29,7 @@ EPISODE_FIELDS = (
     "wall_time_s",
 )
 EVAL_FIELDS = ("frame", "step", "episode_return_mean", "episode_return_sd", "num_episodes", "wall_time_s")
-NETWORKS = ("actor", "critic", "encoder")
-GRAD_NORM, GRAD_NORM_MAX = "grad_norm/", "grad_norm_max/"
+DIAGNOSIS_FIELDS = ("frame", "step")
 LOG_SECONDS = 30.0  # between progress lines where output goes to a file
 
 
@@ -128,13 +128,14 @@ def progress_bar(num_frames: int, frame: int = 0) -> tqdm:
 
 
 class RunLogger:
-    """Logs one run: `train.csv` by episode, `eval.csv` by evaluation, TensorBoard, progress.
+    """Logs one run: `train.csv` by episode, `eval.csv` and `diagnostics.csv` by evaluation, TensorBoard, progress.
 
     Args:
         run_dir: existing folder.
         num_train_frames: where progress ends.
         metric_names: what the agent's updates report.
         sigma_names: normalised layers that the agent reports.
+        instrument_names: what the instruments report; none for no `diagnostics.csv`.
         num_eval_episodes: returns per row of `eval.csv`.
         state: from `state_dict`, where a run is continued: rows written since then are dropped.
     """
@@ -145,6 +146,7 @@ class RunLogger:
         num_train_frames: int,
         metric_names: Sequence[str],
         sigma_names: Sequence[str],
+        instrument_names: Sequence[str],
         num_eval_episodes: int,
         state: dict[str, Any] | None = None,
     ) -> None:
@@ -160,8 +162,11 @@ class RunLogger:
         self._episode_end = time.monotonic() - state["episode_seconds"]
         self._train = CsvLog(run_dir / "train.csv", train_fields, state["train_csv"])
         self._eval = CsvLog(run_dir / "eval.csv", eval_fields, state["eval_csv"])
+        fields = [*DIAGNOSIS_FIELDS, *instrument_names]
+        text = state.get("diagnostics_csv")
+        self._diagnostics = CsvLog(run_dir / "diagnostics.csv", fields, text) if instrument_names else None
         self._board = SummaryWriter(str(run_dir), purge_step=state["frame"] + 1 if "frame" in state else None)
-        self._board.add_custom_scalars(board_layout(sigma_names))
+        self._board.add_custom_scalars(board_layout(sigma_names, instrument_names))
         self._frame = state.get("frame", 0)
         self._bar = progress_bar(num_train_frames, self._frame)
         self._shown: dict[str, str] = {}
@@ -178,6 +183,7 @@ class RunLogger:
             "metrics": self._metrics.state_dict(),
             "train_csv": self._train.text,
             "eval_csv": self._eval.text,
+            "diagnostics_csv": self._diagnostics.text if self._diagnostics else None,
         }
 
     def step(self, frame: int) -> None:
@@ -229,11 +235,19 @@ class RunLogger:
         self._write_board({"eval/episode_return": mean}, frame)
         self._show("eval", f"{mean:.1f}")
 
+    def diagnosis(self, frame: int, step: int, numbers: dict[str, float]) -> None:
+        """Write a row of `diagnostics.csv`: what the instruments measured."""
+        if self._diagnostics:
+            self._diagnostics.write(dict(zip(DIAGNOSIS_FIELDS, (frame, step), strict=True)) | numbers)
+            self._write_board({f"diagnostics/{name}": value for name, value in numbers.items()}, frame)
+
     def close(self) -> None:
         """Finish every file; what was logged is on disk afterwards."""
         self._bar.close()
         self._train.close()
         self._eval.close()
+        if self._diagnostics:
+            self._diagnostics.close()
         self._board.close()
 
     def _show(self, name: str, text: str) -> None:
@@ -247,25 +261,3 @@ class RunLogger:
 
 def _tag(name: str) -> str:
     return name if "/" in name else f"learner/{name}"
-
-
-def board_layout(sigma_names: Sequence[str]) -> dict:
-    """TensorBoard's custom-scalar layout: what belongs together stands in one chart.
-
-    The charts of losses, Q values and gradient norms are the same for every agent, so that
-    TensorBoard shows runs of different agents in one chart instead of one each.
-    """
-    layers = {}
-    for network in dict.fromkeys(name.split("/")[1].split(".")[0] for name in sigma_names):
-        layers[network] = ["Multiline", [name for name in sigma_names if name.startswith(f"sigma/{network}.")]]
-    layout = {
-        "Return": {"Episode return": ["Multiline", ["train/episode_return", "eval/episode_return"]]},
-        "Learning": {
-            "Losses": ["Multiline", [f"learner/{name}_loss" for name in ("critic", "actor", "temperature")]],
-            "Q values": ["Multiline", ["learner/q1", "learner/q2", "learner/critic_target"]],
-            "Gradient norms (mean)": ["Multiline", [GRAD_NORM + name for name in NETWORKS]],
-            "Gradient norms (largest)": ["Multiline", [GRAD_NORM_MAX + name for name in NETWORKS]],
-        },
-        "Throughput": {"Frames per second": ["Multiline", ["throughput/frames_per_second"]]},
-    }
-    return layout | ({"Spectral norms": layers} if layers else {})

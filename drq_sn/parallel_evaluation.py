@@ -8,7 +8,7 @@ from multiprocessing.connection import wait
 
 from drq_sn.envs.process import EnvironmentProcess
 from drq_sn.loop import Recorder
-from drq_sn.types import Agent
+from drq_sn.types import Agent, Episode
 
 POLLS_PER_LIMIT = 10
 MAX_RESTARTS = 3
@@ -22,7 +22,7 @@ def evaluate_in_parallel(
     before_step: Callable[[], None] = lambda: None,
     limit_seconds: float = 60.0,
     on_stall: Callable[[str], None] = lambda reason: None,
-) -> list[float]:
+) -> list[Episode]:
     """What `evaluate` returns, with each episode in whichever of `envs` is free.
 
     The agent acts here, on one observation at a time, so that the number of processes changes
@@ -37,14 +37,14 @@ def evaluate_in_parallel(
     Raises:
         RuntimeError: when processes keep dying.
     """
-    returns, num_steps = [0.0] * len(random_states), [0] * len(random_states)
+    played: dict[int, Episode] = {}
     remaining = deque(range(len(random_states)))
     playing: dict[EnvironmentProcess, int] = {}
     num_restarts = num_polls = num_filmed = 0
 
     def begin(env: EnvironmentProcess, episode: int, again: bool = False) -> None:
         nonlocal num_restarts
-        playing[env], returns[episode], num_steps[episode] = episode, 0.0, 0
+        playing[env] = episode
         while True:
             try:
                 if again:
@@ -69,11 +69,13 @@ def evaluate_in_parallel(
             episode = playing[env]
             try:
                 time_step = env.receive()
-                returns[episode] += time_step.reward or 0.0
-                if record is not None and episode == 0 and num_steps[0] == num_filmed:  # not twice what is played again
+                if time_step.first():
+                    played[episode] = Episode(time_step.observation, [])
+                else:
+                    played[episode].rewards.append(float(time_step.reward))
+                if record is not None and episode == 0 and len(played[0].rewards) == num_filmed:  # not twice what is played again
                     record(env)
                     num_filmed += 1
-                num_steps[episode] += 1
                 if not time_step.last():
                     env.step(agent.act(time_step.observation, step=0, explore=False))
                     continue
@@ -83,4 +85,4 @@ def evaluate_in_parallel(
             del playing[env]
             if remaining:
                 begin(env, remaining.popleft())
-    return returns
+    return [played[number] for number in range(len(random_states))]

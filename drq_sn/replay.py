@@ -134,9 +134,20 @@ class UniformReplay:
         Raises:
             IndexError: when no window is complete yet.
         """
+        return self._draw(self.batch_size, self._generator)
+
+    def peek(self, num_windows: int, seed: int) -> Batch:
+        """Draw `num_windows` by random numbers of their own: what `sample` draws next does not change.
+
+        Raises:
+            IndexError: when no window is complete yet.
+        """
+        return self._draw(num_windows, torch.Generator().manual_seed(seed))
+
+    def _draw(self, num_windows: int, generator: torch.Generator) -> Batch:
         if self.num_windows == 0:
             raise IndexError(f"the replay holds no window of {self.n_step} steps yet")
-        draw = torch.randint(self._first_start, self._end_start, (self.batch_size,), generator=self._generator)
+        draw = torch.randint(self._first_start, self._end_start, (num_windows,), generator=generator)
         return self.gather(self._starts[draw % self.capacity])
 
     def gather(self, starts: Tensor) -> Batch:

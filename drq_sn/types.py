@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, Protocol
 
 import dm_env
@@ -29,6 +30,23 @@ class Batch(NamedTuple):
     reward: Tensor
     discount: Tensor
     next_obs: Tensor
+
+
+class Episode(NamedTuple):
+    """An evaluation episode.
+
+    Attributes:
+        first_obs: (C, H, W) uint8, the observation that it began with.
+        rewards: of every step.
+    """
+
+    first_obs: np.ndarray
+    rewards: list[float]
+
+    @property
+    def episode_return(self) -> float:
+        """Undiscounted, and the same wherever it is computed."""
+        return math.fsum(self.rewards)
 
 
 class Environment(Protocol):

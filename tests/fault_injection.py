@@ -29,7 +29,7 @@ WORDS = ["task=synthetic_point", "num_train_frames=1000", "eval_every_frames=500
          "batch_size=8", "head.width=16", "env.image_size=24", "agent.num_filters=4", "video_every_frames=500", "device=cpu",
          "num_threads=1", "replay.capacity_steps=200"]  # fmt: skip
 OFTEN, SELDOM = "checkpoint_every_frames=40", "checkpoint_every_frames=150"
-CLOCKS = {"wall_time_s", "frames_per_second"}
+CLOCKS = {"wall_time_s", "frames_per_second", "seconds"}
 SIGKILL, SIGTERM_CODE, CRASHED, DISK_FULL = -9, 143, 3, 4
 MODULE = [sys.executable, "-m"]
 
@@ -197,6 +197,7 @@ def outcome(run_dir: Path) -> tuple[object, ...]:
     return (
         rows(run_dir / "train.csv"),
         rows(run_dir / "eval.csv"),
+        rows(run_dir / "diagnostics.csv"),
         {name: value.numpy().tobytes() for name, value in weights.items()},
     )
 

@@ -143,7 +143,9 @@ def test_wrong_numbers_are_named(options, message):
 
 def test_evaluation_returns_and_records_the_first_episode_only():
     diary, seen = [], []
-    returns = evaluate(Env(diary), Agent(diary), ["a", "b", "c"], record=lambda env: seen.append(env.t))
-    assert returns == [4.0, 4.0, 4.0]
+    episodes = evaluate(Env(diary), Agent(diary), ["a", "b", "c"], record=lambda env: seen.append(env.t))
+    assert [episode.rewards for episode in episodes] == [[1.0] * EPISODE_STEPS] * 3
+    assert [episode.episode_return for episode in episodes] == [4.0, 4.0, 4.0]
+    assert [episode.first_obs.tolist() for episode in episodes] == [[0.0]] * 3
     assert seen == [0, 1, 2, 3, 4]
     assert set(diary) == {"step", "act mean"}

@@ -10,10 +10,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from drq_sn.agents import DrQ, DrQV2
-from drq_sn.metrics import MetricAccumulator, RunLogger, board_layout
+from drq_sn.board import board_layout
+from drq_sn.instruments import OF_EPISODES, OF_STATES
+from drq_sn.metrics import MetricAccumulator, RunLogger
 
 NAMES = ("critic_loss", "q1", "grad_norm/actor")
 SIGMAS = ("sigma/critic.q1.blocks.0.expand",)
+INSTRUMENTS = ("seconds", "smoothness", "sigma/critic.q1.first", "effective_lr/actor.head.first")
 
 
 def metrics(*values):
@@ -31,7 +34,8 @@ def test_means_over_updates_and_maxima_of_gradient_norms():
 
 @pytest.fixture
 def logged(tmp_path):
-    logger = RunLogger(tmp_path, 2000, NAMES, SIGMAS, num_eval_episodes=3)
+    logger = RunLogger(tmp_path, 2000, NAMES, SIGMAS, INSTRUMENTS, num_eval_episodes=3)
+    logger.diagnosis(0, 0, {"seconds": 0.5, "sigma/critic.q1.first": 1.0})  # before there are states to look at
     logger.evaluation(0, 0, [1.0, 2.0, 6.0])
     logger.episode(1000, 500, 12.5, 500, {})
     logger.update(metrics(1, 10, 5))
@@ -67,18 +71,39 @@ def test_train_csv(logged):
     assert float(second["frames_per_second"]) > 0
 
 
+def test_diagnostics_csv(logged):
+    (row,) = rows(logged / "diagnostics.csv")
+    assert list(row) == ["frame", "step", *INSTRUMENTS]
+    assert (row["frame"], row["smoothness"], row["sigma/critic.q1.first"]) == ("0", "", "1.0")
+
+
+def test_without_instruments_there_is_no_file_for_them(tmp_path):
+    RunLogger(tmp_path, 2000, NAMES, SIGMAS, (), num_eval_episodes=3).close()
+    assert not (tmp_path / "diagnostics.csv").exists()
+
+
 def test_tensorboard_holds_the_scalars_and_a_layout(logged):
     events = EventAccumulator(str(logged)).Reload()
     tags = set(events.Tags()["scalars"])
     assert {"train/episode_return", "eval/episode_return", "learner/critic_loss", "grad_norm/actor", SIGMAS[0]} <= tags
+    assert {"diagnostics/seconds", "diagnostics/sigma/critic.q1.first"} <= tags
     assert "custom_scalars__config__" in events.Tags()["tensors"]
     assert [e.value for e in events.Scalars("eval/episode_return")] == [3.0]
 
 
 def test_the_layout_names_the_layers_of_the_run_and_what_agents_report():
-    layout = board_layout(SIGMAS)
+    layout = board_layout(SIGMAS, INSTRUMENTS)
     assert layout["Spectral norms"] == {"critic": ["Multiline", list(SIGMAS)]}
-    assert "Spectral norms" not in board_layout(())
+    assert layout["Diagnostics: spectral norms"] == {"critic": ["Multiline", ["diagnostics/sigma/critic.q1.first"]]}
+    assert layout["Diagnostics: effective learning rates"] == {
+        "actor": ["Multiline", ["diagnostics/effective_lr/actor.head.first"]]
+    }
+    assert set(board_layout((), ())) == {"Return", "Learning", "Throughput"}
     reported = {*DrQ.metric_names, *DrQV2.metric_names}
     for tag in [tag for _, tags in layout["Learning"].values() for tag in tags]:
         assert tag.removeprefix("learner/").replace("grad_norm_max", "grad_norm") in reported
+
+
+def test_every_instrument_of_states_and_episodes_has_its_chart():
+    charted = {tag for _, tags in board_layout((), INSTRUMENTS)["Diagnostics"].values() for tag in tags}
+    assert charted == {f"diagnostics/{name}" for name in (*OF_STATES, *OF_EPISODES)}

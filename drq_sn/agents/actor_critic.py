@@ -82,7 +82,7 @@ class ActorCriticAgent(abc.ABC):
         encoder = ConvEncoder(obs_shape, num_filters, pixel_offset)
         actor = Actor(encoder.feature_dim, policy_dim, trunk_dim, actor_head, normalizer)
         critic = Critic(encoder.feature_dim, action_dim, trunk_dim, critic_head, normalizer)
-        normalizer.encoder(encoder, obs_shape)
+        normalizer.encoder_(encoder, obs_shape)
         self.encoder, self.actor, self.critic = encoder.to(self.device), actor.to(self.device), critic.to(self.device)
         self.networks = nn.ModuleDict({"encoder": encoder, "actor": actor, "critic": critic})
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
@@ -101,12 +101,16 @@ class ActorCriticAgent(abc.ABC):
     def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
         """Stacked frames (C, H, W) uint8, on any device -> action (A,) float32; the policy's mean unless `explore`."""
         with torch.inference_mode():
-            self._at_step_(step)
+            self.at_step_(step)
             return self._act(torch.as_tensor(obs, device=self.device)[None], explore=explore)[0].cpu().numpy()
 
     def _action(self, obs: Tensor, explore: bool) -> Tensor:
         """(B, C, H, W) -> actions (B, A) float32."""
         return self._policy(self.actor(self.encoder(obs)), explore).float()
+
+    def mean_action(self, features: Tensor) -> Tensor:
+        """The encoder's features (B, F) -> the deterministic policy's actions (B, A)."""
+        return self._policy(self.actor(features), explore=False)
 
     @abc.abstractmethod
     def update(self, batch: Batch, step: int) -> Metrics:
@@ -120,7 +124,7 @@ class ActorCriticAgent(abc.ABC):
     def _policy(self, actor_output: Tensor, explore: bool) -> Tensor:
         """The actor's output (B, policy_dim) -> actions (B, A)."""
 
-    def _at_step_(self, step: int) -> None:
+    def at_step_(self, step: int) -> None:
         """Set the tensors that depend on the environment step."""
         self._lr.fill_(self.lr * self.lr_schedule(step))
 

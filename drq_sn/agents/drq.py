@@ -51,7 +51,7 @@ class DrQ(ActorCriticAgent):
 
     def update(self, batch: Batch, step: int) -> Metrics:
         """One update on `batch`; `step` (environment steps) decides whether the actor's turn has come."""
-        self._at_step_(step)
+        self.at_step_(step)
         return self._learn(batch, with_actor=step % self.actor_update_every_steps == 0)
 
     def learn(self, batch: Batch, *, with_actor: bool) -> Metrics:

@@ -30,9 +30,7 @@ class DrQV2(ActorCriticAgent):
         "std", "batch_reward", "grad_norm/encoder", "grad_norm/critic", "grad_norm/actor",
     )  # fmt: skip
 
-    def __init__(
-        self, *, action_dim: int, std_schedule: Callable[[int], float], noise_clip: float, **shared: Any
-    ) -> None:
+    def __init__(self, *, action_dim: int, std_schedule: Callable[[int], float], noise_clip: float, **shared: Any) -> None:
         super().__init__(action_dim=action_dim, policy_dim=action_dim, **shared)
         self.std_schedule = std_schedule
         self.noise_clip = checks.real("agent.noise_clip", noise_clip, 0, open_low=True)
@@ -41,8 +39,8 @@ class DrQV2(ActorCriticAgent):
         for name in ("encoder", "actor", "critic"):
             self._add_optimizer(name, self.networks[name].parameters())
 
-    def _at_step_(self, step: int) -> None:
-        super()._at_step_(step)
+    def at_step_(self, step: int) -> None:
+        super().at_step_(step)
         self.std.fill_(self.std_schedule(step))
 
     def _policy(self, actor_output: Tensor, explore: bool) -> Tensor:
@@ -51,7 +49,7 @@ class DrQV2(ActorCriticAgent):
 
     def update(self, batch: Batch, step: int) -> Metrics:
         """One update on `batch`; `step` (environment steps) sets the noise."""
-        self._at_step_(step)
+        self.at_step_(step)
         return self._learn(batch)
 
     def learn(self, batch: Batch) -> Metrics:
@@ -79,7 +77,7 @@ class DrQV2(ActorCriticAgent):
         """Loss, target (B,) and Q values (2, B) on features (B, F) of the present observations."""
         with torch.no_grad():
             next_features = self.encoder(next_obs)
-            next_action = self._sample_action(self._mean_action(next_features))
+            next_action = self._sample_action(self.mean_action(next_features))
             next_value = losses.clipped_double_q(self.networks["critic_target"](next_features, next_action))
             target = losses.td_target(batch.reward, batch.discount, next_value)
         q = self.critic(features, batch.action)
@@ -87,7 +85,7 @@ class DrQV2(ActorCriticAgent):
 
     def _update_actor_(self, features: Tensor) -> Metrics:
         """Train the actor on features (B, F) of the encoder as it was before this update."""
-        mean = self._mean_action(features)
+        mean = self.mean_action(features)
         action = self._sample_action(mean)
         actor_loss = losses.deterministic_actor_loss(self.critic(features, action))
         metrics = self._descend_(actor_loss, "actor")
@@ -98,9 +96,6 @@ class DrQV2(ActorCriticAgent):
                 "actor_entropy": mean.shape[-1] * (0.5 + 0.5 * math.log(2 * math.pi) + torch.log(self.std)),
                 "std": self.std.clone(),
             }
-
-    def _mean_action(self, features: Tensor) -> Tensor:
-        return torch.tanh(self.actor(features))
 
     def _sample_action(self, mean: Tensor) -> Tensor:
         return clipped_normal_sample(mean, self.std, self._noise_like(mean), self.noise_clip)

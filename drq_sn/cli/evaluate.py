@@ -34,7 +34,8 @@ def run_evaluation(run_dir: Path, num_episodes: int, seed: int, device: str, vid
         path = run_dir / "video" / f"final_seed_{seed}.mp4"
         record = stack.enter_context(VideoRecorder(path, playback_rate(env))) if video else None
         start = time.monotonic()
-        returns = evaluate(env, agent, random_states_of(seed, num_episodes), record)
+        episodes = evaluate(env, agent, random_states_of(seed, num_episodes), record)
+        returns = [episode.episode_return for episode in episodes]
     print(f"{run_dir}: return {np.mean(returns):.1f} over {num_episodes} episodes in {time.monotonic() - start:.0f} s")
     print("single returns: " + " ".join(f"{value:.1f}" for value in returns))
     if video:

@@ -23,6 +23,7 @@ from drq_sn.envs.watchdog import Watchdog
 from drq_sn.loop import evaluate
 from drq_sn.parallel_evaluation import evaluate_in_parallel
 from drq_sn.processor import available_cores
+from drq_sn.types import Episode
 from drq_sn.video import VideoRecorder
 
 LAST_WORDS_SECONDS = 5.0
@@ -66,7 +67,7 @@ class Evaluator:
         self._frames_per_second, self._before_step = frames_per_second, before_step
         self._processes: list[EnvironmentProcess] = []
 
-    def __call__(self, frame: int) -> list[float]:
+    def __call__(self, frame: int) -> list[Episode]:
         """Evaluate at `frame`; filmed if that is due. Leaves every random state as it was."""
         every = self._cfg.video_every_frames
         if every == 0 or frame % every:
@@ -74,7 +75,7 @@ class Evaluator:
         with VideoRecorder(self._run_dir / "video" / f"{frame}.mp4", self._frames_per_second) as record:
             return self._play(frame, record)
 
-    def _play(self, frame: int, record: VideoRecorder | None) -> list[float]:
+    def _play(self, frame: int, record: VideoRecorder | None) -> list[Episode]:
         cfg = self._cfg
         states = random_states_of([cfg.seed, frame], cfg.num_eval_episodes)
         num_processes = min(cfg.num_eval_processes or len(available_cores()), cfg.num_eval_episodes)

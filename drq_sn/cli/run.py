@@ -29,6 +29,7 @@ from drq_sn.cli.session import Session, seed_everything
 from drq_sn.cli.stopping import Stopped, StopRequest
 from drq_sn.envs import require_task
 from drq_sn.envs.gl import Backend, select_backend
+from drq_sn.instruments import Instruments
 from drq_sn.loop import LearningCrashed
 from drq_sn.metrics import RunLogger
 from drq_sn.video import playback_rate
@@ -54,6 +55,7 @@ def run(cfg: DictConfig) -> None:
     if cfg.num_eval_processes is not None:
         checks.integer("num_eval_processes", cfg.num_eval_processes)
     checks.integer("video_every_frames", cfg.video_every_frames, minimum=0)
+    checks.integer("diagnose_states", cfg.diagnose_states, minimum=0)
     checks.boolean("keep_checkpoint", cfg.keep_checkpoint)
     checks.real("env_limit_seconds", cfg.env_limit_seconds, 0, open_low=True)
     checks.real("checkpoint_every_seconds", cfg.checkpoint_every_seconds, 0, open_low=True)
@@ -88,12 +90,13 @@ def run(cfg: DictConfig) -> None:
 
 def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpoint | None) -> None:
     """Train to the end, a signal, or a crash; each leaves what is needed to go on or to see why."""
-    agent, stop = session.agent, StopRequest()
+    agent, stop, instruments = session.agent, StopRequest(), Instruments(session.agent, cfg.gamma)
     logger = RunLogger(
         run_dir,
         cfg.num_train_frames,
         agent.metric_names,
         tuple(agent.sigmas()),
+        instruments.names if cfg.diagnose_states else (),
         cfg.num_eval_episodes,
         checkpoint and checkpoint.state["logger"],
     )
@@ -103,6 +106,13 @@ def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpo
         if session.is_due():
             session.save(logger)
 
+    def evaluate(frame: int) -> list[float]:
+        episodes = evaluator(frame)
+        if cfg.diagnose_states:
+            batch = session.replay.peek(cfg.diagnose_states, seed=frame) if session.replay.num_windows else None
+            logger.diagnosis(frame, session.loop.step, instruments(session.loop.step, batch, episodes))
+        return [episode.episode_return for episode in episodes]
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(logger))
         env = stack.enter_context(contextlib.closing(watched_env(cfg, cfg.seed, run_dir)))
@@ -110,7 +120,7 @@ def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpo
         stack.enter_context(contextlib.closing(evaluator))
         stack.enter_context(stop.listening())
         try:
-            session.loop.run(env, agent, session.replay, logger, evaluator, before_step)
+            session.loop.run(env, agent, session.replay, logger, evaluate, before_step)
         except Stopped:
             session.save(logger)
             raise

@@ -33,6 +33,7 @@ MAY_DIFFER |= {
     "checkpoint_every_seconds",
     "checkpoint_every_frames",
     "env_limit_seconds",
+    "diagnose_states",
 }
 ADDED = {  # options that older runs did not have, and what they meant
     "matmul_precision": "highest",

@@ -61,13 +61,11 @@ class Normalizer:
         """`head` with its `chosen` layers normalised."""
         return head
 
-    def trunk(self, trunk: nn.Module) -> nn.Module:
-        """Normalise an initialised trunk, likewise."""
-        return trunk
+    def trunk_(self, trunk: nn.Module) -> None:
+        """Normalise the layers of an initialised trunk, in place."""
 
-    def encoder(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> nn.Module:
-        """Normalise an initialised encoder of observations (C, H, W), likewise."""
-        return encoder
+    def encoder_(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> None:
+        """Normalise the layers of an initialised encoder of observations (C, H, W), in place."""
 
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
         """Take one step of a network's optimiser.
@@ -101,15 +99,15 @@ class Spectral(Normalizer):
     def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
         return replaced(head, chosen, lambda layer: SpectralLinear(layer, self.strength))
 
-    def trunk(self, trunk: nn.Module) -> nn.Module:
+    def trunk_(self, trunk: nn.Module) -> None:
         """See `Normalizer`."""
-        return self._normalized(trunk, _layers_of(trunk, nn.Linear)) if self.normalizes_trunk else trunk
+        self._normalized(trunk, _layers_of(trunk, nn.Linear) if self.normalizes_trunk else [])
 
-    def encoder(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> nn.Module:
+    def encoder_(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> None:
         """See `Normalizer`."""
         chosen = _choose("normalizer.conv_layers", _layers_of(encoder, nn.Conv2d), self.conv_layers)
         sizes = _input_sizes(encoder, obs_shape)
-        return replaced(encoder, chosen, lambda layer: SpectralConv2d(layer, sizes[layer], self.strength))
+        replaced(encoder, chosen, lambda layer: SpectralConv2d(layer, sizes[layer], self.strength))
 
 
 class WeightNormLinear(nn.Linear):

@@ -30,7 +30,9 @@ class ProjectedLinear(nn.Linear):
     def __init__(self, linear: nn.Linear, bias: bool) -> None:
         keeps_bias = bias and linear.bias is not None
         super().__init__(linear.in_features, linear.out_features, keeps_bias, linear.weight.device, linear.weight.dtype)
-        self.weight, self.bias = linear.weight, linear.bias if keeps_bias else None
+        self.weight = linear.weight
+        if keeps_bias:
+            self.bias = linear.bias
         self.register_buffer("initial_norm", linear.weight.detach().norm())
 
     @torch.no_grad()

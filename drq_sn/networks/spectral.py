@@ -58,7 +58,7 @@ class TrackedLinear(nn.Linear):
     u: Tensor
     v: Tensor
 
-    def __init__(self, linear: nn.Linear, strength: Strength = Strength()) -> None:
+    def __init__(self, linear: nn.Linear, strength: Strength) -> None:
         super().__init__(
             linear.in_features, linear.out_features, linear.bias is not None, linear.weight.device, linear.weight.dtype
         )
@@ -102,7 +102,7 @@ class SpectralConv2d(nn.Conv2d):
     al. 2020). Power iteration runs the convolution and its transpose.
 
     Args:
-        conv: whose weight and bias it takes over; zero padding, one group.
+        conv: whose weight and bias it takes over; without padding, as all of the encoder's.
         input_size: (H, W) of what it is applied to.
         strength: how sigma is used.
 
@@ -113,28 +113,26 @@ class SpectralConv2d(nn.Conv2d):
     u: Tensor
     v: Tensor
 
-    def __init__(self, conv: nn.Conv2d, input_size: tuple[int, int], strength: Strength = Strength()) -> None:
-        super().__init__(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None
-        )
+    def __init__(self, conv: nn.Conv2d, input_size: tuple[int, int], strength: Strength) -> None:
+        super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, bias=conv.bias is not None)  # type: ignore[arg-type]
         self.weight, self.bias = conv.weight, conv.bias
         self.strength = strength
         self.register_buffer("v", unit(torch.randn(1, conv.in_channels, *input_size).to(self.weight)))
         with torch.no_grad():
             self.register_buffer("u", unit(self._convolve(self.v)))
-        sizes = zip(input_size, self.kernel_size, self.stride, self.padding, strict=True)
-        self._uncovered = [(size + 2 * int(pad) - kernel) % stride for size, kernel, stride, pad in sizes]
+        # rows and columns at the end that the stride leaves out
+        self._uncovered = [(n - k) % s for n, k, s in zip(input_size, self.kernel_size, self.stride, strict=True)]
         for _ in range(INITIAL_POWER_ITERATIONS):
             self.power_iterate_()
 
     def _convolve(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, None, self.stride, self.padding)
+        return F.conv2d(x, self.weight, None, self.stride)
 
     @torch.no_grad()
     def power_iterate_(self) -> None:
         """Move u and v `num_iterations` times toward the leading singular pair of the present convolution."""
         for _ in range(self.strength.num_iterations):
-            back = F.conv_transpose2d(self.u, self.weight, None, self.stride, self.padding, self._uncovered)
+            back = F.conv_transpose2d(self.u, self.weight, None, self.stride, output_padding=self._uncovered)
             self.v.copy_(unit(back))
             self.u.copy_(unit(self._convolve(self.v)))
 
@@ -144,7 +142,7 @@ class SpectralConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H', W')."""
-        return F.conv2d(x, self.weight / self.strength(self.sigma()), self.bias, self.stride, self.padding)
+        return F.conv2d(x, self.weight / self.strength(self.sigma()), self.bias, self.stride)
 
 
 def tracked_layers(module: nn.Module) -> dict[str, TrackedLinear | SpectralConv2d]:

@@ -58,7 +58,7 @@ class DivGrad(Normalizer):
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
         """See `Normalizer`."""
         for rho, parameters in _rho_of_parameters(network, trained_through):
-            torch._foreach_div_([p.grad for p in parameters], rho)
+            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], rho)
         optimizer.step()
 
 
@@ -76,7 +76,7 @@ class MulEps(Normalizer):
         """See `Normalizer`."""
         groups = list(_rho_of_parameters(network, trained_through))
         for rho, parameters in groups:
-            torch._foreach_div_([p.grad for p in parameters], rho)
+            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], rho)
             _scale_moments_(optimizer, parameters, rho.reciprocal())
         optimizer.step()
         for rho, parameters in groups:

@@ -38,7 +38,7 @@ def trained(configure, tmp_path):
 
 def test_a_run_leaves_what_it_promises(trained):
     assert {p.name for p in trained.iterdir() if not p.name.startswith("events")} == {
-        "config.yaml", "run.json", "train.csv", "eval.csv", "video", "weights.pt", ".lock",
+        "config.yaml", "run.json", "train.csv", "eval.csv", "diagnostics.csv", "video", "weights.pt", ".lock",
     }  # fmt: skip
     assert [r["frame"] for r in rows(trained / "eval.csv")] == ["0", "200", "400"]
     train = rows(trained / "train.csv")

@@ -168,7 +168,7 @@ def test_linear_layers_stand_in_the_order_of_their_use(build):
 
 def test_the_last_layer_is_the_normalised_one_where_a_normaliser_took_it_over(build):
     head = build(pnorm=True)
-    Spectral(layers="last")(head)
+    Spectral(layers="last").head("critic", head)
     assert isinstance(head.last, SpectralLinear)
     assert torch.isfinite(head(torch.randn(5, 7))).all()
 
