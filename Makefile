@@ -16,13 +16,14 @@ ARGS   ?=
 RUNS   ?= runs
 PORT   ?= 6006
 
-.PHONY: help setup train profile bench eval video board doctor test test-slow test-faults test-gpu check lint types figures clean
+.PHONY: help setup train profile bench eval video board diagnose doctor test test-slow test-faults test-gpu check lint types figures clean
 
 help:
 	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
 	@echo "make eval    RUN=runs/...            evaluate a finished run"
 	@echo "make video   RUN=runs/...            film an episode of a finished run"
 	@echo "make board   RUNS=runs PORT=6006     TensorBoard on localhost"
+	@echo "make diagnose RUNS='runs/cartpole_balance/*'    what happened inside runs, side by side: figures in diagnosis/"
 	@echo "make profile AGENT=drq BATCH=512 HEADS=mlp2,modern4 NORM=none ITERATIONS=500 RUNS=5 TRACE=1    time and memory, as Table 3"
 	@echo "make bench   PARTS=updates,rendering,training    how fast this machine learns, acts, draws and trains"
 	@echo "make doctor                          what this machine has, and what is wrong with it"
@@ -64,6 +65,14 @@ video: $(VENV)/.installed
 
 board: $(VENV)/.installed
 	@$(BIN)/tensorboard --logdir $(RUNS) --host localhost --port $(PORT)
+
+# RUNS as a list in which Hydra and the shell leave patterns alone
+comma := ,
+empty :=
+space := $(empty) $(empty)
+quoted = $(subst $(space),$(comma),$(strip $(foreach name,$(1),'$(name)')))
+diagnose: $(VENV)/.installed
+	@$(BIN)/python -m drq_sn.cli.diagnose "runs=[$(call quoted,$(RUNS))]" $(ARGS)
 
 doctor: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.doctor

@@ -48,6 +48,9 @@ FLOORS = {
     "profiler": 4,
     "benchmark": 4.5,
     "bench_report": 2,
+    "run_logs": 1,
+    "diagnosis": 2,
+    "diagnosis_report": 2.5,
     "cli": 5,
 }
 STRANGERS = ("envs", "replay", "metrics", "agents")  # these do not know each other
