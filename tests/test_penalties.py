@@ -46,7 +46,9 @@ def test_it_flattens_the_critic(agent_of, batch, name):
     assert slope("penalty=gradient", "penalty.norm=0", "penalty.coefficient=100") < 0.5 * slope()
 
 
-@pytest.mark.parametrize(("options", "message"), [({"coefficient": -1}, "penalty.coefficient=-1"), ({"norm": "a"}, "penalty.norm")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"coefficient": -1}, "penalty.coefficient=-1"), ({"norm": "a"}, "penalty.norm")]
+)
 def test_wrong_options_are_named(options, message):
     with pytest.raises(InvalidInput, match=message):
         GradientPenalty(**options)

@@ -18,7 +18,9 @@ def test_a_duration_of_nothing_is_refused():
         Linear(1.0, 0.1, 0)
 
 
-@pytest.mark.parametrize(("step", "linear", "cosine"), [(0, 1.0, 1.0), (500, 0.5, 0.5), (250, 0.75, 0.853553390593), (1000, 0, 0)])
+@pytest.mark.parametrize(
+    ("step", "linear", "cosine"), [(0, 1.0, 1.0), (500, 0.5, 0.5), (250, 0.75, 0.853553390593), (1000, 0, 0)]
+)
 def test_decays_to_zero_by_hand(step, linear, cosine):
     """2000 frames are 1000 steps; the cosine stands at (1 + cos(pi / 4)) / 2 after a quarter."""
     assert LinearToZero(2000, 2)(step) == pytest.approx(linear, abs=1e-12)
