@@ -94,7 +94,7 @@ def of_states(agent: ActorCriticAgent, batch: Batch) -> Metrics:
     calls = {"actor": lambda: agent.actor(features), "critic": lambda: agent.critic(features, action)}
     for network, call in calls.items():
         penultimate, hidden = observe(call, heads[network])
-        found[f"effective_rank/{network}"] = torch.stack([effective_rank(x) for x in penultimate]).mean()
+        found[f"effective_rank/{network}"] = torch.stack([effective_rank(x) for x in penultimate]).double().mean()
         found[f"dormant/{network}"] = dormant_share(hidden)
     return found
 

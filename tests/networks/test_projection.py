@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from drq_sn.checks import InvalidInput
-from drq_sn.networks.heads import BroNetHead, D2RLHead, MLPHead, LayerNormMLPHead, ModernHead, SimBaHead
+from drq_sn.networks.heads import BroNetHead, D2RLHead, LayerNormMLPHead, MLPHead, ModernHead, SimBaHead
 from drq_sn.networks.projection import NormalizeAndProject, ProjectedLinear
 
 HEADS = [MLPHead, LayerNormMLPHead, ModernHead, SimBaHead, BroNetHead, D2RLHead]
