@@ -16,12 +16,13 @@ ARGS   ?=
 RUNS   ?= runs
 PORT   ?= 6006
 
-.PHONY: help setup train profile bench eval video board diagnose doctor test test-slow test-faults test-gpu check lint types figures clean
+.PHONY: help setup train profile bench eval video board diagnose offline doctor test test-slow test-faults test-gpu check lint types figures clean
 
 help:
 	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
 	@echo "make eval    RUN=runs/...            evaluate a finished run"
 	@echo "make video   RUN=runs/...            film an episode of a finished run"
+	@echo "make offline RUN=runs/... NORM=none,spectral DEPTHS=0,1,3,6    learning from a saved replay, head by head"
 	@echo "make board   RUNS=runs PORT=6006     TensorBoard on localhost"
 	@echo "make diagnose RUNS='runs/cartpole_balance/*'    what happened inside runs, side by side: figures in diagnosis/"
 	@echo "make profile AGENT=drq BATCH=512 HEADS=mlp2,modern4 NORM=none ITERATIONS=500 RUNS=5 TRACE=1    time and memory, as Table 3"
@@ -62,6 +63,9 @@ eval: $(VENV)/.installed
 
 video: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.evaluate run=$(or $(RUN),null) episodes=1 video=true $(ARGS)
+
+offline: $(VENV)/.installed
+	@$(BIN)/python -m drq_sn.cli.offline run=$(or $(RUN),null) $(call named,NORM,normalizers=[$(NORM)]) $(if $(DEPTHS),depths=[$(DEPTHS)]) $(ARGS)
 
 board: $(VENV)/.installed
 	@$(BIN)/tensorboard --logdir $(RUNS) --host localhost --port $(PORT)

@@ -44,6 +44,8 @@ FLOORS = {
     "profile_report": 2,
     "instruments": 4,
     "loop": 4,
+    "offline": 4.5,
+    "offline_report": 3,
     "parallel_evaluation": 4.5,
     "profiler": 4,
     "benchmark": 4.5,

@@ -24,6 +24,12 @@ from drq_sn.replay import UniformReplay
 from drq_sn.runtime import Eager, Runtime
 
 CONFIG = "config.yaml"
+ADDED: dict[str, Any] = {  # options that older runs did not have and that building needs, with what they meant
+    "agent.adam_eps": 1e-8,
+    "replay.storage": "auto",
+    "penalty": {"_target_": "drq_sn.penalties.NoPenalty"},
+    "lr_schedule": {"_target_": "drq_sn.schedules.Constant", "value": 1.0},
+}
 SPARE_EPISODES = 16  # slots for first frames, beside those that num_train_frames needs
 
 
@@ -135,6 +141,9 @@ def read_config(run_dir: Path) -> DictConfig:
         raise checks.InvalidInput(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(config, DictConfig):
         raise checks.InvalidInput(f"{path}: holds no options; accepted is what a run wrote there")
+    for name, value in ADDED.items():
+        if OmegaConf.select(config, name) is None:
+            OmegaConf.update(config, name, value, force_add=True)
     return config
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -42,6 +44,13 @@ def check_overrides(arguments: Sequence[str], config_name: str) -> None:
             _check_keys(parsed, config_name)
         except (HydraException, OmegaConfBaseException) as error:
             raise checks.InvalidInput(str(error).strip().splitlines()[0]) from None
+
+
+def initialized() -> AbstractContextManager[Any]:
+    """Hydra, ready to compose, whether a command has made it so or not."""
+    if GlobalHydra.instance().is_initialized():
+        return nullcontext()
+    return initialize_config_dir(version_base="1.3", config_dir=str(config_dir()))
 
 
 def group_options() -> dict[str, list[str]]:

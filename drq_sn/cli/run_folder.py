@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from drq_sn import checks
 from drq_sn.checkpoint import WEIGHTS, write_atomically, write_json
 from drq_sn.checkpoint_store import FOLDER
-from drq_sn.cli.build import CONFIG
+from drq_sn.cli.build import ADDED, CONFIG
 from drq_sn.cli.stopping import Stopped
 from drq_sn.loop import LearningCrashed
 
@@ -35,18 +35,14 @@ MAY_DIFFER |= {
     "env_limit_seconds",
     "diagnose_states",
 }
-ADDED = {  # options that older runs did not have, and what they meant
+MEANT = {  # options that older runs did not have, and what they meant
     "matmul_precision": "highest",
-    "agent.adam_eps": 1e-8,
     "head.pnorm": False,
     "head.actor.pnorm": False,
     "head.critic.pnorm": False,
     "normalizer.networks": ["actor", "critic"],
     "normalizer.conv_layers": "none",
     "normalizer.trunk": False,
-    "penalty._target_": "drq_sn.penalties.NoPenalty",
-    "lr_schedule._target_": "drq_sn.schedules.Constant",
-    "lr_schedule.value": 1.0,
 }
 NUM_NAMED = 3
 
@@ -130,7 +126,8 @@ def require_same(path: Path, saved: str, cfg: DictConfig) -> None:
     Raises:
         InvalidInput: naming what differs.
     """
-    before, now = ADDED | _leaves(OmegaConf.create(saved)), ADDED | _leaves(cfg)
+    meant = MEANT | _leaves(OmegaConf.create(ADDED))
+    before, now = meant | _leaves(OmegaConf.create(saved)), meant | _leaves(cfg)
     changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r} now"
         for name in sorted(before.keys() | now.keys())

@@ -15,7 +15,6 @@ from drq_sn.networks.normalizers import Spectral
 from drq_sn.networks.spectral import tracked_layers
 
 AGENTS = ["agent=drq", "agent=drqv2"]
-HEADS = ["mlp2", "mlp4", "modern2", "modern4"]
 OBS = np.zeros((9, 24, 24), np.uint8)
 
 
@@ -170,15 +169,10 @@ def test_an_update_on_cuda_never_synchronises(configure, batch, name):
 
 
 @pytest.mark.parametrize("name", AGENTS)
-@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("normalizer", ["none", "spectral"])
-def test_every_combination_trains_and_reports_what_it_says(agent_of, batch, name, head, normalizer):
-    agent = agent_of(name, f"head={head}", f"normalizer={normalizer}")
-    for update in range(5):
-        metrics = agent.update(batch, step=2 * update)
-    assert set(metrics) == set(agent.metric_names)
-    assert all(bool(torch.isfinite(m)) for m in metrics.values())
-    assert all(bool(torch.isfinite(p).all()) for p in agent.networks.parameters())
+def test_an_update_reports_what_it_says(agent_of, batch, name, normalizer):
+    agent = agent_of(name, f"normalizer={normalizer}")
+    assert set(agent.update(batch, step=0)) == set(agent.metric_names)
     assert bool(agent.sigmas()) == (normalizer == "spectral")
 
 

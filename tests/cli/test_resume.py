@@ -156,12 +156,13 @@ def test_a_finished_run_says_so_and_is_left_alone(configure, tmp_path, capsys):
         run(configure("num_train_frames=600"))
 
 
-def test_a_run_from_before_there_were_runtimes_is_the_same_run(configure, tmp_path, capsys):
+def test_a_run_from_before_there_were_these_options_is_the_same_run(configure, tmp_path, capsys):
     run(configure())
     path = tmp_path / "run" / "config.yaml"
     config = OmegaConf.load(path)
-    for option in ("runtime", "cores", "num_eval_processes", "matmul_precision"):
+    for option in ("runtime", "cores", "num_eval_processes", "matmul_precision", "penalty", "lr_schedule", "diagnose_states"):
         del config[option]
+    del config.agent.adam_eps, config.normalizer.networks, config.normalizer.conv_layers, config.normalizer.trunk
     del config.replay.storage
     del config.env.shadow_map_size
     del config.head.pnorm, config.head.actor.pnorm, config.head.critic.pnorm
