@@ -77,7 +77,7 @@ def run_offline(cfg: DictConfig) -> Path:
                     for row in _fit(build_agent(config, env, device, Eager()), replay, cfg, config, each.seed)
                 ]
                 write_atomically(path, offline_report.csv_of(rows))
-    rows = [row for path in sorted((out_dir / PARTS).glob("*.csv")) for row in csv.DictReader(path.open())]
+    rows = [row for path in sorted((out_dir / PARTS).glob("*.csv")) for row in csv.DictReader(path.read_text().splitlines())]
     print(offline_report.write(out_dir, rows))
     print(f"results in {out_dir}")
     return out_dir
