@@ -20,6 +20,8 @@ FIELDS = ("group", "seed", "frame", "quantity", "value")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
 CROSS: dict[str, Any] = {"marker": "x", "markersize": 10, "markeredgewidth": 2.5, "linestyle": ""}
+BELOW: dict[str, Any] = {"marker": "v", "markersize": 4, "markerfacecolor": "none", "linestyle": ""}
+BELOW_HEIGHT = 0.025  # between the rows of several groups
 FEW = 25  # points that are shown one by one
 LEGEND_CHARACTERS = 16  # that fit on an inch
 PAPER_COLUMNS, INSTRUMENT_COLUMNS = 2, 3
@@ -150,7 +152,12 @@ def _draw_panel(axes: Any, quantity: Quantity, groups: Groups) -> None:
     if quantity.log:
         axes.set_yscale("log")
     for number, (label, seeds) in enumerate(taken.items()):
-        _draw_curve(axes, average([s.values for s in seeds], quantity.log, set().union(*(s.gaps for s in seeds))), number)
+        gaps: set[float] = set().union(*(s.gaps for s in seeds))
+        _draw_curve(axes, average([s.values for s in seeds], quantity.log, gaps), number)
+        if quantity.log:
+            height = [BELOW_HEIGHT * (number + 1)] * len(gaps)  # of the panel, whatever its scale
+            look = {**BELOW, "color": _style(number)["color"], "transform": axes.get_xaxis_transform()}
+            axes.plot([frame / 1000 for frame in sorted(gaps)], height, **look)
         for run, seed in zip(groups[label], seeds, strict=True):
             if run.status == CRASHED and seed.values:
                 frame, value = list(seed.values.items())[-1]
@@ -192,4 +199,12 @@ def _add_legend(figure: Any, groups: Groups) -> None:
     if any(run.status == CRASHED for runs in groups.values() for run in runs):
         handles.append(Line2D([], [], color="grey", **CROSS))
         labels.append("last point of a run that crashed")
+    if _any_below(groups):
+        handles.append(Line2D([], [], color="grey", **BELOW))
+        labels.append("zero or negative, below a log axis")
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, handlelength=4, frameon=False)
+
+
+def _any_below(groups: Groups) -> bool:
+    every = [points(run, q) for q in (*FIGURE3, *INSTRUMENTS) if q.log for runs in groups.values() for run in runs]
+    return any(found.gaps for found in every)
