@@ -107,6 +107,10 @@ class CheckpointStore:
             with np.load(self.folder / name, allow_pickle=False) as arrays:
                 yield self._parts[name]["first"], dict(arrays)
 
+    def part_digests(self, names: list[str]) -> list[str]:
+        """SHA-256 of each part."""
+        return [self._parts[name]["sha256"] for name in names]
+
     def keep_crashed(self, agent: dict[str, Any]) -> None:
         """Keep the state of an agent whose learning crashed, for study."""
         self.folder.mkdir(exist_ok=True)

@@ -122,16 +122,17 @@ def draw(quantities: Sequence[Quantity], groups: Groups, num_columns: int) -> di
     if not quantities:
         _say_no_data(panels.flat[0], f"no data in {INSTRUMENTS[0].file}")
     _add_legend(figure, groups)
-    images = _save(figure)
+    images = save_images(figure)
     plt.close(figure)
     return images
 
 
-def _save(figure: Any) -> dict[str, bytes]:
+def save_images(figure: Any) -> dict[str, bytes]:
+    """`png` and `svg` -> the file; the same data are the same bytes."""
     import matplotlib
 
     images = {}
-    with matplotlib.rc_context({"svg.hashsalt": "drq_sn"}):  # the same data are the same file
+    with matplotlib.rc_context({"svg.hashsalt": "drq_sn"}):
         for kind, metadata in (("png", {}), ("svg", {"Date": None})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, dpi=130, metadata=metadata)

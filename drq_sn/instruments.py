@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -58,13 +60,19 @@ class Instruments:
         """
         start = time.monotonic()
         self._agent.at_step_(step)
-        devices = [self._agent.device] if self._agent.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            found = of_layers(self._agent) | of_episodes(self._agent, episodes, self._gamma)
+        with undisturbed(self._agent.device):
+            found = of_layers(self._agent, step) | of_episodes(self._agent, episodes, self._gamma)
             if batch is not None:
                 found |= of_states(self._agent, batch)
             numbers = to_host(found)
         return {"seconds": time.monotonic() - start, **numbers}
+
+
+@contextlib.contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Random numbers drawn within the `with` block are drawn again after it."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
 
 
 def of_states(agent: ActorCriticAgent, batch: Batch) -> Metrics:
@@ -94,8 +102,8 @@ def of_states(agent: ActorCriticAgent, batch: Batch) -> Metrics:
     calls = {"actor": lambda: agent.actor(features), "critic": lambda: agent.critic(features, action)}
     for network, call in calls.items():
         penultimate, hidden = observe(call, heads[network])
-        found[f"effective_rank/{network}"] = torch.stack([effective_rank(x) for x in penultimate]).double().mean()
-        found[f"dormant/{network}"] = dormant_share(hidden)
+        found[f"effective_rank/{network}"] = torch.stack([effective_rank(x) for x in penultimate]).mean()
+        found[f"dormant/{network}"] = dormant_share(hidden).to(q.device)
     return found
 
 
@@ -115,16 +123,16 @@ def of_episodes(agent: ActorCriticAgent, episodes: list[Episode], gamma: float) 
 
 
 @torch.no_grad()
-def of_layers(agent: ActorCriticAgent) -> Metrics:
-    """Of every linear layer: sigma and Frobenius norm of its weight, and lr / Frobenius norm (Lyle et al. 2024).
+def of_layers(agent: ActorCriticAgent, step: int) -> Metrics:
+    """Of every linear layer: sigma and Frobenius norm of its weight, and lr at `step` / that norm (Lyle et al. 2024).
 
-    The weight is the parameter itself, before any normaliser.
+    The weight is the parameter itself, before it is divided by sigma; of weight normalisation, gain and direction together.
     """
     found: Metrics = {}
     for name, layer in linear_layers(agent).items():
-        norm = layer.weight.norm()
-        lr = agent.optimizers[name.split(".")[0]].param_groups[0]["lr"]
-        values = largest_singular_value(layer.weight), norm, lr / norm
+        weight = getattr(layer, "composed_weight", layer.weight)
+        norm = weight.norm()
+        values = largest_singular_value(weight), norm, agent.learning_rate(step) / norm
         found |= {f"{kind}/{name}": value for kind, value in zip(OF_LAYERS, values, strict=True)}
     return found
 
@@ -136,20 +144,26 @@ def linear_layers(agent: ActorCriticAgent) -> dict[str, nn.Linear]:
 
 
 def largest_singular_value(weight: Tensor) -> Tensor:
-    """Of a matrix, 0-d, by a randomised decomposition (Halko et al. 2011)."""
+    """Of a matrix, 0-d, by a randomised decomposition (Halko et al. 2011); NaN of one that is not finite."""
+    if not torch.isfinite(weight).all():
+        return torch.full_like(weight[0, 0], torch.nan)
     size = min(SKETCH["q"], *weight.shape)
     return torch.svd_lowrank(weight, size, SKETCH["niter"])[1][0]
 
 
 def effective_rank(features: Tensor) -> Tensor:
-    """Smallest k such that the k largest singular values of (B, D) hold 99 % of their sum; 0 for none but zeros."""
+    """Smallest k such that the k largest singular values of (B, D) hold 99 % of their sum; NaN of what is not finite."""
+    if not torch.isfinite(features).all():
+        return torch.full_like(features[0, 0], torch.nan)
     values = torch.linalg.svdvals(features)
     total = values.sum()
-    return ((values.cumsum(0) < RANK_SHARE * total).sum() + 1) * (total > 0)
+    return (((values.cumsum(0) < RANK_SHARE * total).sum() + 1) * (total > 0)).to(features)
 
 
 def dormant_share(hidden: list[Tensor]) -> Tensor:
-    """Share of units whose mean activity is at most 2.5 % of their layer's, over layers of (B, D) activations >= 0."""
+    """Share of units with a mean activity of at most 2.5 % of their layer's; (B, D) activations >= 0 by layer, NaN of none."""
+    if not hidden:
+        return torch.tensor(torch.nan)
     activity = [x.mean(0) for x in hidden]
     return torch.cat([(units <= DORMANT_SHARE * units.mean()).float() for units in activity]).mean()
 

@@ -164,7 +164,8 @@ class RunLogger:
         self._eval = CsvLog(run_dir / "eval.csv", eval_fields, state["eval_csv"])
         fields = [*DIAGNOSIS_FIELDS, *instrument_names]
         text = state.get("diagnostics_csv")
-        self._diagnostics = CsvLog(run_dir / "diagnostics.csv", fields, text) if instrument_names else None
+        # what was measured before stays, also while the instruments are off
+        self._diagnostics = CsvLog(run_dir / "diagnostics.csv", fields, text) if instrument_names or text else None
         self._board = SummaryWriter(str(run_dir), purge_step=state["frame"] + 1 if "frame" in state else None)
         self._board.add_custom_scalars(board_layout(sigma_names, instrument_names))
         self._frame = state.get("frame", 0)

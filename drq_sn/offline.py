@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.instruments import of_layers, of_states
+from drq_sn.instruments import of_layers, of_states, undisturbed
 from drq_sn.metrics import MetricAccumulator, to_host
 from drq_sn.types import Batch
 
@@ -36,10 +36,12 @@ def fit(
     """
     accumulator = MetricAccumulator()
     for update in range(num_updates):
-        accumulator.add(agent.update(batch_of(update), update * steps_per_update))
+        step = update * steps_per_update
+        accumulator.add(agent.update(batch_of(update), step))
         if (update + 1) % log_every_updates and update + 1 < num_updates:
             continue
-        instruments = to_host(of_states(agent, states) | of_layers(agent)) if agent.is_finite() else {}
+        with undisturbed(agent.device):
+            instruments = to_host(of_states(agent, states) | of_layers(agent, step)) if agent.is_finite() else {}
         yield {UPDATE: update + 1, **accumulator.pop(), **instruments}
         if not instruments:
             return

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from drq_sn.checkpoint import write_atomically
-from drq_sn.diagnosis_report import COLOURS, LINES
+from drq_sn.diagnosis_report import COLOURS, LINES, save_images
 
 Row = Mapping[str, Any]
 PANELS = {
@@ -49,7 +49,7 @@ def write(out_dir: Path, rows: Sequence[Row]) -> str:
 
 
 def summaries(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Per fit, what the figure shows: the largest gradient norms, everything else at the end; NaN after a crash."""
+    """Per fit, what the figure shows: the largest gradient norms, everything else at the end; NaN where there is one."""
     found = []
     for key in dict.fromkeys((row["normalizer"], int(row["depth"]), int(row["seed"])) for row in rows):
         own = [row for row in rows if (row["normalizer"], int(row["depth"]), int(row["seed"])) == key]
@@ -57,7 +57,8 @@ def summaries(rows: Sequence[Row]) -> list[dict[str, Any]]:
         sigmas = [_number(last[name]) for name in last if name.startswith("sigma/critic.q")]
         values = {"sigma_max/critic": max(sigmas, default=math.nan)}
         for name in PANELS.keys() - values:
-            values[name] = max(_number(row[name]) for row in own) if name.startswith(LARGEST) else _number(last.get(name))
+            column = np.array([_number(row.get(name)) for row in own])
+            values[name] = float(column.max() if name.startswith(LARGEST) else column[-1])  # NaN is the largest of all
         identity = dict(zip(("normalizer", "depth", "seed"), key, strict=True))
         found.append({**identity, "updates": int(last["update"]), **{name: values[name] for name in PANELS}})
     return found
@@ -111,11 +112,6 @@ def draw(fits: Sequence[Row]) -> dict[str, bytes]:
         axes.set_xticks(sorted({fit["depth"] for fit in fits}))
         axes.grid(alpha=0.3)
     figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=8)
-    images = {}
-    with matplotlib.rc_context({"svg.hashsalt": "drq_sn"}):
-        for kind, metadata in (("png", {}), ("svg", {"Date": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, dpi=110, metadata=metadata)
-            images[kind] = buffer.getvalue()
+    images = save_images(figure)
     plt.close(figure)
     return images

@@ -15,18 +15,26 @@ TINY = 1e-16
 
 
 class Penalty(Protocol):
-    """What agents are given."""
+    """What agents are given.
 
-    def __call__(self, q_of: Callable[[Tensor], Tensor], obs: Tensor) -> Tensor | float:
-        """`q_of` maps observations like `obs`, (B, C, H, W) in 0..255, to Q values (2, B); returns a 0-d term of the loss."""
+    Attributes:
+        metric_names: under which an agent reports what was added; none where there is nothing to report.
+    """
+
+    metric_names: tuple[str, ...]
+
+    def __call__(self, loss: Tensor, q_of: Callable[[Tensor], Tensor], obs: Tensor) -> Tensor:
+        """Return `loss`, 0-d, with the penalty; `q_of` maps observations like `obs`, (B, C, H, W) in 0..255, to Q (2, B)."""
 
 
 class NoPenalty:
     """Adds nothing."""
 
-    def __call__(self, q_of: Callable[[Tensor], Tensor], obs: Tensor) -> float:
-        """Return 0."""
-        return 0.0
+    metric_names = ()
+
+    def __call__(self, loss: Tensor, q_of: Callable[[Tensor], Tensor], obs: Tensor) -> Tensor:
+        """Return `loss` itself."""
+        return loss
 
 
 class GradientPenalty:
@@ -39,11 +47,14 @@ class GradientPenalty:
         norm: k, the norm that is asked for.
     """
 
+    metric_names = ("gradient_penalty",)
+    compilable = False  # torch.compile differentiates once
+
     def __init__(self, coefficient: float = 1.0, norm: float = 1.0) -> None:
         self.coefficient = checks.real("penalty.coefficient", coefficient, 0)
         self.norm = checks.real("penalty.norm", norm, 0)
 
-    def __call__(self, q_of: Callable[[Tensor], Tensor], obs: Tensor) -> Tensor:
+    def __call__(self, loss: Tensor, q_of: Callable[[Tensor], Tensor], obs: Tensor) -> Tensor:
         """See `Penalty`."""
         pixels = obs.detach().to(torch.get_default_dtype()).requires_grad_()
         excess = torch.zeros((), device=obs.device)
@@ -51,4 +62,4 @@ class GradientPenalty:
             (gradient,) = torch.autograd.grad(q.sum(), pixels, create_graph=True)
             norm = (gradient.flatten(1).square().sum(1) + TINY).sqrt()  # which can be differentiated at 0 too
             excess = excess + (MAX_PIXEL * norm - self.norm).square().mean()
-        return self.coefficient * excess
+        return loss + self.coefficient * excess

@@ -46,6 +46,8 @@ class Compiled:
     Random numbers are eager PyTorch's, so that both draw the same.
     """
 
+    compiles = True
+
     def __call__(self, function: Function, device: torch.device) -> Function:
         """Return `function` compiled for `device`."""
         compilers = COMPILERS[device.type]

@@ -18,6 +18,7 @@ TINY = [
     "eval_every_frames=200",
     "num_eval_episodes=2",
     "num_eval_processes=1",
+    "diagnose_states=16",
     "num_random_steps=60",
     "batch_size=8",
     "head.width=16",

@@ -119,8 +119,7 @@ def test_the_critics_loss_is_what_an_update_reports(agent_of, batch, name):
 
 def test_norms_and_effective_rates_of_layers(agent_of):
     agent = agent_of("agent=drqv2", "lr=2e-3", "lr_schedule=linear", "num_train_frames=400")
-    agent.at_step_(100)  # of 200
-    found = of_layers(agent)
+    found = of_layers(agent, 100)  # of 200 steps
     assert set(found) == {f"{kind}/{name}" for kind in ("sigma", "frobenius", "effective_lr") for name in linear_layers(agent)}
     weight = agent.critic.q1.blocks[1].expand.weight.detach()
     assert float(found["frobenius/critic.q1.blocks.1.expand"]) == pytest.approx(float(torch.linalg.matrix_norm(weight)), rel=1e-5)
@@ -154,7 +153,7 @@ def test_looking_changes_nothing(agent_of, batch, name):
             before = copy.deepcopy(agent.state_dict())
             numbers = instruments(7, batch, [episode([1.0])])
             torch.testing.assert_close(agent.state_dict()["networks"], before["networks"], rtol=0, atol=0)
-            assert list(numbers) == [n for n in instruments.names if n in numbers] or set(numbers) == set(instruments.names)
+            assert set(numbers) == set(instruments.names)
             assert all(np.isfinite(value) for value in numbers.values())
         agent.update(batch, 2)
         results.append((agent.state_dict(), torch.get_rng_state()))
@@ -175,3 +174,30 @@ def test_every_head_and_normaliser_can_be_looked_at(agent_of, batch, head, norma
     assert set(numbers) == set(Instruments(agent, 0.99).names)
     assert 0 < numbers["effective_rank/critic"] <= 8  # states
     assert 0 <= numbers["dormant/actor"] < 1
+
+
+@pytest.mark.parametrize(
+    "words", [["head=modern2", "head.actor.num_blocks=0", "head.critic.num_blocks=0"], ["head=simba", "head.critic.num_blocks=0"]]
+)
+def test_heads_without_blocks_can_be_looked_at(agent_of, batch, words):
+    numbers = Instruments(agent_of(*words), 0.99)(0, batch, [episode([1.0])])
+    assert np.isfinite(numbers["dormant/critic"]) == (words[0] != "head=simba")  # SimBa without blocks has no ReLU
+
+
+def test_what_is_not_finite_is_reported_as_such(agent_of, batch):
+    agent = agent_of("normalizer=none")
+    with torch.no_grad():
+        agent.critic.q1.blocks[0].expand.weight.fill_(torch.inf)
+    numbers = Instruments(agent, 0.99)(0, batch, [episode([1.0])])
+    assert np.isnan(numbers["effective_rank/critic"])
+    assert np.isnan(numbers["sigma/critic.q1.blocks.0.expand"])
+    assert np.isfinite(numbers["effective_rank/actor"])
+
+
+def test_the_gains_of_weight_normalisation_count(agent_of):
+    agent = agent_of("normalizer=weight_norm")
+    name = "sigma/critic.q1.blocks.0.expand"
+    before = float(of_layers(agent, 0)[name])
+    with torch.no_grad():
+        agent.critic.q1.blocks[0].expand.gain.mul_(100.0)
+    assert float(of_layers(agent, 0)[name]) == pytest.approx(100 * before, rel=1e-3)

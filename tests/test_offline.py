@@ -27,6 +27,17 @@ def test_a_fit_is_what_updates_do(agent_of, batch, name):
     assert {"effective_rank/critic", "action_gradient_mean", "sigma/critic.q1.first"} <= set(rows[0])
 
 
+def test_looking_does_not_change_a_fit(agent_of, batch):
+    weights = []
+    for every in (1, 4, 100):
+        agent = agent_of()
+        torch.manual_seed(1)
+        list(fit(agent, lambda _: batch, batch, num_updates=4, steps_per_update=2, log_every_updates=every))
+        weights.append(agent.networks.state_dict())
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+    torch.testing.assert_close(weights[0], weights[2], rtol=0, atol=0)
+
+
 def test_a_crash_ends_a_fit(agent_of, batch):
     rows = list(fit(agent_of("lr=1e30"), lambda _: batch, batch, num_updates=50, steps_per_update=2, log_every_updates=5))
     assert rows[-1]["update"] < 50
@@ -59,6 +70,8 @@ def test_means_are_geometric_but_for_ranks():
 def test_a_crashed_seed_makes_no_mean(tmp_path):
     crashed = [{**ROWS[0], "seed": 3, "grad_norm_max/actor": "nan", "action_gradient_mean": "", "effective_rank/critic": ""}]
     fits = offline_report.summaries([*ROWS, *crashed])
+    late = offline_report.summaries([{**ROWS[0], "seed": 3}, {**crashed[0], "update": 20}])
+    assert math.isnan(late[0]["grad_norm_max/actor"])  # also where it went well before
     assert math.isnan(offline_report.averages(fits, "none", "action_gradient_mean")[1])
     text = offline_report.write(tmp_path, [*ROWS, *crashed])
     assert "none" in text

@@ -17,6 +17,9 @@ from drq_sn.types import Batch
 
 NUM_UPDATES = 50
 AGENTS = [(agent, norm) for agent in ("drq", "drqv2") for norm in ("none", "spectral")]
+FAMILY = [  # what reads or changes more than networks and gradients in an update
+    ("drqv2", "div_out"), ("drqv2", "div_grad"), ("drqv2", "nap lr_schedule=linear"), ("drq", "mul_eps lr_schedule=cosine"),
+]  # fmt: skip
 PUBLISHED_SIZE = ["env.image_size=84", "agent.num_filters=32", "head.width=1024"]
 TORCHS_OWN = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -97,9 +100,9 @@ class Graphs:
         return Graphed(function, 3, self.recorders[-1])
 
 
-@pytest.mark.parametrize(("agent", "norm"), AGENTS)
+@pytest.mark.parametrize(("agent", "norm"), [*AGENTS, *FAMILY])
 def test_graphs_lose_no_update_and_keep_no_result(train, agent, norm):
-    words = f"agent={agent}", f"normalizer={norm}"
+    words = f"agent={agent}", *f"normalizer={norm}".split()
     graphs = Graphs()
     assert_equal(train(graphs, *words), train(None, *words), rtol=0, atol=0)
     learn, _ = graphs.recorders
@@ -137,11 +140,18 @@ def test_what_draws_on_the_host_is_not_captured(agent_of):
         agent_of("runtime=cuda_graph", "augmentation=rotation")
 
 
+def test_what_differentiates_twice_is_not_compiled(agent_of):
+    with pytest.raises(InvalidInput, match=r"differentiates twice, which torch\.compile cannot"):
+        agent_of("runtime=compile", "penalty=gradient")
+
+
 @TORCHS_OWN
 @pytest.mark.parametrize(
     ("agent", "norm"),
     [
         ("drq", "spectral"),
+        pytest.param("drqv2", "mul_eps", marks=pytest.mark.slow),
+        pytest.param("drqv2", "nap", marks=pytest.mark.slow),
         pytest.param("drq", "none", marks=pytest.mark.slow),
         pytest.param("drqv2", "none", marks=pytest.mark.slow),
         pytest.param("drqv2", "spectral", marks=pytest.mark.slow),
@@ -194,11 +204,11 @@ def test_what_a_machine_cannot_do_is_said_in_one_line(monkeypatch):
 @pytest.mark.gpu
 @TORCHS_OWN
 @pytest.mark.parametrize("size", [[], PUBLISHED_SIZE], ids=["tiny", "published"])
-@pytest.mark.parametrize(("agent", "norm"), AGENTS)
+@pytest.mark.parametrize(("agent", "norm"), [*AGENTS, *FAMILY])
 @pytest.mark.parametrize("runtime", [CudaGraph(), Compiled()], ids=["cuda_graph", "compile"])
 def test_every_runtime_equals_eager_on_cuda(train, runtime, agent, norm, size):
     """In float64, where rounding does not grow; the random stream is the same too."""
-    words = f"agent={agent}", f"normalizer={norm}", *size
+    words = f"agent={agent}", *f"normalizer={norm}".split(), *size
     double = {"device": "cuda", "dtype": torch.float64}
     assert_equal(train(runtime, *words, **double), train(None, *words, **double), rtol=1e-7, atol=1e-8)
 

@@ -20,6 +20,7 @@ from drq_sn.runtime import Runtime
 from drq_sn.types import Batch, Metrics
 
 Augmentation = Callable[[Tensor], Tensor]
+TRAINED_THROUGH = {"encoder": "critic"}  # networks that another one's loss trains
 
 
 class ActorCriticAgent(abc.ABC):
@@ -77,8 +78,10 @@ class ActorCriticAgent(abc.ABC):
         self.augmentation = augmentation
         self.tau = checks.real("agent.tau", tau, 0, 1)
         self.lr, self.lr_schedule = checks.real("lr", lr, 0, open_low=True), lr_schedule
+        checks.real("lr_schedule at step 0", lr_schedule(0), 0)
         self.adam_eps = checks.real("agent.adam_eps", adam_eps, 0)
         self._normalizer, self._penalty = normalizer, penalty
+        self.metric_names = (*self.metric_names, *penalty.metric_names)
         encoder = ConvEncoder(obs_shape, num_filters, pixel_offset)
         actor = Actor(encoder.feature_dim, policy_dim, trunk_dim, actor_head, normalizer)
         critic = Critic(encoder.feature_dim, action_dim, trunk_dim, critic_head, normalizer)
@@ -124,9 +127,15 @@ class ActorCriticAgent(abc.ABC):
     def _policy(self, actor_output: Tensor, explore: bool) -> Tensor:
         """The actor's output (B, policy_dim) -> actions (B, A)."""
 
-    def at_step_(self, step: int) -> None:
-        """Set the tensors that depend on the environment step."""
-        self._lr.fill_(self.lr * self.lr_schedule(step))
+    def at_step_(self, step: int) -> None:  # noqa: B027  # not every agent has any
+        """Set what acting and learning read and depends on the environment step."""
+
+    def learning_rate(self, step: int) -> float:
+        """Of every optimiser at environment step `step`."""
+        return self.lr * self.lr_schedule(step)
+
+    def _set_lr_(self, step: int) -> None:
+        self._lr.fill_(self.learning_rate(step))
 
     def _add_target(self, name: str, target: nn.Module, online: nn.Module) -> None:
         self.networks[name] = target
@@ -170,12 +179,11 @@ class ActorCriticAgent(abc.ABC):
         gradients = {name: [p.grad for p in group if p.grad is not None] for name, group in parameters.items()}
         norms = {f"grad_norm/{name}": nn.utils.get_total_norm(group) for name, group in gradients.items()}
         for name in names:
-            trained_through = self.networks["critic" if name == "encoder" else name]
+            trained_through = self.networks[TRAINED_THROUGH.get(name, name)]
             self._normalizer.step_(self.optimizers[name], self.networks[name], trained_through)
         return norms
 
-    @staticmethod
-    def _critic_metrics(critic_loss: Tensor, target: Tensor, q: Tensor, batch: Batch) -> Metrics:
+    def _critic_metrics(self, critic_loss: Tensor, penalized: Tensor, target: Tensor, q: Tensor, batch: Batch) -> Metrics:
         q1, q2 = q.detach().mean(-1)
         return {
             "critic_loss": critic_loss.detach(),
@@ -183,6 +191,7 @@ class ActorCriticAgent(abc.ABC):
             "q1": q1,
             "q2": q2,
             "batch_reward": batch.reward.mean(),
+            **{name: (penalized - critic_loss).detach() for name in self._penalty.metric_names},
         }
 
     def is_finite(self) -> bool:

@@ -51,7 +51,7 @@ class DrQ(ActorCriticAgent):
 
     def update(self, batch: Batch, step: int) -> Metrics:
         """One update on `batch`; `step` (environment steps) decides whether the actor's turn has come."""
-        self.at_step_(step)
+        self._set_lr_(step)
         return self._learn(batch, with_actor=step % self.actor_update_every_steps == 0)
 
     def learn(self, batch: Batch, *, with_actor: bool) -> Metrics:
@@ -70,8 +70,9 @@ class DrQ(ActorCriticAgent):
     def _update_critic_(self, batch: Batch, views: Views, next_views: Views) -> Metrics:
         """Train encoder and critic: each view of the observation towards the mean of the next views' targets."""
         critic_loss, target, q = self._critic_loss(batch, views, next_views)
-        penalized = critic_loss + self._penalty(self._q_of(batch.action), views[0])
-        return self._descend_(penalized, "encoder", "critic") | self._critic_metrics(critic_loss, target, q, batch)
+        penalized = self._penalty(critic_loss, self._q_of(batch.action), views[0])
+        metrics = self._descend_(penalized, "encoder", "critic")
+        return metrics | self._critic_metrics(critic_loss, penalized, target, q, batch)
 
     def critic_loss(self, batch: Batch) -> Tensor:
         """See `ActorCriticAgent`."""

@@ -40,7 +40,6 @@ class DrQV2(ActorCriticAgent):
             self._add_optimizer(name, self.networks[name].parameters())
 
     def at_step_(self, step: int) -> None:
-        super().at_step_(step)
         self.std.fill_(self.std_schedule(step))
 
     def _policy(self, actor_output: Tensor, explore: bool) -> Tensor:
@@ -50,6 +49,7 @@ class DrQV2(ActorCriticAgent):
     def update(self, batch: Batch, step: int) -> Metrics:
         """One update on `batch`; `step` (environment steps) sets the noise."""
         self.at_step_(step)
+        self._set_lr_(step)
         return self._learn(batch)
 
     def learn(self, batch: Batch) -> Metrics:
@@ -65,8 +65,9 @@ class DrQV2(ActorCriticAgent):
         """Train encoder and critic; return the features (B, F), cut off, that the actor learns from."""
         features = self.encoder(obs)
         critic_loss, target, q = self._critic_loss(batch, features, next_obs)
-        metrics = self._descend_(critic_loss + self._penalty(self._q_of(batch.action), obs), "encoder", "critic")
-        return features.detach(), metrics | self._critic_metrics(critic_loss, target, q, batch)
+        penalized = self._penalty(critic_loss, self._q_of(batch.action), obs)
+        metrics = self._descend_(penalized, "encoder", "critic")
+        return features.detach(), metrics | self._critic_metrics(critic_loss, penalized, target, q, batch)
 
     def critic_loss(self, batch: Batch) -> Tensor:
         """See `ActorCriticAgent`."""

@@ -74,10 +74,14 @@ def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device, runtime:
 
     Random numbers come from torch's global generator.
     """
-    runtime, augmentation = runtime or instantiate(cfg.runtime), instantiate(cfg.augmentation)
+    runtime, augmentation, penalty = runtime or instantiate(cfg.runtime), instantiate(cfg.augmentation), instantiate(cfg.penalty)
     if getattr(runtime, "captures", False) and not getattr(augmentation, "capturable", True):
         raise checks.InvalidInput(
             f"augmentation: {cfg.augmentation._target_} draws on the host, which a CUDA graph cannot; accepted is runtime=eager"
+        )
+    if getattr(runtime, "compiles", False) and not getattr(penalty, "compilable", True):
+        raise checks.InvalidInput(
+            f"penalty: {cfg.penalty._target_} differentiates twice, which torch.compile cannot; accepted is runtime=eager"
         )
     return instantiate(
         cfg.agent,
@@ -86,7 +90,7 @@ def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device, runtime:
         actor_head=instantiate(cfg.head.actor),
         critic_head=instantiate(cfg.head.critic),
         normalizer=instantiate(cfg.normalizer),
-        penalty=instantiate(cfg.penalty),
+        penalty=penalty,
         lr_schedule=instantiate(cfg.lr_schedule),
         augmentation=augmentation,
         runtime=runtime,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import itertools
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,35 +65,31 @@ def run_offline(cfg: DictConfig) -> Path:
         for config in configs.values():  # what cannot be built is said now
             with torch.device("meta"):
                 build_agent(config, env, torch.device("meta"), Eager())
-        replay = _saved_replay(Path(cfg.run), run_cfg, env, device)
-        out_dir = _claimed(cfg, machine.describe(device))
+        replay, digest = _saved_replay(Path(cfg.run), run_cfg, env, device)
+        out_dir = _claimed(cfg, digest, device)
         for each in tqdm(sorted(fits, key=lambda fit: fit.seed), unit="fit", leave=False):
-            path = out_dir / PARTS / each.file
+            path, config = out_dir / PARTS / each.file, configs[each.normalizer, each.depth]
             if not path.exists():
                 seed_everything(each.seed)
-                config = configs[each.normalizer, each.depth]
-                rows = [
-                    each._asdict() | row
-                    for row in _fit(build_agent(config, env, device, Eager()), replay, cfg, config, each.seed)
-                ]
-                write_atomically(path, offline_report.csv_of(rows))
+                agent = build_agent(config, env, device, Eager())
+                write_atomically(path, offline_report.csv_of(_fit(agent, replay, cfg, config, each)))
     rows = [row for path in sorted((out_dir / PARTS).glob("*.csv")) for row in csv.DictReader(path.read_text().splitlines())]
     print(offline_report.write(out_dir, rows))
     print(f"results in {out_dir}")
     return out_dir
 
 
-def _fit(
-    agent: ActorCriticAgent, replay: UniformReplay, cfg: DictConfig, config: DictConfig, seed: int
-) -> Iterator[dict[str, float]]:
-    return fit(
+def _fit(agent: ActorCriticAgent, replay: UniformReplay, cfg: DictConfig, config: DictConfig, each: Fit) -> list[dict[str, Any]]:
+    """Rows of one fit, on batches that only the seed decides."""
+    rows = fit(
         agent,
-        lambda update: replay.peek(config.batch_size, seed * BATCHES_APART + update),
+        lambda update: replay.peek(config.batch_size, each.seed * BATCHES_APART + update),
         replay.peek(cfg.num_states, seed=0),
         cfg.num_updates,
         config.update_every_steps,
         cfg.log_every_updates,
     )
+    return [each._asdict() | row for row in rows]
 
 
 def _check_settings(cfg: DictConfig) -> DictConfig:
@@ -131,8 +127,8 @@ def _config_of(run_cfg: DictConfig, each: Fit) -> DictConfig:
     return config
 
 
-def _saved_replay(run_dir: Path, cfg: DictConfig, env: PixelStack, device: torch.device) -> UniformReplay:
-    """The replay of the run's newest checkpoint."""
+def _saved_replay(run_dir: Path, cfg: DictConfig, env: PixelStack, device: torch.device) -> tuple[UniformReplay, str]:
+    """The replay of the run's newest checkpoint, and what tells it from any other."""
     store = CheckpointStore(run_dir)
     checkpoint = store.newest()
     if checkpoint is None:
@@ -142,13 +138,15 @@ def _saved_replay(run_dir: Path, cfg: DictConfig, env: PixelStack, device: torch
     replay = build_replay(cfg, env, device)
     replay.restore(checkpoint.state["replay"], store.replay_parts(checkpoint.parts))
     checks.integer("complete windows in the replay", replay.num_windows)
-    return replay
+    digest = hashlib.sha256("".join(store.part_digests(checkpoint.parts)).encode()).hexdigest()
+    return replay, digest
 
 
-def _claimed(cfg: DictConfig, about: dict[str, Any]) -> Path:
+def _claimed(cfg: DictConfig, replay_sha256: str, device: torch.device) -> Path:
     """`cfg.out_dir`, made or holding an earlier part of the same study."""
     out_dir = Path(cfg.out_dir)
-    settings = {name: cfg[name] for name in ("num_updates", "log_every_updates", "num_states")} | {"run": str(cfg.run)}
+    settings = {name: cfg[name] for name in ("num_updates", "log_every_updates", "num_states")}
+    settings |= {"replay_sha256": replay_sha256, "device": machine.device_name(device)}
     if (out_dir / SETTINGS).is_file():
         earlier = json.loads((out_dir / SETTINGS).read_text())["settings"]
         if earlier != settings:
@@ -158,7 +156,7 @@ def _claimed(cfg: DictConfig, about: dict[str, Any]) -> Path:
     elif out_dir.is_dir() and any(out_dir.iterdir()):
         raise checks.InvalidInput(f"out_dir={out_dir}: holds files but no such study; accepted is a new folder")
     make_folder(out_dir / PARTS, "out_dir")
-    write_json(out_dir / SETTINGS, {"settings": settings, "machine": about})
+    write_json(out_dir / SETTINGS, {"settings": settings, "machine": machine.describe(device)})
     return out_dir
 
 

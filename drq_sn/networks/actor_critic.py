@@ -25,7 +25,7 @@ class Actor(nn.Module):
         self.trunk = Trunk(feature_dim, trunk_dim)
         self.head = head(trunk_dim, out_dim)
         orthogonal_init_(self)
-        normalizer.trunk_(self.trunk)
+        normalizer.trunk_("actor", self.trunk)
         self.head = normalizer.head("actor", self.head)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Critic(nn.Module):
         self.q1 = head(trunk_dim + action_dim, 1)
         self.q2 = head(trunk_dim + action_dim, 1)
         orthogonal_init_(self)
-        normalizer.trunk_(self.trunk)
+        normalizer.trunk_("critic", self.trunk)
         self.q1, self.q2 = normalizer.head("critic", self.q1), normalizer.head("critic", self.q2)
 
     def forward(self, features: Tensor, action: Tensor) -> Tensor:

@@ -30,26 +30,13 @@ class Normalizer:
         networks: whose heads are normalised: `actor`, `critic`, or both.
         layers: which linear layers of a head: `inner` (all but the first and the last: Bjorck 5.1), `hidden`
             (all but the last), `all`, `last`, `none`, or Python-style indices such as `[-2]` (Gogianu et al. 2021).
-        minimum_sigma, gradient_through_sigma, num_iterations: see `Strength`; for those that use spectral norms.
     """
 
-    def __init__(
-        self,
-        networks: Sequence[str] = NETWORKS,
-        layers: Layers = "inner",
-        minimum_sigma: float | None = None,
-        gradient_through_sigma: bool = True,
-        num_iterations: int = 1,
-    ) -> None:
+    def __init__(self, networks: Sequence[str] = NETWORKS, layers: Layers = "inner") -> None:
         if isinstance(networks, str) or not isinstance(networks, Sequence):
             raise checks.InvalidInput(f"normalizer.networks={networks!r}: accepted is a list of {' and '.join(NETWORKS)}")
         self.networks = tuple(checks.choice("normalizer.networks", name, NETWORKS) for name in networks)
         self.layers = _checked_layers("normalizer.layers", layers)
-        self.strength = Strength(
-            None if minimum_sigma is None else checks.real("normalizer.minimum_sigma", minimum_sigma, 0, open_low=True),
-            checks.boolean("normalizer.gradient_through_sigma", gradient_through_sigma),
-            checks.integer("normalizer.num_iterations", num_iterations),
-        )
 
     def head(self, network: str, head: nn.Module) -> nn.Module:
         """Normalise an initialised head of `network` (`actor` or `critic`), perhaps in place, and return it."""
@@ -61,8 +48,8 @@ class Normalizer:
         """`head` with its `chosen` layers normalised."""
         return head
 
-    def trunk_(self, trunk: nn.Module) -> None:
-        """Normalise the layers of an initialised trunk, in place."""
+    def trunk_(self, network: str, trunk: nn.Module) -> None:
+        """Normalise the layers of `network`'s initialised trunk, in place."""
 
     def encoder_(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> None:
         """Normalise the layers of an initialised encoder of observations (C, H, W), in place."""
@@ -81,27 +68,42 @@ class Normalizer:
 class Unnormalized(Normalizer):
     """Networks as they are."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
 
 class Spectral(Normalizer):
     """Spectral normalisation: chosen layers divided by their largest singular value (Miyato et al. 2018).
 
     Args:
         conv_layers: which convolutions of the encoder, in the words of `layers`; their norm is the operator's.
-        trunk: whether the trunks' linear layers too.
+        trunk: whether the linear layers of these networks' trunks too.
+        minimum_sigma, gradient_through_sigma, num_iterations: see `Strength`.
         heads: everything that `Normalizer` takes.
     """
 
-    def __init__(self, *, conv_layers: Layers = "none", trunk: bool = False, **heads: Any) -> None:
+    def __init__(
+        self,
+        *,
+        conv_layers: Layers = "none",
+        trunk: bool = False,
+        minimum_sigma: float | None = None,
+        gradient_through_sigma: bool = True,
+        num_iterations: int = 1,
+        **heads: Any,
+    ) -> None:
         super().__init__(**heads)
+        self.strength = checked_strength(minimum_sigma, gradient_through_sigma, num_iterations)
         self.conv_layers = _checked_layers("normalizer.conv_layers", conv_layers)
         self.normalizes_trunk = checks.boolean("normalizer.trunk", trunk)
 
     def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
         return replaced(head, chosen, lambda layer: SpectralLinear(layer, self.strength))
 
-    def trunk_(self, trunk: nn.Module) -> None:
+    def trunk_(self, network: str, trunk: nn.Module) -> None:
         """See `Normalizer`."""
-        self._normalized(trunk, _layers_of(trunk, nn.Linear) if self.normalizes_trunk else [])
+        if self.normalizes_trunk and network in self.networks:
+            self._normalized(trunk, _layers_of(trunk, nn.Linear))
 
     def encoder_(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> None:
         """See `Normalizer`."""
@@ -125,9 +127,14 @@ class WeightNormLinear(nn.Linear):
         self.weight, self.bias = linear.weight, linear.bias
         self.gain = nn.Parameter(linear.weight.detach().norm(dim=1))
 
+    @property
+    def composed_weight(self) -> Tensor:
+        """(out, in), what inputs are multiplied by."""
+        return self.weight * (self.gain / self.weight.norm(dim=1))[:, None]
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, in) -> (B, out)."""
-        return F.linear(x, self.weight * (self.gain / self.weight.norm(dim=1))[:, None], self.bias)
+        return F.linear(x, self.composed_weight, self.bias)
 
 
 class WeightNorm(Normalizer):
@@ -162,10 +169,19 @@ def _input_sizes(encoder: nn.Module, obs_shape: tuple[int, int, int]) -> dict[nn
     return sizes
 
 
+def checked_strength(minimum_sigma: float | None, gradient_through_sigma: bool, num_iterations: int) -> Strength:
+    """A `Strength` of options that a user may have set."""
+    return Strength(
+        None if minimum_sigma is None else checks.real("normalizer.minimum_sigma", minimum_sigma, 0, open_low=True),
+        checks.boolean("normalizer.gradient_through_sigma", gradient_through_sigma),
+        checks.integer("normalizer.num_iterations", num_iterations),
+    )
+
+
 def _checked_layers(option: str, layers: Any) -> Layers:
     if isinstance(layers, str):
         return checks.choice(option, layers, LAYER_CHOICES)
-    if not isinstance(layers, Sequence) or not all(isinstance(index, int) for index in layers):
+    if not isinstance(layers, Sequence) or not all(type(index) is int for index in layers):  # true is an int too
         raise checks.InvalidInput(f"{option}={layers!r}: accepted is {', '.join(LAYER_CHOICES)} or a list of indices")
     return layers
 

@@ -12,6 +12,7 @@ from drq_sn import checks
 from drq_sn.networks.normalizers import Found, Layers, Normalizer
 
 RELUS = {torch.relu, F.relu, "relu", nn.ReLU}
+NORMALIZED_NEXT = {nn.LayerNorm, *RELUS}  # in front of a ReLU a LayerNorm is put
 
 
 class ProjectedLinear(nn.Linear):
@@ -44,10 +45,11 @@ class ProjectedLinear(nn.Linear):
 class NormalizeAndProject(Normalizer):
     """Chosen weights projected to their initial Frobenius norm after every step of their optimiser.
 
-    Where a chosen layer's output meets a ReLU un-normalised, a LayerNorm is put between them; then, and
-    where the head has one there already, the layer's bias is redundant and dropped. A layer that ends in
-    a residual sum keeps its bias and gets no LayerNorm: there the projection bounds the step, but the
-    function is not invariant to the weight's scale. LayerNorms keep their gains and biases, unprojected.
+    Where a chosen layer's output meets a ReLU un-normalised, a LayerNorm is put between them. If it goes
+    nowhere but into a LayerNorm, that one's bias takes the place of the layer's, which is dropped. A layer
+    that also enters a residual sum keeps its bias and gets no LayerNorm: there the projection bounds the
+    weight, but the function is not invariant to its scale. LayerNorms keep their gains and biases,
+    unprojected. Target networks are averages of projected weights, a little shorter, and not projected.
 
     Args:
         layers: all but the output's unless said otherwise; see `Normalizer`.
@@ -60,8 +62,8 @@ class NormalizeAndProject(Normalizer):
     def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
         consumers = _consumers(head)
         for name, layer in chosen:
-            normalized, activated = nn.LayerNorm in consumers[name], not RELUS.isdisjoint(consumers[name])
-            projected = ProjectedLinear(layer, bias=not (normalized or activated))
+            activated = not RELUS.isdisjoint(consumers[name])
+            projected = ProjectedLinear(layer, bias=not consumers[name] <= NORMALIZED_NEXT)
             head.set_submodule(name, nn.Sequential(projected, nn.LayerNorm(layer.out_features)) if activated else projected)
         return head
 

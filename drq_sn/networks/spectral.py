@@ -141,7 +141,7 @@ class SpectralConv2d(nn.Conv2d):
         return (self.u * self._convolve(self.v)).sum()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H', W')."""
+        """(B, in, H, W) -> (B, out, H', W'); sigma is computed anew for every call, as much as one more image."""
         return F.conv2d(x, self.weight / self.strength(self.sigma()), self.bias, self.stride)
 
 

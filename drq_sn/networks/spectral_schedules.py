@@ -9,12 +9,13 @@ mean of theirs.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from drq_sn.networks.normalizers import Found, Normalizer, replaced
-from drq_sn.networks.spectral import TrackedLinear, tracked_layers
+from drq_sn.networks.normalizers import Found, Normalizer, checked_strength, replaced
+from drq_sn.networks.spectral import Strength, TrackedLinear, tracked_layers
 
 
 class TrackedHead(nn.Module):
@@ -45,15 +46,23 @@ class DividedHead(TrackedHead):
 class DivOut(Normalizer):
     """The un-normalised head's output divided by rho: spectral normalisation with biases scaled along (eqs. 5-10)."""
 
+    def __init__(self, *, minimum_sigma: float | None = None, num_iterations: int = 1, **heads: Any) -> None:
+        super().__init__(**heads)
+        self.strength = checked_strength(minimum_sigma, False, num_iterations)
+
     def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
-        return DividedHead(_tracked(head, chosen, self)) if chosen else head
+        return DividedHead(_tracked(head, chosen, self.strength)) if chosen else head
 
 
 class DivGrad(Normalizer):
     """Gradients divided by rho on their way to the optimiser; what networks compute does not change."""
 
+    def __init__(self, *, minimum_sigma: float | None = None, num_iterations: int = 1, **heads: Any) -> None:
+        super().__init__(**heads)
+        self.strength = checked_strength(minimum_sigma, False, num_iterations)
+
     def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
-        return TrackedHead(_tracked(head, chosen, self)) if chosen else head
+        return TrackedHead(_tracked(head, chosen, self.strength)) if chosen else head
 
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
         """See `Normalizer`."""
@@ -65,26 +74,28 @@ class DivGrad(Normalizer):
 class MulEps(Normalizer):
     """Adam's epsilon, outside the square root, multiplied by rho (eq. 16).
 
-    m / (sqrt(v) + rho eps) = (m / rho) / (sqrt(v / rho^2) + eps), so gradients and moments are scaled
-    before Adam's own step and back after it; no number leaves the device.
+    PyTorch's Adam takes epsilon as a number, and rho must not leave the device, so the step is
+    written out here; its state is that of PyTorch's.
     """
 
+    def __init__(self, *, minimum_sigma: float | None = None, num_iterations: int = 1, **heads: Any) -> None:
+        super().__init__(**heads)
+        self.strength = checked_strength(minimum_sigma, False, num_iterations)
+
     def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
-        return TrackedHead(_tracked(head, chosen, self)) if chosen else head
+        return TrackedHead(_tracked(head, chosen, self.strength)) if chosen else head
 
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
         """See `Normalizer`."""
         groups = list(_rho_of_parameters(network, trained_through))
         for rho, parameters in groups:
-            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], rho)
-            _scale_moments_(optimizer, parameters, rho.reciprocal())
-        optimizer.step()
-        for rho, parameters in groups:
-            _scale_moments_(optimizer, parameters, rho)
+            _adam_step_(optimizer, parameters, rho)
+        if not groups:
+            optimizer.step()
 
 
-def _tracked(head: nn.Module, chosen: Found, normalizer: Normalizer) -> nn.Module:
-    return replaced(head, chosen, lambda layer: TrackedLinear(layer, normalizer.strength))
+def _tracked(head: nn.Module, chosen: Found, strength: Strength) -> nn.Module:
+    return replaced(head, chosen, lambda layer: TrackedLinear(layer, strength))
 
 
 def _rho_of_parameters(network: nn.Module, trained_through: nn.Module) -> Iterator[tuple[Tensor, list[nn.Parameter]]]:
@@ -103,9 +114,32 @@ def _rho_of_parameters(network: nn.Module, trained_through: nn.Module) -> Iterat
         yield rhos.log().mean().exp(), list(shared.values())
 
 
-def _scale_moments_(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], factor: Tensor) -> None:
-    """Multiply Adam's first moments by `factor` and its second by the square; there are none before the first step."""
-    states = [optimizer.state[p] for p in parameters if optimizer.state[p]]
-    if states:
-        torch._foreach_mul_([state["exp_avg"] for state in states], factor)
-        torch._foreach_mul_([state["exp_avg_sq"] for state in states], factor.square())
+def _adam_step_(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], rho: Tensor) -> None:
+    """Adam (Kingma and Ba 2015) on `parameters` with epsilon times `rho`, 0-d."""
+    group = optimizer.param_groups[0]
+    beta1, beta2 = group["betas"]
+    states = [_state(optimizer, p) for p in parameters]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    steps, means, squares = ([state[name] for state in states] for name in ("step", "exp_avg", "exp_avg_sq"))
+    torch._foreach_add_(steps, 1)
+    torch._foreach_lerp_(means, gradients, 1 - beta1)
+    torch._foreach_mul_(squares, beta2)
+    torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+    step = steps[0].double()  # the same for all
+    correction1, correction2 = 1 - beta1**step, 1 - beta2**step
+    denominators = torch._foreach_sqrt(squares)
+    torch._foreach_div_(denominators, correction2.sqrt())
+    torch._foreach_add_(denominators, group["eps"] * rho)
+    updates = torch._foreach_div(means, denominators)
+    torch._foreach_mul_(updates, -group["lr"] / correction1)
+    with torch.no_grad():
+        torch._foreach_add_([p.data for p in parameters], list(updates))
+
+
+def _state(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:
+    """What PyTorch's fused Adam keeps of a parameter, made before its first step."""
+    state = optimizer.state[parameter]
+    if not state:
+        state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+        state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+    return state

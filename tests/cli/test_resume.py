@@ -176,6 +176,16 @@ def test_a_run_from_before_there_were_these_options_is_the_same_run(configure, t
         run(configure("head.pnorm=true"))
 
 
+def test_what_instruments_measured_outlives_their_being_off(configure, tmp_path, interrupted_at):
+    interrupted_at([115, 150], die)
+    words = ["checkpoint_every_frames=20"]
+    for switched in (["diagnose_states=16"], ["diagnose_states=0"]):
+        with pytest.raises(Interruption):
+            run(configure(*words, *switched))
+    run(configure(*words, "diagnose_states=16"))
+    assert [row["frame"] for row in rows(tmp_path / "run" / "diagnostics.csv")] == ["0", "200", "400"]
+
+
 def test_a_run_is_played_where_its_runtime_is_not(configure, tmp_path):
     run(configure())
     path = tmp_path / "run" / "config.yaml"

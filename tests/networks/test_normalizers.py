@@ -9,7 +9,7 @@ from torch import nn
 from drq_sn.checks import InvalidInput
 from drq_sn.networks.heads import BroNetHead, D2RLHead, LayerNormMLPHead, MLPHead, ModernHead, SimBaHead
 from drq_sn.networks.initializers import orthogonal_init_
-from drq_sn.networks.normalizers import Spectral, Unnormalized
+from drq_sn.networks.normalizers import Spectral, Unnormalized, WeightNorm
 from drq_sn.networks.spectral import SpectralLinear, Strength, tracked_layers
 
 
@@ -148,7 +148,16 @@ def test_none_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"layers": "iner"}, "did you mean inner"), ({"minimum_sigma": 0}, "minimum_sigma=0")]
+    ("options", "message"),
+    [
+        ({"layers": "iner"}, "did you mean inner"),
+        ({"minimum_sigma": 0}, "minimum_sigma=0"),
+        ({"layers": [True]}, "layers=.True."),
+        ({"networks": "actor"}, "networks='actor': accepted is a list of actor and critic"),
+        ({"networks": ["acter"]}, "did you mean actor"),
+        ({"conv_layers": "al"}, "normalizer.conv_layers='al'"),
+        ({"trunk": 1}, "normalizer.trunk=1"),
+    ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(InvalidInput, match=message):
@@ -158,3 +167,26 @@ def test_wrong_options_are_named(options, message):
 def test_an_index_outside_the_head_is_named():
     with pytest.raises(InvalidInput, match="7 is none"):
         Spectral(layers=[7]).head("critic", MLPHead(7, 1, 8, 2))
+
+
+def test_weight_norm_starts_as_the_layer_it_takes_over_and_keeps_lengths_apart():
+    torch.manual_seed(0)
+    head = MLPHead(7, 2, 8, 3)
+    x, before = torch.randn(4, 7), copy.deepcopy(head)
+    normalized = WeightNorm().head("critic", head)
+    assert torch.allclose(normalized(x), before(x), atol=1e-6)
+    layer = normalized.layers[1]
+    with torch.no_grad():
+        layer.weight.mul_(5.0)  # no row's length matters
+    assert torch.allclose(normalized(x), before(x), atol=1e-5)
+    with torch.no_grad():
+        layer.gain.mul_(2.0)
+    row = 2 * before.layers[1].weight[3]
+    assert torch.allclose(layer.composed_weight[3], row, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["actor", "critic"])
+def test_only_the_chosen_networks_heads_are_normalised(network):
+    normalizer = Spectral(networks=[network])
+    for name in ("actor", "critic"):
+        assert bool(tracked_layers(normalizer.head(name, MLPHead(7, 2, 8, 3)))) == (name == network)

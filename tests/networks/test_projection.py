@@ -73,6 +73,11 @@ def test_which_biases_and_layer_norms_a_residual_block_keeps():
     assert head.first[0].bias is None
 
 
+def test_a_layer_that_also_enters_a_residual_sum_keeps_its_bias():
+    head = NormalizeAndProject().head("critic", SimBaHead(7, 2, width=8, num_blocks=1))
+    assert head.first.bias is not None
+
+
 def test_a_layer_norm_that_is_there_is_not_doubled():
     head = LayerNormMLPHead(7, 2, width=8)
     num_norms = sum(isinstance(m, nn.LayerNorm) for m in head.modules())

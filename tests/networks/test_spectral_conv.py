@@ -82,6 +82,12 @@ def test_power_iteration_alone_moves_its_vectors():
     assert not torch.equal(layer.u, u)
 
 
+def test_the_trunk_of_a_network_that_is_not_chosen_stays(agent_of):
+    tracked = tracked_layers(agent_of("normalizer.networks=[critic]", "normalizer.trunk=true").networks)
+    assert "critic.trunk.linear" in tracked
+    assert not any(name.startswith("actor") for name in tracked)
+
+
 @pytest.mark.parametrize("name", ["agent=drq", "agent=drqv2"])
 def test_an_agent_trains_with_normalised_convolutions_and_trunks(agent_of, batch, name):
     agent = agent_of(name, "normalizer.conv_layers=all", "normalizer.trunk=true")

@@ -161,6 +161,30 @@ def test_muleps_multiplies_epsilon_by_the_rho_of_each_step():
     assert torch.allclose(optimizer.state[p]["exp_avg"], m, rtol=1e-9)
 
 
+def test_a_huge_rho_stops_muleps_and_harms_nothing(monkeypatch):
+    monkeypatch.setattr(TrackedHead, "rho", lambda self: torch.tensor(1e20))
+    head = MulEps().head("critic", mlp().float())
+    before = copy.deepcopy(head.state_dict())
+    optimizer = torch.optim.Adam(head.parameters(), 1e-2)
+    head(torch.ones(2, 5)).sum().backward()
+    MulEps().step_(optimizer, head, head)
+    for name, p in head.named_parameters():
+        assert torch.allclose(p, before[name], atol=1e-9)
+        assert torch.allclose(optimizer.state[p]["exp_avg_sq"], 0.001 * p.grad**2)
+
+
+def test_its_state_is_adams(constant_rho):
+    """A checkpoint goes from one to the other: the same entries, shapes and types after a step."""
+    states = []
+    for normalizer in (MulEps(), Unnormalized()):
+        head = normalizer.head("critic", mlp())
+        optimizer = torch.optim.Adam(head.parameters(), 1e-2, fused=True)
+        head(torch.ones(2, 5, dtype=torch.float64)).sum().backward()
+        normalizer.step_(optimizer, head, head)
+        states.append([{k: (v.shape, v.dtype) for k, v in s.items()} for s in optimizer.state_dict()["state"].values()])
+    assert states[0] == states[1]
+
+
 @pytest.mark.parametrize("normalizer", [DivGrad, MulEps])
 def test_what_a_network_computes_and_sends_back_does_not_change(normalizer):
     plain = mlp()
