@@ -81,8 +81,9 @@ diagnose: $(VENV)/.installed
 doctor: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.doctor
 
+# a test runs on one thread; several run at once, on cores of their own
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
 
 test-slow: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -m "slow and not gpu"
@@ -102,8 +103,8 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 
-figures: $(VENV)/.installed-dev
-	@$(BIN)/python tools/plot_curves.py
+figures: $(VENV)/.installed
+	@$(BIN)/python -m drq_sn.cli.diagnose 'runs=[results/normalizers/runs]' out=results/normalizers/diagnosis
 
 clean:
 	rm -rf $(VENV) .venv-* build dist *.egg-info

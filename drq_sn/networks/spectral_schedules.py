@@ -132,8 +132,7 @@ def _adam_step_(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]
     torch._foreach_add_(denominators, group["eps"] * rho)
     updates = torch._foreach_div(means, denominators)
     torch._foreach_mul_(updates, -group["lr"] / correction1)
-    with torch.no_grad():
-        torch._foreach_add_([p.data for p in parameters], list(updates))
+    torch._foreach_add_([p.data for p in parameters], list(updates))
 
 
 def _state(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:

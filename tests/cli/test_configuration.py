@@ -14,8 +14,8 @@ from drq_sn.envs import make_env
 with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
     GROUPS = group_options()
 OPTIONS = [
-    (group, option) for group, options in GROUPS.items() for option in options if group != "runtime"
-]  # tests/test_runtime.py
+    (group, option) for group, options in GROUPS.items() for option in options if group not in ("runtime", "head", "normalizer")
+]  # these have tests/test_runtime.py and tests/agents/test_grid.py
 
 
 @pytest.fixture
