@@ -195,7 +195,6 @@ def _add_legend(figure: Any, groups: Groups) -> None:
         labels.append(f"{label} ({seeds}{f', {crashed} crashed' if crashed else ''})".replace("$", r"\$"))
     if len(short) > 1 and shared:
         figure.suptitle(shared.replace("$", r"\$"), fontsize=10)
-    columns = max(1, min(len(labels), round(LEGEND_CHARACTERS * figure.get_figwidth()) // (max(map(len, labels)) + 8)))
     handles = [Line2D([], [], **_style(number)) for number in range(len(labels))]
     if any(run.status == CRASHED for runs in groups.values() for run in runs):
         handles.append(Line2D([], [], color="grey", **CROSS))
@@ -203,6 +202,7 @@ def _add_legend(figure: Any, groups: Groups) -> None:
     if _any_below(groups):
         handles.append(Line2D([], [], color="grey", **BELOW))
         labels.append("zero or negative, below a log axis")
+    columns = max(1, min(len(labels), round(LEGEND_CHARACTERS * figure.get_figwidth()) // (max(map(len, labels)) + 8)))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, handlelength=4, frameon=False)
 
 

@@ -14,7 +14,7 @@ from drq_sn.checks import InvalidInput
 from drq_sn.cli.diagnose import _patterns, run_diagnosis
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-OLD_RUNS = ROOT / "results" / "laptop"
+RESULTS = ROOT / "results"
 FILES = ["diagnosis.csv", "figure3.png", "figure3.svg", "instruments.png", "instruments.svg"]
 
 
@@ -39,13 +39,14 @@ def run(tmp_path):
     return folder
 
 
-def test_older_runs_are_drawn_by_the_command(tmp_path):
-    result = diagnose(tmp_path, f"runs=['{OLD_RUNS}/*']")
+def test_the_published_runs_are_drawn_by_the_command(tmp_path):
+    """One of an older version, without diagnostics.csv, among them."""
+    result = diagnose(tmp_path, f"runs=['{RESULTS}/laptop/*','{RESULTS}/normalizers/runs']")
     assert result.returncode == 0, result.stderr
     assert names(tmp_path) == ["diagnosis"]
     assert names(tmp_path / "diagnosis") == FILES
-    assert result.stdout.startswith("cartpole_balance\n")
-    assert "drqv2_modern4_none: 34 values of grad_norm/actor left out, zero or negative on a log axis" in result.stdout
+    assert "drqv2_modern4_none_laptop: 22 values of grad_norm/actor left out, zero or negative on a log axis" in result.stdout
+    assert result.stdout.count("2 finished") == 7
     assert result.stderr == ""
 
 
