@@ -24,7 +24,7 @@ from drq_sn.benchmark import measure_learning, measure_rendering
 from drq_sn.cli.build import build_agent, build_env, build_replay, config_dir
 from drq_sn.cli.errors import exit_on_invalid_input
 from drq_sn.cli.fresh_process import ProcessDied, in_fresh_process
-from drq_sn.cli.overrides import SWEEP_FLAGS, check_overrides, group_options
+from drq_sn.cli.overrides import check_command_line, group_options
 from drq_sn.cli.run_folder import make_folder, move_aside
 from drq_sn.cli.session import seed_everything
 from drq_sn.cli.workload import NUM_REAL_STEPS, fill, row_config
@@ -265,10 +265,7 @@ def _bench(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Check the command line, then measure."""
-    with exit_on_invalid_input():
-        if SWEEP_FLAGS & set(sys.argv[1:]):
-            raise checks.InvalidInput("--multirun: a benchmark goes through agents, models and runtimes by itself")
-        check_overrides(sys.argv[1:], CONFIG_NAME)
+    check_command_line(CONFIG_NAME, "a benchmark goes through agents, models and runtimes by itself")
     _bench()
 
 

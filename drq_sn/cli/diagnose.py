@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import hydra
@@ -12,7 +11,7 @@ from drq_sn import checks, diagnosis_report
 from drq_sn.checkpoint import write_atomically
 from drq_sn.cli.build import config_dir
 from drq_sn.cli.errors import exit_on_invalid_input
-from drq_sn.cli.overrides import SWEEP_FLAGS, check_overrides
+from drq_sn.cli.overrides import check_command_line
 from drq_sn.cli.run_folder import make_folder
 from drq_sn.diagnosis import group_runs
 from drq_sn.run_logs import ACCEPTED, find_runs, read_run
@@ -69,10 +68,7 @@ def _diagnose(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Check the command line, then diagnose."""
-    with exit_on_invalid_input():
-        if SWEEP_FLAGS & set(sys.argv[1:]):
-            raise checks.InvalidInput("--multirun: a diagnosis puts all of runs=[...] side by side by itself")
-        check_overrides(sys.argv[1:], CONFIG_NAME)
+    check_command_line(CONFIG_NAME, "a diagnosis puts all of runs=[...] side by side by itself")
     _diagnose()
 
 

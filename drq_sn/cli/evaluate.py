@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from omegaconf import DictConfig
 from drq_sn import checks, processor
 from drq_sn.cli.build import build_env, config_dir, load_agent, random_states_of, read_config
 from drq_sn.cli.errors import exit_on_invalid_input
-from drq_sn.cli.overrides import check_overrides
+from drq_sn.cli.overrides import check_command_line
 from drq_sn.loop import evaluate
 from drq_sn.video import VideoRecorder, playback_rate
 
@@ -53,8 +52,7 @@ def _evaluate(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Check the command line, then evaluate."""
-    with exit_on_invalid_input():
-        check_overrides(sys.argv[1:], CONFIG_NAME)
+    check_command_line(CONFIG_NAME)
     _evaluate()
 
 

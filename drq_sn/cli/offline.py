@@ -7,7 +7,6 @@ import csv
 import hashlib
 import itertools
 import json
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ from drq_sn.checkpoint import write_atomically, write_json
 from drq_sn.checkpoint_store import CheckpointStore
 from drq_sn.cli.build import build_agent, build_env, build_replay, config_dir, read_config
 from drq_sn.cli.errors import exit_on_invalid_input
-from drq_sn.cli.overrides import SWEEP_FLAGS, check_overrides, group_options, initialized
+from drq_sn.cli.overrides import check_command_line, group_options, initialized
 from drq_sn.cli.run_folder import make_folder
 from drq_sn.cli.session import seed_everything
 from drq_sn.envs.wrappers import PixelStack
@@ -168,10 +167,7 @@ def _offline(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Check the command line, then learn."""
-    with exit_on_invalid_input():
-        if SWEEP_FLAGS & set(sys.argv[1:]):
-            raise checks.InvalidInput("--multirun: the study goes through normalizers=[...] and depths=[...] by itself")
-        check_overrides(sys.argv[1:], CONFIG_NAME)
+    check_command_line(CONFIG_NAME, "the study goes through normalizers=[...] and depths=[...] by itself")
     _offline()
 
 

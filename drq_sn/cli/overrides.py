@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -17,9 +18,23 @@ from omegaconf.errors import OmegaConfBaseException
 
 from drq_sn import checks
 from drq_sn.cli.build import config_dir
+from drq_sn.cli.errors import exit_on_invalid_input
 
 SWEEP_FLAGS = {"-m", "--multirun"}
 INTERNAL_GROUPS = {"hydra", "tuned", "agent_preset"}
+
+
+def check_command_line(config_name: str, sweeps_by_itself: str | None = None) -> None:
+    """Check this process's command line; where it is wrong, end with one line.
+
+    Args:
+        config_name: see `check_overrides`.
+        sweeps_by_itself: what to say to `--multirun`, where a command does not take it.
+    """
+    with exit_on_invalid_input():
+        if sweeps_by_itself and SWEEP_FLAGS & set(sys.argv[1:]):
+            raise checks.InvalidInput(f"--multirun: {sweeps_by_itself}")
+        check_overrides(sys.argv[1:], config_name)
 
 
 def check_overrides(arguments: Sequence[str], config_name: str) -> None:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from drq_sn.cli.build import config_dir
 from drq_sn.cli.errors import CRASHED, exit_on_invalid_input
-from drq_sn.cli.overrides import SWEEP_FLAGS, check_overrides
+from drq_sn.cli.overrides import SWEEP_FLAGS, check_command_line
 from drq_sn.cli.run import run
 from drq_sn.loop import LearningCrashed
 
@@ -35,8 +35,7 @@ def main() -> None:
     """Check the command line as a whole, then let Hydra run it, multirun included."""
     # Hydra takes its flags before or after all overrides; `make train ARGS=-m ...` puts them between
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in SWEEP_FLAGS)
-    with exit_on_invalid_input():
-        check_overrides(sys.argv[1:], CONFIG_NAME)
+    check_command_line(CONFIG_NAME)
     _train()
     if CRASHED_RUNS:
         sys.exit(CRASHED)
