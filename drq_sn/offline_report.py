@@ -19,12 +19,13 @@ Row = Mapping[str, Any]
 PANELS = {
     "grad_norm_max/actor": "actor gradient norm, largest",
     "grad_norm_max/critic": "critic gradient norm, largest",
-    "grad_norm_max/encoder": "encoder gradient norm, largest",
+    "grad_norm/actor": "actor gradient norm at the end",
     "action_gradient_mean": "gradient of Q by the action, mean norm at the end",
     "sigma_max/critic": "largest spectral norm of a Q layer at the end",
     "effective_rank/critic": "effective rank of the critic's features at the end",
 }
 LARGEST = ("grad_norm_max/",)  # over all updates; everything else as it is at the end
+FLOOR = 1e-16  # what is smaller, zero included, is drawn there
 LINEAR = ("effective_rank/critic",)
 COLUMNS = 3
 
@@ -105,9 +106,9 @@ def draw(fits: Sequence[Row]) -> dict[str, bytes]:
         for number, normalizer in enumerate(dict.fromkeys(fit["normalizer"] for fit in fits)):
             look = {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
             values = averages(fits, normalizer, name)
-            axes.plot(list(values), list(values.values()), label=normalizer, **look)
+            axes.plot(list(values), np.maximum(list(values.values()), FLOOR), label=normalizer, **look)
             own = [fit for fit in fits if fit["normalizer"] == normalizer]
-            axes.plot([fit["depth"] for fit in own], [fit[name] for fit in own], ".", color=look["color"])
+            axes.plot([fit["depth"] for fit in own], np.maximum([fit[name] for fit in own], FLOOR), ".", color=look["color"])
         axes.set(title=title, xlabel="depth of the Q heads", yscale="linear" if name in LINEAR else "log")
         axes.set_xticks(sorted({fit["depth"] for fit in fits}))
         axes.grid(alpha=0.3)
