@@ -22,7 +22,7 @@ help:
 	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
 	@echo "make eval    RUN=runs/...            evaluate a finished run"
 	@echo "make video   RUN=runs/...            film an episode of a finished run"
-	@echo "make offline RUN=runs/... NORM=none,spectral DEPTHS=0,1,3,6    learning from a saved replay, head by head"
+	@echo "make offline RUN=runs/... NORM=none,spectral DEPTHS=1,3,6    learning from a saved replay, head by head"
 	@echo "make board   RUNS=runs PORT=6006     TensorBoard on localhost"
 	@echo "make diagnose RUNS='runs/cartpole_balance/*'    what happened inside runs, side by side: figures in diagnosis/"
 	@echo "make profile AGENT=drq BATCH=512 HEADS=mlp2,modern4 NORM=none ITERATIONS=500 RUNS=5 TRACE=1    time and memory, as Table 3"
