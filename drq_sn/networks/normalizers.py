@@ -108,7 +108,7 @@ class Spectral(Normalizer):
     def encoder_(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> None:
         """See `Normalizer`."""
         chosen = _choose("normalizer.conv_layers", _layers_of(encoder, nn.Conv2d), self.conv_layers)
-        sizes = _input_sizes(encoder, obs_shape)
+        sizes = _input_sizes(encoder, obs_shape) if chosen else {}
         replaced(encoder, chosen, lambda layer: SpectralConv2d(layer, sizes[layer], self.strength))
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from drq_sn.networks.normalizers import Found, Normalizer, checked_strength, replaced
-from drq_sn.networks.spectral import Strength, TrackedLinear, tracked_layers
+from drq_sn.networks.spectral import TrackedLinear, tracked_layers
 
 
 class TrackedHead(nn.Module):
@@ -43,26 +43,33 @@ class DividedHead(TrackedHead):
         return self.head(x) / self.rho()
 
 
-class DivOut(Normalizer):
+class RhoNormalizer(Normalizer):
+    """What the three below share: heads that know their rho.
+
+    Args:
+        minimum_sigma, num_iterations: see `Strength`.
+        heads: everything that `Normalizer` takes.
+    """
+
+    wrapper: type[TrackedHead] = TrackedHead
+
+    def __init__(self, *, minimum_sigma: float | None = None, num_iterations: int = 1, **heads: Any) -> None:
+        super().__init__(**heads)
+        self.strength = checked_strength(minimum_sigma, False, num_iterations)
+
+    def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
+        tracked = replaced(head, chosen, lambda layer: TrackedLinear(layer, self.strength))
+        return self.wrapper(tracked) if chosen else head
+
+
+class DivOut(RhoNormalizer):
     """The un-normalised head's output divided by rho: spectral normalisation with biases scaled along (eqs. 5-10)."""
 
-    def __init__(self, *, minimum_sigma: float | None = None, num_iterations: int = 1, **heads: Any) -> None:
-        super().__init__(**heads)
-        self.strength = checked_strength(minimum_sigma, False, num_iterations)
-
-    def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
-        return DividedHead(_tracked(head, chosen, self.strength)) if chosen else head
+    wrapper = DividedHead
 
 
-class DivGrad(Normalizer):
+class DivGrad(RhoNormalizer):
     """Gradients divided by rho on their way to the optimiser; what networks compute does not change."""
-
-    def __init__(self, *, minimum_sigma: float | None = None, num_iterations: int = 1, **heads: Any) -> None:
-        super().__init__(**heads)
-        self.strength = checked_strength(minimum_sigma, False, num_iterations)
-
-    def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
-        return TrackedHead(_tracked(head, chosen, self.strength)) if chosen else head
 
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
         """See `Normalizer`."""
@@ -71,19 +78,12 @@ class DivGrad(Normalizer):
         optimizer.step()
 
 
-class MulEps(Normalizer):
+class MulEps(RhoNormalizer):
     """Adam's epsilon, outside the square root, multiplied by rho (eq. 16).
 
     PyTorch's Adam takes epsilon as a number, and rho must not leave the device, so the step is
     written out here; its state is that of PyTorch's.
     """
-
-    def __init__(self, *, minimum_sigma: float | None = None, num_iterations: int = 1, **heads: Any) -> None:
-        super().__init__(**heads)
-        self.strength = checked_strength(minimum_sigma, False, num_iterations)
-
-    def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
-        return TrackedHead(_tracked(head, chosen, self.strength)) if chosen else head
 
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
         """See `Normalizer`."""
@@ -92,10 +92,6 @@ class MulEps(Normalizer):
             _adam_step_(optimizer, parameters, rho)
         if not groups:
             optimizer.step()
-
-
-def _tracked(head: nn.Module, chosen: Found, strength: Strength) -> nn.Module:
-    return replaced(head, chosen, lambda layer: TrackedLinear(layer, strength))
 
 
 def _rho_of_parameters(network: nn.Module, trained_through: nn.Module) -> Iterator[tuple[Tensor, list[nn.Parameter]]]:
