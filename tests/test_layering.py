@@ -53,10 +53,11 @@ FLOORS = {
     "run_logs": 1,
     "diagnosis": 2,
     "diagnosis_report": 2.5,
+    "report": 3,
     "cli": 5,
 }
 STRANGERS = ("envs", "replay", "metrics", "agents")  # these do not know each other
-ONE_ROOM = ("envs", "agents", "cli")  # packages whose files may import one another
+ONE_ROOM = ("envs", "agents", "report", "cli")  # packages whose files may import one another
 
 
 def modules():

@@ -1,0 +1,98 @@
+"""What the parts of a report hand to one another: scored runs, tables, figures, sections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from drq_sn.run_logs import Run
+
+CRASHED = "crashed"
+
+
+class Variant(NamedTuple):
+    """What the paper compares: an agent with heads and a normaliser, by the names of their options."""
+
+    agent: str
+    head: str
+    normalizer: str
+
+    @property
+    def label(self) -> str:
+        """As tables and legends write it, without the agent: `modern4 + SN`."""
+        short = {"none": "", "spectral": " + SN"}
+        return self.head + short.get(self.normalizer, f" + {self.normalizer}")
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """One run, recognised.
+
+    Attributes:
+        run: what its folder holds.
+        variant: what was trained.
+        departures: options in which it differs from the published setting of this variant and task, as
+            `image_size=48 (published: 84)`; runs with different departures are never averaged.
+        record: what `run.json` says.
+        evaluations: frame -> mean return of an evaluation, in the order of frames, as logged.
+    """
+
+    run: Run
+    variant: Variant
+    departures: tuple[str, ...]
+    record: Mapping[str, Any]
+    evaluations: Mapping[float, float]
+
+    @property
+    def crashed(self) -> bool:
+        """Whether learning crashed."""
+        return self.run.status == CRASHED
+
+    def score(self, frame: float) -> float | None:
+        """Mean return of the evaluation at `frame`; the last one before it for a crashed run; None where there is none.
+
+        The rule for crashed runs is the paper's (Bjorck et al. 2021, section 3.1).
+        """
+        if frame in self.evaluations:
+            return self.evaluations[frame]
+        earlier = [value for at, value in self.evaluations.items() if at < frame]
+        return earlier[-1] if self.crashed and earlier else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it will be printed.
+
+    Attributes:
+        name: of its files, without a suffix: `table1`.
+        columns: titles.
+        rows: cells, as many as columns; plain text.
+        notes: lines that stand below it.
+    """
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawn figure: name of its files without a suffix, what a reader who can't see it is told, and both images."""
+
+    name: str
+    alt: str
+    svg: bytes
+    png: bytes
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report under a heading of its own: text, then warnings, tables and figures, each in their order."""
+
+    title: str
+    text: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = field(default=())
