@@ -49,4 +49,5 @@ def load_experiment(name: str) -> Experiment:
     """
     checks.choice("experiment", name, names())
     options: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / FOLDER / f"{name}.yaml"))
-    return Experiment(name, **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
+    lists: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    return Experiment(name, **lists)
