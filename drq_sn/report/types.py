@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from drq_sn.run_logs import Run
 
 CRASHED = "crashed"
@@ -58,6 +60,48 @@ class ScoredRun:
             return self.evaluations[frame]
         earlier = [value for at, value in self.evaluations.items() if at < frame]
         return earlier[-1] if self.crashed and earlier else None
+
+
+class Interval(NamedTuple):
+    """An estimate and the bounds of its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Aggregates:
+    """What all tasks of one agent say together, by rliable (Agarwal et al. 2021); scores are returns / 1000.
+
+    Attributes:
+        agent: name of the agent's option.
+        frame: at which runs are compared.
+        tasks: that every variant has been trained on.
+        num_seeds: label of a variant -> runs taken per task.
+        iqm: label -> interquartile mean of the scores.
+        improvement: labels (x, y) -> probability that x scores higher than y.
+        thresholds: scores of the performance profiles, shape (thresholds,).
+        profiles: label -> share of runs above each threshold: value, low, high, shape (3, thresholds).
+    """
+
+    agent: str
+    frame: float
+    tasks: tuple[str, ...]
+    num_seeds: Mapping[str, int]
+    iqm: Mapping[str, Interval]
+    improvement: Mapping[tuple[str, str], Interval]
+    thresholds: np.ndarray
+    profiles: Mapping[str, np.ndarray]
+
+
+class ReleasedPoint(NamedTuple):
+    """A point of the original authors' released curves: mean, sd over seeds, and how many."""
+
+    frame: float
+    mean: float
+    sd: float
+    num_seeds: int
 
 
 @dataclass(frozen=True)
