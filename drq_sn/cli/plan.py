@@ -125,10 +125,10 @@ def _seed(word: str) -> int:
 
 def _planned(cfg: DictConfig, words: tuple[str, ...]) -> PlannedRun:
     run_dir = Path(cfg.run_dir)
-    if (run_dir / CONFIG).is_file() and not cfg.fresh:
-        require_same(
-            run_dir, OmegaConf.to_yaml(read_config(run_dir)), OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-        )
+    if (run_dir / CONFIG).is_file():
+        now = copy.deepcopy(cfg)
+        OmegaConf.resolve(now)
+        require_same(run_dir, OmegaConf.to_yaml(read_config(run_dir)), now)
     return PlannedRun(words, run_dir, cfg.num_train_frames)
 
 
