@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from drq_sn.progress import CRASHED, FAILED, FINISHED, INTERRUPTED, RUNNING, WAITING, Progress, total
+from drq_sn.progress import CRASHED, ENDED, FAILED, FINISHED, INTERRUPTED, RUNNING, WAITING, Progress, total
 
 REFRESH_SECONDS, LINE_SECONDS = 2.0, 600.0
 MAX_ROWS = 30  # runs that are shown one by one
@@ -73,6 +73,7 @@ class SweepTable:
 
     def __init__(self, rows: Sequence[Row], console: Console | None = None) -> None:
         self._rows, self._console = rows, console or Console(file=sys.stdout)
+        self._over_already: dict[Row, Progress] = {}
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -91,8 +92,10 @@ class SweepTable:
             self._live.stop()
 
     def states(self) -> dict[Row, Progress]:
-        """How far every run is."""
-        return {row: row.progress() for row in self._rows}
+        """How far every run is; what is over is read no more."""
+        states = {row: self._over_already.get(row) or row.progress() for row in self._rows}
+        self._over_already = {row: state for row, state in states.items() if state.status in ENDED}
+        return states
 
     def say(self, line: str) -> None:
         """Print a line, above the table if there is one."""
