@@ -84,8 +84,8 @@ def draw(panels: Mapping[str, Panel], released: Mapping[str, Sequence[ReleasedPo
         released: task -> the original authors' points.
         last_frame: where the axis ends.
     """
-    columns = min(len(WIDTHS), math.ceil(math.sqrt(len(panels))) + (len(panels) > 6))
-    rows = math.ceil(len(panels) / columns)
+    columns = max(1, min(len(WIDTHS), math.ceil(math.sqrt(len(panels))) + (len(panels) > 6)))
+    rows = max(1, math.ceil(len(panels) / columns))
     side = WIDTHS[columns - 1] / columns
     styles = looks(list(dict.fromkeys(name for panel in panels.values() for name in panel)))
     figure = canvas(WIDTHS[columns - 1], rows * (0.68 * side + 0.3) + 0.9)

@@ -11,13 +11,13 @@ from drq_sn.diagnosis_report import COLOURS, LEGEND_CHARACTERS, LINES, Style, st
 from drq_sn.report.types import Variant
 
 PAPER = {"modern4 + SN": 0, "modern4": 22, "mlp4": 23, "mlp2": 25}  # four colours and four lines
-OTHERS = (
-    *(f"modern4 + {name}" for name in ("div_out", "div_grad", "mul_eps", "nap", "weight_norm")),
-    *(head + end for head, end in product(("mlp2", "mlp4", "modern2", "mlp_ln", "simba", "bronet", "d2rl"), ("", " + SN"))),
-)
-FREE = [number for number in range(len(COLOURS) * len(LINES)) if number not in PAPER.values()]
-NUMBERS = dict(zip([label for label in OTHERS if label not in PAPER], FREE, strict=False)) | PAPER
-SPARE = FREE[len(NUMBERS) - len(PAPER) :]
+NORMALIZERS = {"weight_norm": 16, "div_out": 17, "nap": 18, "div_grad": 19, "mul_eps": 20}  # none has a colour of modern4
+FIXED = PAPER | {f"modern4 + {name}": number for name, number in NORMALIZERS.items()}
+FREE = [number for number in range(len(COLOURS) * len(LINES)) if number not in FIXED.values()]
+HEADS = ("mlp2", "mlp4", "modern2", "mlp_ln", "simba", "bronet", "d2rl")
+OTHERS = [label for label in map("".join, product(HEADS, ("", " + SN"))) if label not in FIXED]
+NUMBERS = FIXED | dict(zip(OTHERS, FREE, strict=False))
+SPARE = FREE[len(OTHERS) :]
 
 GREY = "#777777"
 SMALL, NORMAL = 8, 9  # points
@@ -63,7 +63,8 @@ def add_legend(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> No
 
 def in_frames(frame: float) -> str:
     """A number of frames in words: `500 thousand frames`."""
-    return f"{frame / 1e6:g} million frames" if frame >= 1e6 else f"{frame / 1000:g} thousand frames"
+    size, unit = (1e6, "million ") if frame >= 1e6 else (1e3, "thousand ") if frame >= 1e3 else (1, "")
+    return f"{frame / size:g} {unit}frames"
 
 
 def counted(number: int, noun: str) -> str:
