@@ -16,7 +16,6 @@ NOTHING = re.compile(r"\W*|n/a")
 WIDTH = re.compile(rb'<svg[^>]*?\swidth="([\d.]+)pt"')
 PIXELS_PER_POINT = 4 / 3
 LONG = 32  # characters; cells with more are wrapped
-SMALLEST = 0.8  # of its own size that a figure shrinks to; its text is then still legible
 
 
 def html(title: str, summary: Sequence[str], sections: Sequence[Section]) -> bytes:
@@ -32,7 +31,7 @@ def html(title: str, summary: Sequence[str], sections: Sequence[Section]) -> byt
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     settings: Any = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
     environment = jinja2.Environment(loader=loader, autoescape=True, **settings)
-    environment.filters.update(spoken=spoken, data_uri=data_uri, smallest_width=smallest_width, kind=kind, breakable=breakable)
+    environment.filters.update(spoken=spoken, data_uri=data_uri, width=width, kind=kind, breakable=breakable)
     parts = list(zip(anchors([section.title for section in sections]), sections, strict=True))
     page = environment.get_template(TEMPLATE).render(title=title, summary=summary, parts=parts)
     return page.encode()
@@ -53,7 +52,7 @@ def anchors(titles: Iterable[str]) -> list[str]:
 
 def spoken(name: str) -> str:
     """The name of a file as a caption: `table1_drq` -> `Table 1 drq`."""
-    words = re.sub(r"(?<=[^\W\d_])(?=\d+(_|$))", " ", name).replace("_", " ").strip()
+    words = re.sub(r"^(table|figure)(?=\d)", r"\1 ", name).replace("_", " ").strip()
     return words[:1].upper() + words[1:]
 
 
@@ -77,7 +76,7 @@ def data_uri(svg: bytes) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
 
 
-def smallest_width(svg: bytes) -> int:
-    """Pixels below which the figure scrolls instead of shrinking further; 0 where it tells no width."""
+def width(svg: bytes) -> int | None:
+    """A figure's own width in pixels, where it tells it; the style sheet says how far it shrinks and grows."""
     found = WIDTH.search(svg[:2000])
-    return round(float(found[1]) * PIXELS_PER_POINT * SMALLEST) if found else 0
+    return round(float(found[1]) * PIXELS_PER_POINT) if found else None
