@@ -16,6 +16,9 @@ NOTHING = re.compile(r"\W*|n/a")
 WIDTH = re.compile(rb'<svg[^>]*?\swidth="([\d.]+)pt"')
 PIXELS_PER_POINT = 4 / 3
 LONG = 32  # characters; cells with more are wrapped
+LONGEST_WORD = 24
+JOINT = re.compile("([_/])")
+CODE = re.compile("`([^`]+)`")
 
 
 def html(title: str, summary: Sequence[str], sections: Sequence[Section]) -> bytes:
@@ -31,7 +34,7 @@ def html(title: str, summary: Sequence[str], sections: Sequence[Section]) -> byt
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     settings: Any = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
     environment = jinja2.Environment(loader=loader, autoescape=True, **settings)
-    environment.filters.update(spoken=spoken, data_uri=data_uri, width=width, kind=kind, breakable=breakable)
+    environment.filters.update(spoken=spoken, data_uri=data_uri, width=width, kind=kind, breakable=breakable, prose=prose)
     parts = list(zip(anchors([section.title for section in sections]), sections, strict=True))
     page = environment.get_template(TEMPLATE).render(title=title, summary=summary, parts=parts)
     return page.encode()
@@ -59,16 +62,27 @@ def spoken(name: str) -> str:
 def kind(rows: Sequence[Sequence[str]], column: int) -> str:
     """`number` for a column whose cells begin with a number or say that there is none, `long` for sentences, else `text`."""
     cells = [row[column].strip() for row in rows]
-    if any(NUMBER.match(cell) for cell in cells) and all(NOTHING.fullmatch(cell) or NUMBER.match(cell) for cell in cells):
+    if all(NOTHING.fullmatch(cell) or NUMBER.match(cell) for cell in cells):
         return "number"
     return "long" if any(len(cell) > LONG for cell in cells) else "text"
 
 
-def breakable(text: str) -> Any:
-    """The text, escaped, with a place for a line to break after what joins the words of names and folders."""
+def breakable(text: str, longest: int = 0) -> Any:
+    """The text, escaped; in words of more than `longest` characters a line may break after what joins their parts."""
     import markupsafe
 
-    return markupsafe.Markup(re.sub("([_/])", r"\1<wbr>", str(markupsafe.escape(text))))
+    words = re.split(r"(\s+)", text)
+    escaped = (str(markupsafe.escape(word)) for word in words)
+    return markupsafe.Markup(
+        "".join(JOINT.sub(r"\1<wbr>", new) if len(old) > longest else new for old, new in zip(words, escaped, strict=True))
+    )
+
+
+def prose(text: str) -> Any:
+    """A line of text: what stands between backticks is code, and long folders may be broken."""
+    import markupsafe
+
+    return markupsafe.Markup(CODE.sub(r"<code>\1</code>", str(breakable(text, LONGEST_WORD))))
 
 
 def data_uri(svg: bytes) -> str:

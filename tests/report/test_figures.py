@@ -211,6 +211,14 @@ def test_aggregates_are_drawn_with_their_intervals(found):
     assert legend(figure) == ["mlp2 (3 seeds per task)", "modern4 + SN (1 seed per task)"]
 
 
+def test_many_pairs_stand_below(found):
+    pairs = {("mlp2", f"x{i}"): Interval(0.5, 0.4, 0.6) for i in range(9)}
+    means, improvements, profiles = aggregate_figure.draw(dataclasses.replace(found, improvement=pairs)).axes
+    assert len(improvements.get_yticklabels()) == 9
+    assert [axes.get_subplotspec().colspan.stop for axes in (means, improvements, profiles)] == [1, 2, 2]
+    assert profiles.get_subplotspec().rowspan.stop == 1
+
+
 def test_aggregates_in_words(found):
     made = figures.aggregates("aggregates", found)
     assert made == figures.aggregates("aggregates", found)
