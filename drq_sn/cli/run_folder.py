@@ -126,8 +126,8 @@ def require_same(path: Path, saved: str, cfg: DictConfig) -> None:
     Raises:
         InvalidInput: naming what differs.
     """
-    meant = MEANT | _leaves(OmegaConf.create(ADDED))
-    before, now = meant | _leaves(OmegaConf.create(saved)), meant | _leaves(cfg)
+    meant = MEANT | flatten(OmegaConf.create(ADDED))
+    before, now = meant | flatten(OmegaConf.create(saved)), meant | flatten(cfg)
     changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r} now"
         for name in sorted(before.keys() | now.keys())
@@ -141,12 +141,13 @@ def require_same(path: Path, saved: str, cfg: DictConfig) -> None:
         )
 
 
-def _leaves(cfg: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name of every option in `cfg` -> its value, resolved."""
     if not OmegaConf.is_dict(cfg):
         return {prefix.rstrip("."): OmegaConf.to_container(cfg) if OmegaConf.is_list(cfg) else cfg}
     found: dict[str, Any] = {}
     for key in cfg:
-        found |= _leaves(cfg[key], f"{prefix}{key}.")
+        found |= flatten(cfg[key], f"{prefix}{key}.")
     return found
 
 
