@@ -53,7 +53,8 @@ def _is_diagnosis(path: Path) -> bool:
     return path.is_file() and path.read_bytes()[: len(header)] == header
 
 
-def _patterns(value: object) -> list[str]:
+def patterns_of(value: object) -> list[str]:
+    """The option `runs`, one word or a list, as words."""
     patterns = list(value) if isinstance(value, ListConfig) else [] if value is None else [value]
     if not patterns:
         raise checks.InvalidInput(f"runs={value}: {ACCEPTED}")
@@ -63,7 +64,7 @@ def _patterns(value: object) -> list[str]:
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
 def _diagnose(cfg: DictConfig) -> None:
     with exit_on_invalid_input():
-        run_diagnosis(_patterns(cfg.runs), Path(str(cfg.out)))
+        run_diagnosis(patterns_of(cfg.runs), Path(str(cfg.out)))
 
 
 def main() -> None:

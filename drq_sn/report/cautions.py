@@ -89,13 +89,13 @@ def _evaluation_lines(run: ScoredRun) -> Iterator[str]:
         yield f"{name_runs([run])}: {len(few)} evaluations have fewer than {promised} episodes, at least {min(few):.0f}"
     bad = [frame for frame, value in _logged(run).items() if not math.isfinite(value)]
     if bad:
-        yield f"{name_runs([run])}: the return is no number at frames {', '.join(map(frames, bad))}; these evaluations are left out"
+        yield f"{name_runs([run])}: left out where the return is no number: frames {', '.join(map(frames, bad))}"
 
 
 def _claimed_frames(run: ScoredRun) -> list[int]:
     """Frames that a finished run must have been evaluated at."""
     end, period = run.options.get("num_train_frames"), run.options.get("eval_every_frames")
-    if run.run.status != FINISHED or not end or not period:
+    if run.run.status != FINISHED or not isinstance(end, int) or not isinstance(period, int):
         return []
     return [*range(0, end, period), end]
 
