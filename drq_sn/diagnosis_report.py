@@ -26,6 +26,9 @@ FEW = 25  # points that are shown one by one
 LEGEND_CHARACTERS = 16  # that fit on an inch
 PAPER_COLUMNS, INSTRUMENT_COLUMNS = 2, 3
 
+Style = dict[str, Any]
+"""Keywords of a line."""
+
 
 def files(groups: Groups) -> dict[str, bytes]:
     """Every file of a diagnosis by name; `diagnosis.csv`, by which a diagnosis is known, comes first."""
@@ -94,13 +97,16 @@ def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.1f}" if 100 <= abs(value) < 1e5 else f"{value:.3g}"
 
 
-def draw(quantities: Sequence[Quantity], groups: Groups, num_columns: int) -> dict[str, bytes]:
+def draw(
+    quantities: Sequence[Quantity], groups: Groups, num_columns: int, looks: Mapping[str, Style] | None = None
+) -> dict[str, bytes]:
     """One panel per quantity over frames, with a legend of all groups below.
 
     Args:
         quantities: what is drawn; without any, the figure says that there is no data.
         groups: label -> runs.
         num_columns: panels side by side.
+        looks: label -> style; the legend then names groups in full. Without, styles are by order, and names shortened.
 
     Returns:
         `png` and `svg` -> the file.
@@ -111,17 +117,18 @@ def draw(quantities: Sequence[Quantity], groups: Groups, num_columns: int) -> di
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    styles = [looks[label] if looks is not None else style(number) for number, label in enumerate(groups)]
     num_rows = max(1, math.ceil(len(quantities) / num_columns))
     num_columns = min(num_columns, max(1, len(quantities)))
     size = (max(9.0, 4.6 * num_columns), 3.0 * num_rows + 0.6 + 0.2 * len(groups))
     figure, panels = plt.subplots(num_rows, num_columns, figsize=size, squeeze=False, layout="constrained")
     for axes, quantity in zip(panels.flat, quantities, strict=False):
-        _draw_panel(axes, quantity, groups)
+        _draw_panel(axes, quantity, groups, styles)
     for axes in panels.flat[len(quantities) :]:
         axes.set_axis_off()
     if not quantities:
         _say_no_data(panels.flat[0], f"no data in {INSTRUMENTS[0].file}")
-    _add_legend(figure, groups)
+    _add_legend(figure, groups, styles, shorten(list(groups)) if looks is None else ("", list(groups)))
     images = save_images(figure)
     plt.close(figure)
     return images
@@ -140,11 +147,12 @@ def save_images(figure: Any) -> dict[str, bytes]:
     return images
 
 
-def _style(number: int) -> dict[str, Any]:
+def style(number: int) -> Style:
+    """Colour and line of the curve with that number; 28 differ."""
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)], "linewidth": 1.6}
 
 
-def _draw_panel(axes: Any, quantity: Quantity, groups: Groups) -> None:
+def _draw_panel(axes: Any, quantity: Quantity, groups: Groups, styles: Sequence[Style]) -> None:
     axes.set_title(quantity.title, fontsize=10)
     taken = {label: [points(run, quantity) for run in runs] for label, runs in groups.items()}
     if not any(seed.values for seeds in taken.values() for seed in seeds):
@@ -152,30 +160,29 @@ def _draw_panel(axes: Any, quantity: Quantity, groups: Groups) -> None:
         return
     if quantity.log:
         axes.set_yscale("log")
-    for number, (label, seeds) in enumerate(taken.items()):
+    for row, ((label, seeds), look) in enumerate(zip(taken.items(), styles, strict=True), 1):
         gaps: set[float] = set().union(*(s.gaps for s in seeds))
-        _draw_curve(axes, average([s.values for s in seeds], quantity.log, gaps), number)
+        _draw_curve(axes, average([s.values for s in seeds], quantity.log, gaps), look)
         if quantity.log:
-            height = [BELOW_HEIGHT * (number + 1)] * len(gaps)  # of the panel, whatever its scale
-            look = {**BELOW, "color": _style(number)["color"], "transform": axes.get_xaxis_transform()}
-            axes.plot([frame / 1000 for frame in sorted(gaps)], height, **look)
+            height = [BELOW_HEIGHT * row] * len(gaps)  # of the panel, whatever its scale
+            mark = {**BELOW, "color": look["color"], "transform": axes.get_xaxis_transform()}
+            axes.plot([frame / 1000 for frame in sorted(gaps)], height, **mark)
         for run, seed in zip(groups[label], seeds, strict=True):
             if run.status == CRASHED and seed.values:
                 frame, value = list(seed.values.items())[-1]
-                axes.plot(frame / 1000, value, color=_style(number)["color"], **CROSS, zorder=5)
+                axes.plot(frame / 1000, value, color=look["color"], **CROSS, zorder=5)
     axes.set_xlabel("thousand frames", fontsize=9)
     axes.set_ylabel("geometric mean of seeds" if quantity.log else "mean of seeds", fontsize=9)
     axes.tick_params(labelsize=8, which="both")
     axes.grid(alpha=0.3)
 
 
-def _draw_curve(axes: Any, curve: Curve, number: int) -> None:
+def _draw_curve(axes: Any, curve: Curve, look: Style) -> None:
     """A line with its band; points that no line reaches, and all where there are few, are shown."""
     missing = np.isnan(np.concatenate([[np.nan], curve.mean, [np.nan]]))
     shown = missing[:-2] & missing[2:] if len(curve.frames) > FEW else np.ones(len(curve.frames), bool)
-    style = _style(number)
-    axes.plot(curve.frames / 1000, curve.mean, **style, marker="o", markersize=3, markevery=shown)
-    axes.fill_between(curve.frames / 1000, curve.low, curve.high, color=style["color"], alpha=0.15, linewidth=0)
+    axes.plot(curve.frames / 1000, curve.mean, **look, marker="o", markersize=3, markevery=shown)
+    axes.fill_between(curve.frames / 1000, curve.low, curve.high, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def _say_no_data(axes: Any, text: str) -> None:
@@ -183,11 +190,13 @@ def _say_no_data(axes: Any, text: str) -> None:
     axes.set(xticks=[], yticks=[])
 
 
-def _add_legend(figure: Any, groups: Groups) -> None:
+def _add_legend(figure: Any, groups: Groups, styles: Sequence[Style], names: tuple[str, list[str]]) -> None:
     """All groups below the panels, and above them what the labels share."""
     from matplotlib.lines import Line2D
 
-    shared, short = shorten(list(groups))
+    shared, short = names
+    if not short:
+        return
     labels = []
     for label, runs in zip(short, groups.values(), strict=True):
         crashed = sum(run.status == CRASHED for run in runs)
@@ -195,7 +204,7 @@ def _add_legend(figure: Any, groups: Groups) -> None:
         labels.append(f"{label} ({seeds}{f', {crashed} crashed' if crashed else ''})".replace("$", r"\$"))
     if len(short) > 1 and shared:
         figure.suptitle(shared.replace("$", r"\$"), fontsize=10)
-    handles = [Line2D([], [], **_style(number)) for number in range(len(labels))]
+    handles = [Line2D([], [], **look) for look in styles]
     if any(run.status == CRASHED for runs in groups.values() for run in runs):
         handles.append(Line2D([], [], color="grey", **CROSS))
         labels.append("last point of a run that crashed")

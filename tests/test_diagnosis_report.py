@@ -8,7 +8,7 @@ import re
 import matplotlib.pyplot as plt
 import pytest
 
-from drq_sn.diagnosis_report import COLOURS, LINES, _style, files, format_table
+from drq_sn.diagnosis_report import COLOURS, LINES, files, format_table, style
 from tests.test_diagnosis import log_of, run_of
 
 
@@ -80,5 +80,5 @@ def test_an_empty_run_is_drawn():
 
 
 def test_every_group_has_a_look_of_its_own():
-    looks = {(style["color"], str(style["linestyle"])) for style in map(_style, range(len(COLOURS) * len(LINES)))}
+    looks = {(look["color"], str(look["linestyle"])) for look in map(style, range(len(COLOURS) * len(LINES)))}
     assert len(looks) == 28

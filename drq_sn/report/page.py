@@ -1,0 +1,83 @@
+"""The report as one HTML page that needs nothing but itself: no network, no script, no other file."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from drq_sn.report.types import Section
+
+TEMPLATE = "page.html.j2"
+NUMBER = re.compile(r"[-+−–<>≈~±]?\s*(\d|\.\d|nan|inf)")
+NOTHING = {"", "-", "–", "—", "n/a"}
+WIDTH = re.compile(rb'<svg[^>]*?\swidth="([\d.]+)pt"')
+PIXELS_PER_POINT = 4 / 3
+LONG = 32  # characters; cells with more are wrapped
+SMALLEST = 0.8  # of its own size that a figure shrinks to; its text is then still legible
+
+
+def html(title: str, summary: Sequence[str], sections: Sequence[Section]) -> bytes:
+    """The page; the same parts are the same bytes.
+
+    Args:
+        title: heading of the page.
+        summary: lines below it.
+        sections: parts in their order; all text in them is plain and shown as it stands.
+    """
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    settings = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    environment = jinja2.Environment(loader=loader, autoescape=True, **settings)
+    environment.filters.update(spoken=spoken, data_uri=data_uri, smallest_width=smallest_width, kind=kind, breakable=breakable)
+    parts = list(zip(anchors([section.title for section in sections]), sections, strict=True))
+    page = environment.get_template(TEMPLATE).render(title=title, summary=summary, parts=parts)
+    return page.encode()
+
+
+def anchors(titles: Iterable[str]) -> list[str]:
+    """An id for every title, each another one: `Table 1` -> `table-1`."""
+    found: list[str] = []
+    for title in titles:
+        base = re.sub(r"\W+", "-", title.lower()).strip("-_") or "section"
+        number, anchor = 1, base
+        while anchor in found:
+            number += 1
+            anchor = f"{base}-{number}"
+        found.append(anchor)
+    return found
+
+
+def spoken(name: str) -> str:
+    """The name of a file as a caption: `table1_drq` -> `Table 1 drq`."""
+    words = re.sub(r"(?<=[^\W\d_])(?=\d+(_|$))", " ", name).replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+def kind(rows: Sequence[Sequence[str]], column: int) -> str:
+    """`number` for a column whose cells begin with a number or say that there is none, `long` for sentences, else `text`."""
+    cells = [row[column].strip() for row in rows]
+    if any(NUMBER.match(cell) for cell in cells) and all(cell in NOTHING or NUMBER.match(cell) for cell in cells):
+        return "number"
+    return "long" if any(len(cell) > LONG for cell in cells) else "text"
+
+
+def breakable(text: str) -> Any:
+    """The text, escaped, with a place for a line to break after what joins the words of names and folders."""
+    import markupsafe
+
+    return markupsafe.Markup(re.sub("([_/])", r"\1<wbr>", str(markupsafe.escape(text))))
+
+
+def data_uri(svg: bytes) -> str:
+    """An SVG for `src`; inline, the ids of several would clash."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+
+
+def smallest_width(svg: bytes) -> int:
+    """Pixels below which the figure scrolls instead of shrinking further; 0 where it tells no width."""
+    found = WIDTH.search(svg[:2000])
+    return round(float(found[1]) * PIXELS_PER_POINT * SMALLEST) if found else 0
