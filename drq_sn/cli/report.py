@@ -16,7 +16,7 @@ from drq_sn.cli.errors import exit_on_invalid_input
 from drq_sn.cli.experiments import Experiment, load_experiment
 from drq_sn.cli.overrides import check_command_line
 from drq_sn.cli.recognition import Recogniser
-from drq_sn.cli.run_folder import make_folder, read_record
+from drq_sn.cli.run_folder import make_folder, read_record, require_own
 from drq_sn.report.assembly import INDEX, RUNS, Choices, Report
 from drq_sn.report.costs import FIELDS
 from drq_sn.report.profiles import find_profiles
@@ -41,7 +41,7 @@ def run_report(patterns: list[str], out: Path, choices: Choices, profiles: list[
     Raises:
         InvalidInput: if a run can't be found or read, or `out` is not free; nothing is written then.
     """
-    require_own(out)
+    require_own(out, RUNS, f"{','.join(FIELDS)}\n".encode(), "report")
     runs = read_runs(patterns)
     plans = {name: as_plan(load_experiment(name)) for name in PLANS}
     report = Report(runs, plans, find_profiles(profiles), choices, Path.cwd())
@@ -77,24 +77,6 @@ def write(out: Path, files: dict[str, bytes]) -> None:
     for path in out.iterdir():
         if path.name not in files and OWN_NAMES.fullmatch(path.name):
             path.unlink()
-
-
-def require_own(out: Path) -> None:
-    """Refuse a folder that holds files but no report.
-
-    Raises:
-        InvalidInput: if `out` is one.
-    """
-    accepted = "accepted is a new folder, an empty one, or a former report"
-    if out.exists() and not out.is_dir():
-        raise checks.InvalidInput(f"out={out}: is a file; {accepted}")
-    if out.is_dir() and any(out.iterdir()) and not _is_report(out / RUNS):
-        raise checks.InvalidInput(f"out={out}: holds files but no report; {accepted}")
-
-
-def _is_report(path: Path) -> bool:
-    header = f"{','.join(FIELDS)}\n".encode()
-    return path.is_file() and path.read_bytes()[: len(header)] == header
 
 
 def _choices(cfg: DictConfig) -> Choices:

@@ -103,7 +103,10 @@ def _bootstrap_from(seed: int) -> Iterator[None]:
 
 
 def _estimate(scores: Scores, reps: int) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval], dict[str, np.ndarray]]:
+    from absl import logging
     from rliable import library, metrics  # costs seconds, and only a report needs it
+
+    logging.set_verbosity(logging.WARNING)  # it tells of every estimate
 
     def iqm(matrix: np.ndarray) -> np.ndarray:
         return np.array([metrics.aggregate_iqm(matrix)])
