@@ -11,8 +11,8 @@ from typing import Any
 from drq_sn.report.types import Section
 
 TEMPLATE = "page.html.j2"
-NUMBER = re.compile(r"[-+−–<>≈~±]?\s*(\d|\.\d|nan|inf)")
-NOTHING = {"", "-", "–", "—", "n/a"}
+NUMBER = re.compile(r"\W?\s*(\d|\.\d|nan|inf)")  # after a sign
+NOTHING = re.compile(r"\W*|n/a")
 WIDTH = re.compile(rb'<svg[^>]*?\swidth="([\d.]+)pt"')
 PIXELS_PER_POINT = 4 / 3
 LONG = 32  # characters; cells with more are wrapped
@@ -30,7 +30,7 @@ def html(title: str, summary: Sequence[str], sections: Sequence[Section]) -> byt
     import jinja2
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    settings = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    settings: Any = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
     environment = jinja2.Environment(loader=loader, autoescape=True, **settings)
     environment.filters.update(spoken=spoken, data_uri=data_uri, smallest_width=smallest_width, kind=kind, breakable=breakable)
     parts = list(zip(anchors([section.title for section in sections]), sections, strict=True))
@@ -60,7 +60,7 @@ def spoken(name: str) -> str:
 def kind(rows: Sequence[Sequence[str]], column: int) -> str:
     """`number` for a column whose cells begin with a number or say that there is none, `long` for sentences, else `text`."""
     cells = [row[column].strip() for row in rows]
-    if any(NUMBER.match(cell) for cell in cells) and all(cell in NOTHING or NUMBER.match(cell) for cell in cells):
+    if any(NUMBER.match(cell) for cell in cells) and all(NOTHING.fullmatch(cell) or NUMBER.match(cell) for cell in cells):
         return "number"
     return "long" if any(len(cell) > LONG for cell in cells) else "text"
 
