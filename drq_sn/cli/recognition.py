@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,6 +19,7 @@ from drq_sn.cli.build import ADDED, CONFIG, config_dir, read_config
 from drq_sn.cli.overrides import INTERNAL_GROUPS, initialized
 from drq_sn.cli.run_folder import MAY_DIFFER, MEANT, flatten
 from drq_sn.report.types import Variant
+from drq_sn.run_logs import YAML_LOADER
 
 OTHER = "other"
 BASE = Variant("drqv2", "modern4", "none")  # whose published setting an unknown part is compared with
@@ -41,9 +44,8 @@ class Recogniser:
         Raises:
             InvalidInput: if its `config.yaml` cannot be read.
         """
-        cfg = read_config(folder)
         try:
-            options = flatten(cfg)
+            options = _read_options(folder)
             variant = Variant(self._agent(options), self._head(options), self._normalizer(options))
             return variant, self._departures(variant, options), options
         except OmegaConfBaseException as error:  # a file that somebody edited
@@ -77,7 +79,7 @@ class Recogniser:
         if "agent._target_" not in options:
             return ("settings unknown",)
         published, derived = self._setting(variant, str(options["task"])), self._derived(variant)
-        meant = MEANT | flatten(OmegaConf.create(ADDED))
+        meant = MEANT | _plain_leaves(ADDED)
         before, now = meant | published, meant | options
         names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
         return tuple(
@@ -109,6 +111,15 @@ class Recogniser:
                 self._composed[variant] = compose("train", words)
             OmegaConf.set_struct(self._composed[variant], False)
         return self._composed[variant]
+
+
+def _read_options(folder: Path) -> Options:
+    """What `config.yaml` says. A run wrote it resolved: plain YAML, which is read many times faster than a configuration."""
+    with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError, OSError):
+        options = _plain_leaves(yaml.load((folder / CONFIG).read_text(), YAML_LOADER))
+        if "task" in options and not any(isinstance(value, str) and "${" in value for value in options.values()):
+            return options
+    return flatten(read_config(folder))
 
 
 def _tells_heads_apart(name: str, value: Any) -> bool:
