@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from drq_sn.report.scores import (
     common_frame,
     group_by_setting,
     in_order,
+    make_cell,
     once_per_seed,
     own_cells,
     released_curves,
@@ -81,6 +82,7 @@ class Report:
         """Make every table, figure and file."""
         counted, dropped = once_per_seed(self.found)
         self._counted = counted
+        self._shown: set[frozenset[int]] = set()
         self._settings = group_by_setting(self.found)
         self._of = {id(run): setting for setting in self._settings for run in setting.runs}
         self._comparable = [
@@ -88,7 +90,8 @@ class Report:
         ]
         rows = runs_rows(self.found, self._of, {id(run) for run in counted}, self.start)
         self.files[RUNS] = csv_bytes(RUN_FIELDS, rows)
-        self.warnings += cautions(self.found, dropped)
+        general = cautions(self.found, dropped)
+        self.warnings += general
         sections = [
             *(self._table_section(self.plans[name], title) for name, title in TABLES.items()),
             self._table3_section(),
@@ -98,9 +101,10 @@ class Report:
             self._all_runs_section(),
             self._costs_section(),
         ]
-        shown = Section("Warnings", () if self.warnings else ("None.",), self.warnings)
+        more = len(self.warnings) - len(general)
+        words = [f"Tables and figures have {more} more, where they stand."] if more else [] if general else ["None."]
         self.files[WARNINGS] = "".join(f"{line}\n" for line in self.warnings).encode()
-        self.files[INDEX] = page.html(TITLE, self._summary(), [shown, *sections])
+        self.files[INDEX] = page.html(TITLE, self._summary(), [Section("Warnings", words, general), *sections])
 
     def _summary(self) -> list[str]:
         statuses = Counter(run.run.status for run in self.found)
@@ -141,20 +145,32 @@ class Report:
         return Section("Table 3: memory and time", (), (), tables)
 
     def _curves_section(self) -> Section:
-        drawn, words = [], []
+        drawn, words, lines = [], [], []
+        covered = {variant for name in TABLES for variant in self.plans[name].variants}  # their tables have said what is missing
         for name, title in (*CURVES.items(), ("table1", "DrQ-v2 on the tasks of Table 1")):
             plan = self.plans[name]
             made = [self._curves(plan, s) for s in self._comparable if runs_of(plan, s.runs)]
             drawn += made
             if not made:
                 words.append(f"{title}: no runs; `make {name}` trains them.")
-        return Section("Figures 1, 2 and 4: learning curves", words, (), (), self._drawn(drawn))
+            rest = replace(plan, variants=tuple(variant for variant in plan.variants if variant not in covered))
+            covered |= set(plan.variants)
+            lines += [line for setting in self._comparable for line in self._missing(rest, setting, title)]
+        self.warnings += lines
+        return Section("Figures 1, 2 and 4: learning curves", words, lines, (), self._drawn(drawn))
+
+    def _missing(self, plan: Plan, setting: Setting, title: str) -> list[str]:
+        own = runs_of(plan, setting.runs)
+        frame = common_frame(own, plan.num_train_frames) if self.choices.frame is None else self.choices.frame
+        cells = [make_cell(own, task, variant, frame) for task in plan.tasks for variant in plan.variants]
+        return table_cautions(plan, cells, f"{title}, {setting.name}")
 
     def _curves(self, plan: Plan, setting: Setting) -> Figure:
         own = runs_of(plan, setting.runs)
         name = f"{'figure_' if plan.name.startswith('table') else ''}{plan.name}{setting.suffix}"
         tasks = [canonical(task) for task in plan.tasks]
         last = common_frame(own, plan.num_train_frames) or plan.num_train_frames
+        self._shown.add(_curves_of(own))
         return figures.curves(name, own, tasks, plan.variants, released_curves(plan.agent), last)
 
     def _dynamics_section(self) -> Section:
@@ -196,10 +212,10 @@ class Report:
         self.text.append(f"All runs\n{text(table)}")
         drawn = []
         for setting, agent, own in self._by_agent():
-            tasks = sorted({run.run.task for run in own})
             last = common_frame(own)
-            if last is not None:
+            if last is not None and _curves_of(own) not in self._shown:
                 name, variants = f"curves_{agent}{setting.suffix}", in_order(run.variant for run in own)
+                tasks = sorted({run.run.task for run in own})
                 drawn.append(figures.curves(name, own, tasks, variants, released_curves(agent), last))
         words = [line for setting in self._settings for line in _setting_words(setting)]
         return Section("All runs by task and variant", words, (), [table], self._drawn(drawn))
@@ -213,6 +229,11 @@ AGGREGATES_WORDS = (
     "and tasks; probability that a run of one variant scores higher than one of the other on the same task; share of runs above "
     "a score."
 )
+
+
+def _curves_of(runs: Sequence[ScoredRun]) -> frozenset[int]:
+    """By which a figure that would show nothing else is known."""
+    return frozenset(map(id, runs))
 
 
 def _setting_words(setting: Setting) -> list[str]:

@@ -151,11 +151,18 @@ def table_cautions(plan: Plan, cells: Sequence[Cell], where: str) -> list[str]:
     sizes = sorted({len(cell.runs) for cell in filled})
     if len(sizes) > 1:
         lines.append(f"{where}: cells average different numbers of seeds, {sizes[0]} to {sizes[-1]}")
-    for run in left_out:
-        last = max(run.evaluations, default=None)
-        at = "without evaluations" if last is None else f"evaluated up to frame {frames(last)}"
-        lines.append(f"{where}: {name_runs([run])} left out: {run.run.status}, {at}")
+    for last, members in sorted(_by_last_evaluation(left_out).items()):
+        at = f"evaluated up to frame {frames(last)}" if last >= 0 else "without evaluations"
+        lines.append(f"{where}: left out, {at}: {name_runs(members, limit=None)}")
     return lines
+
+
+def _by_last_evaluation(runs: Iterable[ScoredRun]) -> dict[float, list[ScoredRun]]:
+    """Frame of the last evaluation, -1 where there is none, -> runs."""
+    groups: dict[float, list[ScoredRun]] = {}
+    for run in runs:
+        groups.setdefault(max(run.evaluations, default=-1.0), []).append(run)
+    return groups
 
 
 def _missing_seeds(plan: Plan, cells: Iterable[Cell], where: str) -> Iterator[str]:
@@ -165,20 +172,20 @@ def _missing_seeds(plan: Plan, cells: Iterable[Cell], where: str) -> Iterator[st
         if missing:
             groups.setdefault((cell.variant.label, missing), []).append(cell.task)
     for (label, missing), tasks in groups.items():
-        yield f"{where}: {label}: of seeds {ranges(plan.seeds)}, {ranges(missing)} are missing on {_shorten(tasks)}"
+        yield f"{where}: {label} lacks seeds {ranges(missing)} of {ranges(plan.seeds)} on {_shorten(tasks, limit=None)}"
 
 
-def name_runs(runs: Iterable[ScoredRun]) -> str:
-    """Runs by task, agent and variant, seeds together: `cheetah_run DrQ mlp2 seeds 1-3`; a few of them if they are many."""
+def name_runs(runs: Iterable[ScoredRun], limit: int | None = MAX_NAMED) -> str:
+    """Runs by task, agent and variant, seeds together: `cheetah_run DrQ mlp2 seeds 1-3`; `limit` of them if they are more."""
     groups: dict[str, list[int]] = {}
     for run in runs:
         groups.setdefault(f"{run.run.task} {agent_title(run.variant.agent)} {run.variant.label}", []).append(run.run.seed)
-    return _shorten([f"{name} seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}" for name, seeds in groups.items()])
+    return _shorten([f"{name} seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}" for name, seeds in groups.items()], limit)
 
 
-def _shorten(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
+def _shorten(names: Sequence[str], limit: int | None = MAX_NAMED) -> str:
+    shown = names[:limit]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(shown) < len(names) else "")
 
 
 def ranges(numbers: Iterable[int]) -> str:

@@ -99,14 +99,15 @@ def table_lines(*runs):
 
 def test_what_a_table_lacks():
     found = table_lines(
-        run(1), run(1, task="walker_run"), run(2, variant=MODERN_SN), run(3, variant=MODERN_SN), run(2, {10: 1.0})
+        run(1), run(1, task="walker_run"), run(2, variant=MODERN_SN), run(3, variant=MODERN_SN), run(2, {10: 1.0}), run(3, {})
     )
     assert found == [
         "T: no runs for 3 of 6 cells: walker_run modern4 + SN, dog_run mlp2, dog_run modern4 + SN",
-        "T: mlp2: of seeds 1-3, 2-3 are missing on cheetah_run, walker_run",
-        "T: modern4 + SN: of seeds 1-3, 1 are missing on cheetah_run",
+        "T: mlp2 lacks seeds 2-3 of 1-3 on cheetah_run, walker_run",
+        "T: modern4 + SN lacks seeds 1 of 1-3 on cheetah_run",
         "T: cells average different numbers of seeds, 1 to 2",
-        "T: cheetah_run DrQ mlp2 seed 2 left out: finished, evaluated up to frame 10",
+        "T: left out, without evaluations: cheetah_run DrQ mlp2 seed 3",
+        "T: left out, evaluated up to frame 10: cheetah_run DrQ mlp2 seed 2",
     ]
 
 
