@@ -10,16 +10,19 @@ from drq_sn.report.types import Aggregates, Interval
 
 WIDTH = 9.5  # inches
 ROW, MARGIN = 0.26, 1.0  # height of a line with a dot, and of what stands around the lines of a panel
+MANY_PAIRS = 8  # more stand below both other panels
 DOT = {"marker": "o", "markersize": 6, "linestyle": ""}
 
 
 def draw(found: Aggregates) -> Any:
     """The matplotlib figure; its axes are the means, the improvements and the profiles."""
-    rows = (max(2, len(found.iqm)), max(2, len(found.improvement)))
+    many = len(found.improvement) > MANY_PAIRS
+    rows = (max(8 if many else 2, len(found.iqm)), max(2, len(found.improvement)))
     heights = [number * ROW + MARGIN for number in rows]
     figure = canvas(WIDTH, max(sum(heights), 3.6) + 0.5)
     grid = figure.add_gridspec(2, 2, height_ratios=heights, width_ratios=(1, 1.05))
-    means, improvements, profiles = (figure.add_subplot(place) for place in (grid[0, 0], grid[1, 0], grid[:, 1]))
+    places = (grid[0, 0], grid[1, :], grid[0, 1]) if many else (grid[0, 0], grid[1, 0], grid[:, 1])
+    means, improvements, profiles = map(figure.add_subplot, places)
     styles = looks(list(found.num_seeds))
     _draw_intervals(means, found.iqm, [styles[label]["color"] for label in found.iqm])
     means.set_title("interquartile mean of return / 1000", fontsize=NORMAL)
@@ -53,7 +56,7 @@ def _draw_intervals(axes: Any, intervals: Mapping[str, Interval], colours: Seque
 
 
 def _draw_profiles(axes: Any, found: Aggregates, styles: Mapping[str, Any]) -> None:
-    axes.set_title("performance profiles: share of runs above a score", fontsize=NORMAL)
+    axes.set_title("performance profiles", fontsize=NORMAL)
     axes.tick_params(labelsize=SMALL)
     if not found.profiles:
         say_nothing_there(axes, "nothing to compare")
@@ -63,8 +66,8 @@ def _draw_profiles(axes: Any, found: Aggregates, styles: Mapping[str, Any]) -> N
         axes.plot(found.thresholds, value, **styles[label])
         axes.fill_between(found.thresholds, low, high, color=styles[label]["color"], alpha=0.15, linewidth=0)
     axes.set(ylim=(-0.02, 1.02))
-    axes.set_xlabel("return / 1000", fontsize=NORMAL)
-    axes.set_ylabel("share of runs", fontsize=NORMAL)
+    axes.set_xlabel("score: return / 1000", fontsize=NORMAL)
+    axes.set_ylabel("share of runs above the score", fontsize=NORMAL)
     axes.grid(alpha=0.3)
 
 

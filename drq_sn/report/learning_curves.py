@@ -18,7 +18,7 @@ Panel = Mapping[str, Sequence[ScoredRun]]
 
 FULL_SCALE = (0.0, 1000.0)  # of a return in the control suite
 MARGIN = 25.0
-WIDTHS = (5.6, 8.0, 9.5, 10.5, 11.5)  # of a figure with one column of panels, two, ... in inches
+WIDTHS = (4.6, 8.0, 9.5, 10.5, 11.5)  # of a figure with one column of panels, two, ... in inches
 FEW = 15  # points that are shown one by one
 MILLION = 1e6
 THIN: Style = {"linewidth": 0.9, "alpha": 0.55}
@@ -192,23 +192,28 @@ def describe(panels: Mapping[str, Panel], released: Mapping[str, Sequence[Releas
     """The figure in words: what it is on the first line, then a line with the final numbers of every task."""
     drawn = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     lines = [f"Learning curves of {', '.join(drawn) or 'nothing'}: mean evaluation return over seeds, ± one standard error."]
+    lines[0] += f" Numbers are those at {in_frames(last_frame)} where nothing else is said."
     for task, panel in panels.items():
         words = [_last_point(name, runs, last_frame) for name, runs in panel.items()]
         points = [point for point in released.get(task, ()) if point.frame <= last_frame]
         if points:
             frame, mean, sd, number = points[-1]
-            words.append(f"released {mean:.0f} ± {sd:.0f} sd ({counted(number, 'seed')}, at {in_frames(frame)})")
+            words.append(f"released {mean:.0f} ± {sd:.0f} sd ({counted(number, 'seed')}{_where(frame, last_frame)})")
         lines.append(f"{task}: {', '.join(words) or 'no runs'}.")
     return "\n".join(lines)
 
 
 def _last_point(name: str, runs: Sequence[ScoredRun], last_frame: float) -> str:
-    """`mlp2 812 ± 13 (9 of 10 seeds, 1 crashed, at 400 thousand frames)`."""
+    """`mlp2 812 ± 13 (9 of 10 seeds, 1 crashed)`; the frame is added where it is not the last."""
     curve = seed_curve(runs, last_frame)
     if not curve.frames.size:
         return f"{name} without an evaluation"
     frame, mean, error, number = (float(column[-1]) for column in curve)
     crashed = sum(run.crashed for run in runs)
     seeds = counted(len(runs), "seed") if number == len(runs) else f"{number:.0f} of {counted(len(runs), 'seed')}"
-    words = [seeds, *([f"{crashed} crashed"] if crashed else []), f"at {in_frames(frame)}"]
-    return f"{name} {mean:.0f}{'' if math.isnan(error) else f' ± {error:.0f}'} ({', '.join(words)})"
+    words = seeds + (f", {crashed} crashed" if crashed else "") + _where(frame, last_frame)
+    return f"{name} {mean:.0f}{'' if math.isnan(error) else f' ± {error:.0f}'} ({words})"
+
+
+def _where(frame: float, last_frame: float) -> str:
+    return "" if frame == last_frame else f", at {in_frames(frame)}"

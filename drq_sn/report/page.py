@@ -16,7 +16,9 @@ NOTHING = re.compile(r"\W*|n/a")
 WIDTH = re.compile(rb'<svg[^>]*?\swidth="([\d.]+)pt"')
 PIXELS_PER_POINT = 4 / 3
 LONG = 32  # characters; cells with more are wrapped
-SMALLEST = 0.8  # of its own size that a figure shrinks to; its text is then still legible
+LONGEST_WORD = 24
+JOINT = re.compile("([_/])")
+CODE = re.compile("`([^`]+)`")
 
 
 def html(title: str, summary: Sequence[str], sections: Sequence[Section]) -> bytes:
@@ -32,7 +34,7 @@ def html(title: str, summary: Sequence[str], sections: Sequence[Section]) -> byt
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     settings: Any = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
     environment = jinja2.Environment(loader=loader, autoescape=True, **settings)
-    environment.filters.update(spoken=spoken, data_uri=data_uri, smallest_width=smallest_width, kind=kind, breakable=breakable)
+    environment.filters.update(spoken=spoken, data_uri=data_uri, width=width, kind=kind, breakable=breakable, prose=prose)
     parts = list(zip(anchors([section.title for section in sections]), sections, strict=True))
     page = environment.get_template(TEMPLATE).render(title=title, summary=summary, parts=parts)
     return page.encode()
@@ -53,23 +55,34 @@ def anchors(titles: Iterable[str]) -> list[str]:
 
 def spoken(name: str) -> str:
     """The name of a file as a caption: `table1_drq` -> `Table 1 drq`."""
-    words = re.sub(r"(?<=[^\W\d_])(?=\d+(_|$))", " ", name).replace("_", " ").strip()
+    words = re.sub(r"^(table|figure)(?=\d)", r"\1 ", name).replace("_", " ").strip()
     return words[:1].upper() + words[1:]
 
 
 def kind(rows: Sequence[Sequence[str]], column: int) -> str:
     """`number` for a column whose cells begin with a number or say that there is none, `long` for sentences, else `text`."""
     cells = [row[column].strip() for row in rows]
-    if any(NUMBER.match(cell) for cell in cells) and all(NOTHING.fullmatch(cell) or NUMBER.match(cell) for cell in cells):
+    if all(NOTHING.fullmatch(cell) or NUMBER.match(cell) for cell in cells):
         return "number"
     return "long" if any(len(cell) > LONG for cell in cells) else "text"
 
 
-def breakable(text: str) -> Any:
-    """The text, escaped, with a place for a line to break after what joins the words of names and folders."""
+def breakable(text: str, longest: int = 0) -> Any:
+    """The text, escaped; in words of more than `longest` characters a line may break after what joins their parts."""
     import markupsafe
 
-    return markupsafe.Markup(re.sub("([_/])", r"\1<wbr>", str(markupsafe.escape(text))))
+    words = re.split(r"(\s+)", text)
+    escaped = (str(markupsafe.escape(word)) for word in words)
+    return markupsafe.Markup(
+        "".join(JOINT.sub(r"\1<wbr>", new) if len(old) > longest else new for old, new in zip(words, escaped, strict=True))
+    )
+
+
+def prose(text: str) -> Any:
+    """A line of text: what stands between backticks is code, and long folders may be broken."""
+    import markupsafe
+
+    return markupsafe.Markup(CODE.sub(r"<code>\1</code>", str(breakable(text, LONGEST_WORD))))
 
 
 def data_uri(svg: bytes) -> str:
@@ -77,7 +90,7 @@ def data_uri(svg: bytes) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
 
 
-def smallest_width(svg: bytes) -> int:
-    """Pixels below which the figure scrolls instead of shrinking further; 0 where it tells no width."""
+def width(svg: bytes) -> int | None:
+    """A figure's own width in pixels, where it tells it; the style sheet says how far it shrinks and grows."""
     found = WIDTH.search(svg[:2000])
-    return round(float(found[1]) * PIXELS_PER_POINT * SMALLEST) if found else 0
+    return round(float(found[1]) * PIXELS_PER_POINT) if found else None

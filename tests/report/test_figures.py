@@ -76,7 +76,7 @@ def test_a_crashed_run_goes_on_with_its_last_score_and_bears_a_cross():
     assert crosses(axes) == [[14, 300]]
     assert legend(figure)[0] == "mlp2 (2 seeds, 1 crashed)"
     assert learning_curves.LEGEND["cross"] in legend(figure)
-    assert "mlp2 500 ± 200 (2 seeds, 1 crashed, at 20 thousand frames)" in learning_curves.describe(
+    assert "mlp2 500 ± 200 (2 seeds, 1 crashed)" in learning_curves.describe(
         learning_curves.panels_of(runs, ["t"], PAPER), {}, 20000
     )
 
@@ -169,8 +169,7 @@ def test_figures_are_the_same_twice_and_tell_their_numbers():
     assert first.png.startswith(b"\x89PNG")
     assert ElementTree.fromstring(first.svg).tag.endswith("}svg")
     assert first.alt.splitlines()[1:] == [
-        "t: mlp2 620 ± 20 (2 seeds, at 20 thousand frames), modern4 + SN 2 (1 seed, at 10 thousand frames), "
-        "released 4 ± 1 sd (10 seeds, at 0 frames).",
+        "t: mlp2 620 ± 20 (2 seeds), modern4 + SN 2 (1 seed, at 10 thousand frames), released 4 ± 1 sd (10 seeds, at 0 frames).",
         "no$u: no runs.",
     ]
 
@@ -210,6 +209,14 @@ def test_aggregates_are_drawn_with_their_intervals(found):
     assert profiles.lines[0].get_xydata().tolist() == [[0, 1], [1, 0.5]]
     assert profiles.collections[0].get_paths()[0].vertices[:, 1].min() == 0.25
     assert legend(figure) == ["mlp2 (3 seeds per task)", "modern4 + SN (1 seed per task)"]
+
+
+def test_many_pairs_stand_below(found):
+    pairs = {("mlp2", f"x{i}"): Interval(0.5, 0.4, 0.6) for i in range(9)}
+    means, improvements, profiles = aggregate_figure.draw(dataclasses.replace(found, improvement=pairs)).axes
+    assert len(improvements.get_yticklabels()) == 9
+    assert [axes.get_subplotspec().colspan.stop for axes in (means, improvements, profiles)] == [1, 2, 2]
+    assert profiles.get_subplotspec().rowspan.stop == 1
 
 
 def test_aggregates_in_words(found):

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import pytest
 
 from drq_sn.report import figures
-from drq_sn.report.page import anchors, html, kind, smallest_width, spoken
+from drq_sn.report.page import anchors, breakable, html, kind, prose, spoken, width
 from drq_sn.report.types import Figure, Section, Table
 from tests.report.test_figures import MLP2, SN, run
 
@@ -151,7 +151,7 @@ def test_anchors_are_unique():
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("table1", "Table 1"), ("figure3_drq", "Figure 3 drq"), ("drqv2_runs", "Drqv 2 runs")]
+    ("name", "words"), [("table1", "Table 1"), ("figure3_drq", "Figure 3 drq"), ("runs_drqv2", "Runs drqv2")]
 )
 def test_names_of_files_as_captions(name, words):
     assert spoken(name) == words
@@ -162,7 +162,7 @@ def test_names_of_files_as_captions(name, words):
     [
         (["1", "\u22122.5 ± 3", "\u2013", "", "< 4"], "number"),
         (["nan", "812 (9 of 10)"], "number"),
-        (["\u2013", ""], "text"),
+        (["\u2013", ""], "number"),
         (["12", "crashed"], "text"),
         (["12", "a sentence that is long enough to wrap"], "long"),
     ],
@@ -171,9 +171,17 @@ def test_kinds_of_columns(cells, expected):
     assert kind([["x", cell] for cell in cells], 1) == expected
 
 
-def test_figures_shrink_only_so_far():
-    assert smallest_width(SVG) == 960  # 900 pt are 1200 pixels
-    assert smallest_width(b"<svg/>") == 0
+def test_long_words_may_be_broken_and_code_is_code():
+    assert breakable("a_b<c/d") == "a_<wbr>b&lt;c/<wbr>d"
+    assert prose("a_b " + "a/" * 13) == "a_b " + "a/<wbr>" * 13
+    assert prose("`make <x>`, `") == "<code>make &lt;x&gt;</code>, `"
+
+
+def test_figures_tell_their_width(page):
+    assert width(SVG) == 1200  # 900 pt
+    assert width(b"<svg/>") is None
+    images = [attributes for tag, attributes, _ in page.found if tag == "img"]
+    assert images[0]["style"] == "--width: 1200px"
 
 
 @pytest.fixture(scope="module")
