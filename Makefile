@@ -19,7 +19,7 @@ PORT   ?= 6006
 
 EXPERIMENTS := table1 table2 table3 figure1 figure2 figure3 figure4
 
-.PHONY: help setup train profile bench eval video board diagnose offline doctor sweep $(EXPERIMENTS) test test-slow test-faults test-gpu test-cluster check lint types figures clean
+.PHONY: help setup train profile bench eval video board diagnose report offline doctor sweep $(EXPERIMENTS) test test-slow test-faults test-gpu test-cluster check lint types figures clean
 
 help:
 	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
@@ -30,6 +30,7 @@ help:
 	@echo "make offline RUN=runs/... NORM=none,spectral DEPTHS=1,3,6    learning from a saved replay, head by head"
 	@echo "make board   RUNS=runs PORT=6006     TensorBoard on localhost"
 	@echo "make diagnose RUNS='runs/cartpole_balance/*'    what happened inside runs, side by side: figures in diagnosis/"
+	@echo "make report  RUNS='runs' ARGS='out=report frame=100000'    the paper's tables and figures from any runs: report/index.html"
 	@echo "make profile AGENT=drq BATCH=512 HEADS=mlp2,modern4 NORM=none ITERATIONS=500 RUNS=5 TRACE=1    time and memory, as Table 3"
 	@echo "make bench   PARTS=updates,rendering,training    how fast this machine learns, acts, draws and trains"
 	@echo "make doctor                          what this machine has, and what is wrong with it"
@@ -96,6 +97,9 @@ space := $(empty) $(empty)
 quoted = $(subst $(space),$(comma),$(strip $(foreach name,$(1),'$(name)')))
 diagnose: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.diagnose "runs=[$(call quoted,$(RUNS))]" $(ARGS)
+
+report: $(VENV)/.installed
+	@$(BIN)/python -m drq_sn.cli.report "runs=[$(call quoted,$(RUNS))]" $(ARGS)
 
 doctor: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.doctor

@@ -12,7 +12,7 @@ from drq_sn.checkpoint import write_atomically
 from drq_sn.cli.build import config_dir
 from drq_sn.cli.errors import exit_on_invalid_input
 from drq_sn.cli.overrides import check_command_line
-from drq_sn.cli.run_folder import make_folder
+from drq_sn.cli.run_folder import make_folder, require_own
 from drq_sn.diagnosis import group_runs
 from drq_sn.run_logs import ACCEPTED, find_runs, read_run
 
@@ -25,7 +25,8 @@ def run_diagnosis(patterns: list[str], out: Path) -> None:
     Raises:
         InvalidInput: if a run can't be found or read, or `out` is not free; nothing is written then.
     """
-    require_own(out)
+    header = f"{','.join(diagnosis_report.FIELDS)}\n".encode()
+    require_own(out, diagnosis_report.TABLE, header, "diagnosis")
     groups = group_runs([read_run(folder) for folder in find_runs(patterns)])
     text, files = diagnosis_report.format_table(groups), diagnosis_report.files(groups)
     make_folder(out, "out")
@@ -35,25 +36,8 @@ def run_diagnosis(patterns: list[str], out: Path) -> None:
     print(f"figures and {diagnosis_report.TABLE} in {out}")
 
 
-def require_own(out: Path) -> None:
-    """Refuse a folder that holds files but no diagnosis.
-
-    Raises:
-        InvalidInput: if `out` is one.
-    """
-    accepted = "accepted is a new folder, an empty one, or a former diagnosis"
-    if out.exists() and not out.is_dir():
-        raise checks.InvalidInput(f"out={out}: is a file; {accepted}")
-    if out.is_dir() and any(out.iterdir()) and not _is_diagnosis(out / diagnosis_report.TABLE):
-        raise checks.InvalidInput(f"out={out}: holds files but no diagnosis; {accepted}")
-
-
-def _is_diagnosis(path: Path) -> bool:
-    header = f"{','.join(diagnosis_report.FIELDS)}\n".encode()
-    return path.is_file() and path.read_bytes()[: len(header)] == header
-
-
-def _patterns(value: object) -> list[str]:
+def patterns_of(value: object) -> list[str]:
+    """The option `runs`, one word or a list, as words."""
     patterns = list(value) if isinstance(value, ListConfig) else [] if value is None else [value]
     if not patterns:
         raise checks.InvalidInput(f"runs={value}: {ACCEPTED}")
@@ -63,7 +47,7 @@ def _patterns(value: object) -> list[str]:
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
 def _diagnose(cfg: DictConfig) -> None:
     with exit_on_invalid_input():
-        run_diagnosis(_patterns(cfg.runs), Path(str(cfg.out)))
+        run_diagnosis(patterns_of(cfg.runs), Path(str(cfg.out)))
 
 
 def main() -> None:

@@ -64,6 +64,26 @@ def make_folder(path: Path, option: str = "run_dir") -> Path:
     return path
 
 
+def require_own(out: Path, marker: str, header: bytes, what: str) -> None:
+    """Refuse a folder that holds files of somebody else's.
+
+    Args:
+        out: the value of the option `out`.
+        marker: file that tells a former result.
+        header: what that file begins with.
+        what: the result, in a word.
+
+    Raises:
+        InvalidInput: if `out` is a file, or a folder with files but without `marker`.
+    """
+    accepted = f"accepted is a new folder, an empty one, or a former {what}"
+    if out.exists() and not out.is_dir():
+        raise checks.InvalidInput(f"out={out}: is a file; {accepted}")
+    former = (out / marker).is_file() and (out / marker).read_bytes()[: len(header)] == header
+    if out.is_dir() and any(out.iterdir()) and not former:
+        raise checks.InvalidInput(f"out={out}: holds files but no {what}; {accepted}")
+
+
 def move_aside(path: Path) -> Path | None:
     """Move what folder `path` holds to `{name}.1`, `{name}.2`, ..., whichever is free, and return that; None if it is empty."""
     files = [file for file in path.iterdir() if file.name != LOCK]
@@ -126,8 +146,8 @@ def require_same(path: Path, saved: str, cfg: DictConfig) -> None:
     Raises:
         InvalidInput: naming what differs.
     """
-    meant = MEANT | _leaves(OmegaConf.create(ADDED))
-    before, now = meant | _leaves(OmegaConf.create(saved)), meant | _leaves(cfg)
+    meant = MEANT | flatten(OmegaConf.create(ADDED))
+    before, now = meant | flatten(OmegaConf.create(saved)), meant | flatten(cfg)
     changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r} now"
         for name in sorted(before.keys() | now.keys())
@@ -141,12 +161,13 @@ def require_same(path: Path, saved: str, cfg: DictConfig) -> None:
         )
 
 
-def _leaves(cfg: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name of every option in `cfg` -> its value, resolved."""
     if not OmegaConf.is_dict(cfg):
         return {prefix.rstrip("."): OmegaConf.to_container(cfg) if OmegaConf.is_list(cfg) else cfg}
     found: dict[str, Any] = {}
     for key in cfg:
-        found |= _leaves(cfg[key], f"{prefix}{key}.")
+        found |= flatten(cfg[key], f"{prefix}{key}.")
     return found
 
 

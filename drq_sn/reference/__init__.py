@@ -1,19 +1,71 @@
-"""Numbers of the papers, transcribed once, as data."""
+"""Numbers of the papers, transcribed once, as data.
+
+Bjorck et al. (2021) ran DrQ again, and their `mlp2` is weaker than the curve that DrQ's authors released on 14 of the 15 tasks of
+Table 2 (all but cartpole_balance_sparse), so a report shows both. All published curves were made before MuJoCo 3.12 changed
+how frames look.
+"""
 
 from __future__ import annotations
 
 import csv
 from importlib import resources
+from typing import NamedTuple
 
+TABLE1 = "bjorck_table1.csv"
+"""Bjorck et al. (2021), Table 1: DrQ-v2 after 500 000 frames, 10 seeds.
+
+Spreads look like standard errors: they are far smaller than the deviations of other papers over as many seeds. The paper's
+"cartpole sparse" is almost surely cartpole_balance_sparse: 1000 of 1000 is out of reach where the pole must first be swung up.
+"""
+TABLE2 = "bjorck_table2.csv"
+"""Bjorck et al. (2021), Table 2: DrQ after 500 000 frames, 10 seeds; spreads are standard deviations.
+
+Rows with head `dreamer` are Dreamer's scores as that paper reports them.
+"""
 TABLE3 = "bjorck_table3.csv"
 """Bjorck et al. (2021), Table 3: DrQ at batch 512 on a V100, without spectral normalisation.
 
 Columns: head; training memory in GB; acting memory in MB; training and acting time in ms; and
 standard deviations over 5 runs where the paper gives them.
 """
+RELEASED = "released_curves.csv"
+"""Curves that the authors of DrQ and DrQ-v2 released with their code, at 100 000, 200 000, ..., 500 000 frames.
+
+Columns: agent; task (`cup_catch` for DrQ-v2 is `ball_in_cup_catch` for DrQ); frame; number of seeds; mean and standard
+deviation of the evaluation return over seeds.
+"""
+
+
+class Reported(NamedTuple):
+    """A paper's score: mean return, and whatever spread that table gives."""
+
+    mean: float
+    spread: float
 
 
 def read_table(name: str, key: str) -> dict[str, dict[str, float]]:
     """Rows of the table `name`, by their column `key`; every other column as a number."""
+    return {row.pop(key): {column: float(value) for column, value in row.items()} for row in _rows(name)}
+
+
+def read_scores(name: str) -> dict[tuple[str, str, str], Reported]:
+    """`TABLE1` or `TABLE2`: (task, head, normaliser) -> score."""
+    return {
+        (row["task"], row["head"], row["normalizer"]): Reported(float(row["return_mean"]), float(row["return_spread"]))
+        for row in _rows(name)
+    }
+
+
+def read_released(agent: str) -> dict[str, list[tuple[float, float, float, int]]]:
+    """Task -> points of the released curve of `agent`: frame, mean return, standard deviation, number of seeds."""
+    curves: dict[str, list[tuple[float, float, float, int]]] = {}
+    for row in _rows(RELEASED):
+        if row["agent"] == agent:
+            point = float(row["frame"]), float(row["return_mean"]), float(row["return_sd"]), int(row["num_seeds"])
+            curves.setdefault(row["task"], []).append(point)
+    return curves
+
+
+def _rows(name: str) -> list[dict[str, str]]:
     with (resources.files(__name__) / name).open() as file:
-        return {row.pop(key): {column: float(value) for column, value in row.items()} for row in csv.DictReader(file)}
+        return list(csv.DictReader(file))

@@ -28,6 +28,27 @@ class Variant(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Plan:
+    """A table or figure of the paper: the runs it asks for.
+
+    Attributes:
+        name: such as `table1`; the command that trains its runs is `make table1`.
+        agent: name of the agent's option.
+        tasks: rows or panels, in the paper's order, as the paper's tables name them.
+        variants: columns or curves.
+        seeds: of every task and variant.
+        num_train_frames: length of every run.
+    """
+
+    name: str
+    agent: str
+    tasks: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    num_train_frames: int
+
+
+@dataclass(frozen=True)
 class ScoredRun:
     """One run, recognised.
 
@@ -38,6 +59,7 @@ class ScoredRun:
             `image_size=48 (published: 84)`; runs with different departures are never averaged.
         record: what `run.json` says.
         evaluations: frame -> mean return of an evaluation, in the order of frames, as logged.
+        options: what the run was configured with, by dotted name: `env.image_size`.
     """
 
     run: Run
@@ -45,6 +67,7 @@ class ScoredRun:
     departures: tuple[str, ...]
     record: Mapping[str, Any]
     evaluations: Mapping[float, float]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def crashed(self) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from drq_sn.checks import InvalidInput
-from drq_sn.cli.diagnose import _patterns, run_diagnosis
+from drq_sn.cli.diagnose import patterns_of, run_diagnosis
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "results"
@@ -104,9 +104,9 @@ def test_a_wrong_command_line_is_one_line_and_leaves_nothing(tmp_path, words, me
 
 def test_runs_may_be_a_word_or_a_list():
     cfg = OmegaConf.create({"one": "a b/*", "list": ["a", 3], "none": None})
-    assert [_patterns(cfg.one), _patterns(cfg.list)] == [["a b/*"], ["a", "3"]]
+    assert [patterns_of(cfg.one), patterns_of(cfg.list)] == [["a b/*"], ["a", "3"]]
     with pytest.raises(InvalidInput, match="runs=None: accepted is"):
-        _patterns(cfg.none)
+        patterns_of(cfg.none)
 
 
 @pytest.mark.parametrize(

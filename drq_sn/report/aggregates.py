@@ -1,0 +1,164 @@
+"""What all tasks of an agent say together, by rliable (Agarwal et al. 2021)."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from drq_sn.report.formats import frames
+from drq_sn.report.scores import common_frame, in_order, make_cell
+from drq_sn.report.types import Aggregates, Interval, ScoredRun
+
+MAX_RETURN = 1000.0  # of an episode in the suite
+THRESHOLDS = np.linspace(0.0, 1.0, 101)
+FIELDS = (
+    "settings",
+    "agent",
+    "frame",
+    "statistic",
+    "variant",
+    "than",
+    "threshold",
+    "value",
+    "low",
+    "high",
+    "num_tasks",
+    "num_seeds",
+)
+
+Scores = Mapping[str, np.ndarray]
+"""Label of a variant -> scores, shape (runs, tasks)."""
+
+
+def collect(runs: Sequence[ScoredRun], frame: float) -> tuple[Scores, tuple[str, ...], list[str]]:
+    """Scores of one agent's runs as rectangles, and what had to be left out for that.
+
+    Args:
+        runs: of one agent and one setting.
+        frame: at which they are compared.
+
+    Returns:
+        Scores; the tasks they have in common; one line per variant that lost seeds, and one for tasks.
+    """
+    variants = in_order(run.variant for run in runs)
+    tasks = sorted({run.run.task for run in runs})
+    cells = {(v, task): make_cell(runs, task, v, frame) for v in variants for task in tasks}
+    taking_part = [v for v in variants if any(cells[v, task].scores for task in tasks)]
+    common = tuple(task for task in tasks if all(cells[v, task].scores for v in taking_part))
+    notes = [f"tasks that not every variant has at frame {frames(frame)} are left out: {', '.join(lost)}"
+             for lost in [[task for task in tasks if task not in common]] if lost]  # fmt: skip
+    scores = {}
+    for v in taking_part if common else []:
+        counts = [len(cells[v, task].scores) for task in common]
+        columns = [cells[v, task].scores[: min(counts)] for task in common]
+        scores[v.label] = np.array(columns).T / MAX_RETURN
+        if max(counts) > min(counts):
+            notes.append(f"{v.label}: {min(counts)} of up to {max(counts)} seeds are taken, as many as every task has")
+        if min(counts) == 1:
+            notes.append(f"{v.label}: one seed per task tells nothing about other seeds: its intervals mean nothing")
+    return scores, common, notes
+
+
+def aggregate(
+    agent: str, runs: Sequence[ScoredRun], limit: float, frame: float | None, num_bootstrap: int, seed: int
+) -> tuple[Aggregates | None, list[str]]:
+    """Statistics over all common tasks of one agent's runs in one setting, and what was left out.
+
+    Args:
+        agent: whose runs they are.
+        runs: each seed once.
+        limit: largest frame that runs are compared at, where `frame` does not say.
+        frame: at which runs are compared; None for the largest that any was evaluated at.
+        num_bootstrap: resamples for the intervals.
+        seed: of the resampling.
+
+    Returns:
+        None where no task has scores, and the reason in the notes.
+    """
+    at = common_frame(runs, limit) if frame is None else frame
+    scores, tasks, notes = collect(runs, at) if at is not None else ({}, (), [])
+    if at is None or not scores:
+        return None, [*notes, "no task has scores of every variant"]
+    try:
+        with _bootstrap_from(seed):
+            iqm, improvement, profiles = _estimate(scores, num_bootstrap)
+    except ModuleNotFoundError as error:
+        return None, [f"{error.name} is not installed: `make setup` installs what aggregates need"]
+    num_seeds = {label: len(matrix) for label, matrix in scores.items()}
+    return Aggregates(agent, at, tasks, num_seeds, iqm, improvement, THRESHOLDS, profiles), notes
+
+
+@contextlib.contextmanager
+def _bootstrap_from(seed: int) -> Iterator[None]:
+    """Seed numpy's global generator, which rliable draws from whatever it is given, and leave it as it was."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def _estimate(scores: Scores, reps: int) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval], dict[str, np.ndarray]]:
+    from absl import logging
+    from rliable import library, metrics  # costs seconds, and only a report needs it
+
+    logging.set_verbosity(logging.WARNING)  # it tells of every estimate
+
+    def iqm(matrix: np.ndarray) -> np.ndarray:
+        return np.array([metrics.aggregate_iqm(matrix)])
+
+    values, bounds = library.get_interval_estimates(scores, iqm, reps=reps)
+    iqms = {label: Interval(float(values[label][0]), *map(float, bounds[label][:, 0])) for label in scores}
+    pairs = {(y, x): [scores[y], scores[x]] for x, y in itertools.combinations(scores, 2)}
+    improvements = {}
+    if pairs:
+        values, bounds = library.get_interval_estimates(pairs, probability_of_improvement, reps=reps)
+        improvements = {pair: Interval(float(values[pair][0]), *map(float, bounds[pair][:, 0])) for pair in pairs}
+    values, bounds = library.create_performance_profile(scores, THRESHOLDS, custom_profile_func=share_above, reps=reps)
+    profiles = {label: np.vstack([values[label], bounds[label]]) for label in scores}
+    return iqms, improvements, profiles
+
+
+def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Probability that a run of x scores higher than one of y on the same task, a tie counted half; mean over tasks.
+
+    What rliable's metric of this name is, without a test per task, of which a bootstrap would need hundreds of thousands.
+
+    Args:
+        x: scores, shape (runs of x, tasks).
+        y: scores, shape (runs of y, tasks).
+
+    Returns:
+        Shape (1,).
+    """
+    higher, equal = x[:, None] > y[None], x[:, None] == y[None]
+    return np.array([np.mean(higher + 0.5 * equal)])
+
+
+def share_above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Share of all runs on all tasks above each threshold: (runs, tasks), (thresholds,) -> (thresholds,)."""
+    return np.mean(scores[..., None] > thresholds, axis=(0, 1))
+
+
+def csv_rows(aggregates: Aggregates, settings: str) -> list[dict[str, object]]:
+    """Every estimate with its interval, in long form."""
+    same = {"settings": settings, "agent": aggregates.agent, "frame": aggregates.frame, "num_tasks": len(aggregates.tasks)}
+    seeds = aggregates.num_seeds
+    rows = [
+        {**same, "statistic": "iqm", "variant": x, "num_seeds": seeds[x], **interval._asdict()}
+        for x, interval in aggregates.iqm.items()
+    ]
+    rows += [
+        {**same, "statistic": "probability_of_improvement", "variant": x, "than": y, "num_seeds": seeds[x], **interval._asdict()}
+        for (x, y), interval in aggregates.improvement.items()
+    ]
+    return rows + [
+        {**same, "statistic": "profile", "variant": x, "num_seeds": seeds[x], "threshold": round(float(threshold), 4),
+         **dict(zip(("value", "low", "high"), map(float, column), strict=True))}
+        for x, bands in aggregates.profiles.items()
+        for threshold, column in zip(aggregates.thresholds, bands.T, strict=True)
+    ]  # fmt: skip

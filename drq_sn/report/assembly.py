@@ -1,0 +1,254 @@
+"""The whole report: sections in the paper's order, and every file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from drq_sn.report import aggregates, figures, page
+from drq_sn.report.cautions import cautions, name_runs, table_cautions
+from drq_sn.report.costs import FIELDS as RUN_FIELDS
+from drq_sn.report.costs import cost_table, runs_rows, total_table
+from drq_sn.report.formats import ABSENT, csv_bytes, frames, latex, markdown, number, text
+from drq_sn.report.profiles import FIELDS as PROFILE_FIELDS
+from drq_sn.report.profiles import Profile, table3
+from drq_sn.report.scores import (
+    Setting,
+    canonical,
+    common_frame,
+    group_by_setting,
+    in_order,
+    make_cell,
+    once_per_seed,
+    own_cells,
+    released_curves,
+)
+from drq_sn.report.tables import ALL_FIELDS, CSV_FIELDS, ScoreTable, agent_title, all_cells, runs_of
+from drq_sn.report.types import Aggregates, Figure, Plan, ScoredRun, Section, Table
+
+RUNS, INDEX, WARNINGS, AGGREGATES = "runs.csv", "index.html", "warnings.txt", "aggregates.csv"
+TITLE = "drq_sn: report"
+TABLES = {"table1": "Table 1", "table2": "Table 2"}
+CURVES = {"figure1": "Figure 1", "figure2": "Figure 2", "figure4": "Figure 4"}
+DYNAMICS = "figure3"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user chose.
+
+    Attributes:
+        frame: at which runs are compared; None for the largest that any of a table's runs was evaluated at.
+        num_bootstrap: resamples for confidence intervals.
+        seed: of the resampling.
+    """
+
+    frame: float | None = None
+    num_bootstrap: int = 2000
+    seed: int = 1
+
+
+@dataclass
+class Report:
+    """A report in the making; `build` fills it.
+
+    Args:
+        found: every run.
+        plans: the paper's tables and figures by name.
+        profiles: what `make profile` left.
+        choices: the user's.
+        start: folder that the runs' folders are given relative to.
+
+    Attributes:
+        files: name -> content; `runs.csv`, by which a report is known, comes first.
+        text: for the terminal.
+    """
+
+    found: Sequence[ScoredRun]
+    plans: Mapping[str, Plan]
+    profiles: Sequence[Profile]
+    choices: Choices
+    start: Path
+    files: dict[str, bytes] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+
+    def build(self) -> None:
+        """Make every table, figure and file."""
+        counted, dropped = once_per_seed(self.found)
+        self._counted = counted
+        self._shown: set[frozenset[int]] = set()
+        self._settings = group_by_setting(self.found)
+        self._of = {id(run): setting for setting in self._settings for run in setting.runs}
+        self._comparable = [
+            Setting(s.number, s.departures, tuple(run for run in counted if self._of[id(run)] is s)) for s in self._settings
+        ]
+        rows = runs_rows(self.found, self._of, {id(run) for run in counted}, self.start)
+        self.files[RUNS] = csv_bytes(RUN_FIELDS, rows)
+        general = cautions(self.found, dropped)
+        self.warnings += general
+        sections = [
+            *(self._table_section(self.plans[name], title) for name, title in TABLES.items()),
+            self._table3_section(),
+            self._curves_section(),
+            self._dynamics_section(),
+            self._aggregates_section(),
+            self._all_runs_section(),
+            self._costs_section(),
+        ]
+        more = len(self.warnings) - len(general)
+        words = [f"Tables and figures have {more} more, where they stand."] if more else [] if general else ["None."]
+        self.files[WARNINGS] = "".join(f"{line}\n" for line in self.warnings).encode()
+        self.files[INDEX] = page.html(TITLE, self._summary(), [Section("Warnings", words, general), *sections])
+
+    def _summary(self) -> list[str]:
+        statuses = Counter(run.run.status for run in self.found)
+        return [
+            f"{len(self.found)} runs: " + ", ".join(f"{count} {status}" for status, count in statuses.items()) + ".",
+            *(f"{s.name}: {name_runs(s.runs) if s.runs else 'no runs'}." for s in self._settings),
+            f"{len(self.warnings)} warnings and notes." if self.warnings else "No warnings.",
+        ]
+
+    def _table_section(self, plan: Plan, title: str) -> Section:
+        made = [ScoreTable(plan, s, self.choices.frame) for s in self._comparable if s.number == 1 or runs_of(plan, s.runs)]
+        tables, lines, words = [], [], []
+        for score_table in made:
+            table = score_table.table()
+            self._save(table, CSV_FIELDS, score_table.csv_rows())
+            tables.append(table)
+            where = f"{title}, {score_table.setting.name}"
+            lines += table_cautions(plan, score_table.cells, where)
+            words += _setting_words(score_table.setting)
+            if score_table.runs:
+                self.text.append(f"{where}, {agent_title(plan.agent)}\n{text(table)}")
+        if not made[0].runs:
+            words.insert(0, f"No runs at the published setting; `make {plan.name}` trains them.")
+        self.warnings += lines
+        return Section(f"{title}: {agent_title(plan.agent)}", words, lines, tables)
+
+    def _save(self, table: Table, fields: Sequence[str], rows: Sequence[Row]) -> None:
+        self.files[f"{table.name}.md"] = markdown(table)
+        self.files[f"{table.name}.csv"] = csv_bytes(fields, rows)
+        self.files[f"{table.name}.tex"] = latex(table)
+
+    def _table3_section(self) -> Section:
+        tables = []
+        for index, profile in enumerate(self.profiles or [None], start=1):
+            table, rows = table3(profile, "table3" if index == 1 else f"table3_profile{index}")
+            self._save(table, PROFILE_FIELDS, rows)
+            tables.append(table)
+        return Section("Table 3: memory and time", (), (), tables)
+
+    def _curves_section(self) -> Section:
+        drawn, words, lines = [], [], []
+        covered = {variant for name in TABLES for variant in self.plans[name].variants}  # their tables have said what is missing
+        for name, title in (*CURVES.items(), ("table1", "DrQ-v2 on the tasks of Table 1")):
+            plan = self.plans[name]
+            made = [self._curves(plan, s) for s in self._comparable if runs_of(plan, s.runs)]
+            drawn += made
+            if not made:
+                words.append(f"{title}: no runs; `make {name}` trains them.")
+            rest = replace(plan, variants=tuple(variant for variant in plan.variants if variant not in covered))
+            covered |= set(plan.variants)
+            lines += [line for setting in self._comparable for line in self._missing(rest, setting, title)]
+        self.warnings += lines
+        return Section("Figures 1, 2 and 4: learning curves", words, lines, (), self._drawn(drawn))
+
+    def _missing(self, plan: Plan, setting: Setting, title: str) -> list[str]:
+        own = runs_of(plan, setting.runs)
+        frame = common_frame(own, plan.num_train_frames) if self.choices.frame is None else self.choices.frame
+        cells = [make_cell(own, task, variant, frame) for task in plan.tasks for variant in plan.variants]
+        return table_cautions(plan, cells, f"{title}, {setting.name}")
+
+    def _curves(self, plan: Plan, setting: Setting) -> Figure:
+        own = runs_of(plan, setting.runs)
+        name = f"{'figure_' if plan.name.startswith('table') else ''}{plan.name}{setting.suffix}"
+        tasks = [canonical(task) for task in plan.tasks]
+        last = common_frame(own, plan.num_train_frames) or plan.num_train_frames
+        self._shown.add(_curves_of(own))
+        return figures.curves(name, own, tasks, plan.variants, released_curves(plan.agent), last)
+
+    def _dynamics_section(self) -> Section:
+        plan = self.plans[DYNAMICS]
+        own = [(s, runs_of(plan, s.runs)) for s in self._comparable]
+        drawn = [figures.dynamics(f"{DYNAMICS}{s.suffix}", members, plan.variants) for s, members in own if members]
+        words = [f"seeds {sorted(run.run.seed for run in members)} of {s.name}" for s, members in own if members]
+        missing = f"No runs of {agent_title(plan.agent)} on {plan.tasks[0]}; `make {DYNAMICS}` trains them."
+        return Section("Figure 3: what happens inside", words or [missing], (), (), self._drawn(drawn))
+
+    def _drawn(self, made: Sequence[Figure]) -> list[Figure]:
+        for figure in made:
+            self.files[f"{figure.name}.svg"], self.files[f"{figure.name}.png"] = figure.svg, figure.png
+        return list(made)
+
+    def _aggregates_section(self) -> Section:
+        drawn, tables, notes, rows = [], [], [], []
+        limit = max(plan.num_train_frames for plan in self.plans.values())
+        for setting, agent, own in self._by_agent():
+            choices = self.choices
+            made, left_out = aggregates.aggregate(agent, own, limit, choices.frame, choices.num_bootstrap, choices.seed)
+            notes += [f"{agent_title(agent)}, {setting.name}: {line}" for line in left_out]
+            if made is not None:
+                rows += aggregates.csv_rows(made, setting.name)
+                tables.append(_aggregates_table(made, setting))
+                drawn.append(figures.aggregates(f"aggregates_{agent}{setting.suffix}", made))
+        self.files[AGGREGATES] = csv_bytes(aggregates.FIELDS, rows)
+        words = [AGGREGATES_WORDS.format(self.choices.num_bootstrap)] if tables else ["No runs to aggregate yet."]
+        return Section("Aggregates over tasks", [*words, *notes], (), tables, self._drawn(drawn))
+
+    def _by_agent(self) -> list[tuple[Setting, str, list[ScoredRun]]]:
+        agents = sorted({run.variant.agent for run in self._counted})
+        groups = [(s, agent, [r for r in s.runs if r.variant.agent == agent]) for s in self._comparable for agent in agents]
+        return [group for group in groups if group[2]]
+
+    def _all_runs_section(self) -> Section:
+        table, rows = all_cells([(s, cell) for s in self._comparable for cell in own_cells(s.runs)])
+        self._save(table, ALL_FIELDS, rows)
+        self.text.append(f"All runs\n{text(table)}")
+        drawn = []
+        for setting, agent, own in self._by_agent():
+            last = common_frame(own)
+            if last is not None and _curves_of(own) not in self._shown:
+                name, variants = f"curves_{agent}{setting.suffix}", in_order(run.variant for run in own)
+                tasks = sorted({run.run.task for run in own})
+                drawn.append(figures.curves(name, own, tasks, variants, released_curves(agent), last))
+        words = [line for setting in self._settings for line in _setting_words(setting)]
+        return Section("All runs by task and variant", words, (), [table], self._drawn(drawn))
+
+    def _costs_section(self) -> Section:
+        return Section("Cost per run", (), (), [total_table(self.found), cost_table(self.found, self._of)])
+
+
+AGGREGATES_WORDS = (
+    "By rliable, on returns / 1000, with 95 % intervals from {} stratified bootstrap samples: interquartile mean over all runs "
+    "and tasks; probability that a run of one variant scores higher than one of the other on the same task; share of runs above "
+    "a score."
+)
+
+
+def _curves_of(runs: Sequence[ScoredRun]) -> frozenset[int]:
+    """By which a figure that would show nothing else is known."""
+    return frozenset(map(id, runs))
+
+
+def _setting_words(setting: Setting) -> list[str]:
+    if setting.number == 1:
+        return []
+    return [f"{setting.name[0].upper()}{setting.name[1:]} differ from the published ones: {', '.join(setting.departures)}."]
+
+
+def _aggregates_table(made: Aggregates, setting: Setting) -> Table:
+    def cells(value: float, low: float, high: float) -> tuple[str, str]:
+        return number(value, 3), f"{number(low, 3)} to {number(high, 3)}"
+
+    lines = [("interquartile mean", x, str(made.num_seeds[x]), *cells(*interval)) for x, interval in made.iqm.items()]
+    lines += [("probability", f"{x} above {y}", ABSENT, *cells(*interval)) for (x, y), interval in made.improvement.items()]
+    tasks = f"{len(made.tasks)} tasks: {', '.join(made.tasks)}" if len(made.tasks) > 1 else f"one task, {made.tasks[0]}"
+    note = f"{agent_title(made.agent)}, {setting.name}, at {frames(made.frame)} frames; {tasks}."
+    columns = ("statistic", "variant", "seeds", "value", "95 % interval")
+    return Table(f"aggregates_{made.agent}{setting.suffix}", columns, lines, [note])

@@ -1,0 +1,199 @@
+"""What a reader must know before trusting a mean: one line each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from drq_sn.report.costs import UNKNOWN, fact, short_commit
+from drq_sn.report.formats import frames
+from drq_sn.report.scores import RETURN, Cell, setting_of
+from drq_sn.report.tables import agent_title
+from drq_sn.report.types import CRASHED, Plan, ScoredRun
+from drq_sn.run_logs import EVAL
+
+NOTE = "note: "
+PACKAGES = ("mujoco", "dm_control", "torch")
+MAX_NAMED = 4
+FINISHED = "finished"
+
+
+def cautions(runs: Sequence[ScoredRun], dropped: Sequence[tuple[ScoredRun, ScoredRun]]) -> list[str]:
+    """Warnings about runs, whatever table they stand in; the milder ones begin with `note:` and come last.
+
+    Args:
+        runs: all that were found.
+        dropped: pairs of a run whose seed is there twice and the one that counts in its place.
+    """
+    lines = [
+        *(line for package in PACKAGES for line in _mixed(f"mixed versions of {package}", runs, _version(package))),
+        *_mixed_frames(runs),
+        *(_duplicate(*pair) for pair in dropped),
+        *(line for run in runs for line in _evaluation_lines(run)),
+        *_not_finished(runs),
+        *_no_logs(runs),
+        *(NOTE + line for line in _mixed("mixed OpenGL renderers", runs, lambda run: fact(run.record, "gl", "renderer"))),
+        *_commits(runs),
+    ]
+    return sorted(lines, key=lambda line: line.startswith(NOTE))
+
+
+def _version(package: str) -> Callable[[ScoredRun], str]:
+    return lambda run: fact(run.record, "versions", package)
+
+
+def _mixed(what: str, runs: Iterable[ScoredRun], value_of: Callable[[ScoredRun], str]) -> Iterator[str]:
+    """One line if `value_of` differs between runs: every value with the runs that have it."""
+    groups = _groups(runs, value_of)
+    if len(groups) > 1:
+        yield f"{what}: " + "; ".join(f"{value} in {name_runs(members)}" for value, members in groups.items())
+
+
+def _groups(runs: Iterable[ScoredRun], value_of: Callable[[ScoredRun], str]) -> dict[str, list[ScoredRun]]:
+    groups: dict[str, list[ScoredRun]] = {}
+    for run in runs:
+        groups.setdefault(value_of(run), []).append(run)
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def _mixed_frames(runs: Sequence[ScoredRun]) -> Iterator[str]:
+    """Runs of one task under the same settings of the environment whose first frames differ."""
+    worlds: dict[tuple[str, ...], list[ScoredRun]] = {}
+    for run in runs:
+        if fact(run.record, "first_frame_sha256") != UNKNOWN:
+            settings = (s for s in setting_of(run) if s.startswith(("env.", "action_repeat")))
+            worlds.setdefault((run.run.task, *settings), []).append(run)
+    for (task, *_), members in worlds.items():
+        what = f"{task}: first frames differ, so runs did not see the same pixels"
+        yield from _mixed(what, members, lambda run: fact(run.record, "first_frame_sha256")[:8])
+
+
+def _duplicate(run: ScoredRun, counted: ScoredRun) -> str:
+    return (
+        f"{name_runs([run])} is there twice: {counted.run.folder} with {len(counted.evaluations)} evaluations counts, "
+        f"{run.run.folder} with {len(run.evaluations)} does not"
+    )
+
+
+def _evaluation_lines(run: ScoredRun) -> Iterator[str]:
+    """Fewer evaluations or episodes than the run claims, and returns that are no number."""
+    missing = [frame for frame in _claimed_frames(run) if frame not in _logged(run)]
+    if missing:
+        named = ", ".join(map(frames, missing[:MAX_NAMED])) + (" ..." if len(missing) > MAX_NAMED else "")
+        yield f"{name_runs([run])}: finished, but {len(missing)} evaluations are missing, at frames {named}"
+    promised = run.options.get("num_eval_episodes")
+    log = run.run.logs.get(EVAL)
+    counts = [count for _, (count,) in log.values("num_episodes")] if log else []
+    if promised is not None and any(count < promised for count in counts):
+        few = [count for count in counts if count < promised]
+        yield f"{name_runs([run])}: {len(few)} evaluations have fewer than {promised} episodes, at least {min(few):.0f}"
+    bad = [frame for frame, value in _logged(run).items() if not math.isfinite(value)]
+    if bad:
+        yield f"{name_runs([run])}: left out where the return is no number: frames {', '.join(map(frames, bad))}"
+
+
+def _claimed_frames(run: ScoredRun) -> list[int]:
+    """Frames that a finished run must have been evaluated at."""
+    end, period = run.options.get("num_train_frames"), run.options.get("eval_every_frames")
+    if run.run.status != FINISHED or not isinstance(end, int) or not isinstance(period, int):
+        return []
+    return [*range(0, end, period), end]
+
+
+def _logged(run: ScoredRun) -> Mapping[float, float]:
+    log = run.run.logs.get(EVAL)
+    return {frame: mean for frame, (mean,) in log.values(RETURN)} if log else {}
+
+
+def _not_finished(runs: Iterable[ScoredRun]) -> Iterator[str]:
+    for status, members in _groups(runs, lambda run: run.run.status).items():
+        if status == CRASHED:
+            yield f"crashed: {name_runs(members)}; their last evaluations stand for all later ones (†)"
+        elif status != FINISHED:
+            stand = sorted({run.run.last_frame for run in members})
+            at = frames(stand[0]) + (f" to {frames(stand[-1])}" if len(stand) > 1 else "")
+            yield f"{status}, not finished: {name_runs(members)}, at frame {at}"
+
+
+def _no_logs(runs: Iterable[ScoredRun]) -> Iterator[str]:
+    members = [run for run in runs if not run.evaluations]
+    if members:
+        yield f"no evaluation yet: {name_runs(members)}"
+
+
+def _commits(runs: Iterable[ScoredRun]) -> Iterator[str]:
+    groups = _groups(runs, lambda run: short_commit(fact(run.record, "git_commit")))
+    dirty = [run for commit, members in groups.items() if commit.endswith("-dirty") for run in members]
+    if dirty:
+        yield f"{NOTE}code that was changed after its commit: {name_runs(dirty)}"
+    if len(groups) > 1:
+        yield f"{NOTE}code of {len(groups)} commits: " + ", ".join(f"{commit} ({len(m)} runs)" for commit, m in groups.items())
+
+
+def table_cautions(plan: Plan, cells: Sequence[Cell], where: str) -> list[str]:
+    """What is missing from a table that has runs: cells, seeds, and runs that are not there yet.
+
+    Args:
+        plan: what the table asks for.
+        cells: what it has.
+        where: how lines call it.
+    """
+    filled = [cell for cell in cells if cell.runs]
+    left_out = [run for cell in cells for run in cell.left_out]
+    lines = []
+    if not filled and not left_out:
+        return []
+    empty = [cell for cell in cells if not cell.runs]
+    if empty:
+        named = _shorten([f"{cell.task} {cell.variant.label}" for cell in empty])
+        lines.append(f"{where}: no runs for {len(empty)} of {len(cells)} cells: {named}")
+    lines += _missing_seeds(plan, filled, where)
+    sizes = sorted({len(cell.runs) for cell in filled})
+    if len(sizes) > 1:
+        lines.append(f"{where}: cells average different numbers of seeds, {sizes[0]} to {sizes[-1]}")
+    for last, members in sorted(_by_last_evaluation(left_out).items()):
+        at = f"evaluated up to frame {frames(last)}" if last >= 0 else "without evaluations"
+        lines.append(f"{where}: left out, {at}: {name_runs(members, limit=None)}")
+    return lines
+
+
+def _by_last_evaluation(runs: Iterable[ScoredRun]) -> dict[float, list[ScoredRun]]:
+    """Frame of the last evaluation, -1 where there is none, -> runs."""
+    groups: dict[float, list[ScoredRun]] = {}
+    for run in runs:
+        groups.setdefault(max(run.evaluations, default=-1.0), []).append(run)
+    return groups
+
+
+def _missing_seeds(plan: Plan, cells: Iterable[Cell], where: str) -> Iterator[str]:
+    groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for cell in cells:
+        missing = tuple(sorted(set(plan.seeds) - {run.run.seed for run in cell.runs}))
+        if missing:
+            groups.setdefault((cell.variant.label, missing), []).append(cell.task)
+    for (label, missing), tasks in groups.items():
+        yield f"{where}: {label} lacks seeds {ranges(missing)} of {ranges(plan.seeds)} on {_shorten(tasks, limit=None)}"
+
+
+def name_runs(runs: Iterable[ScoredRun], limit: int | None = MAX_NAMED) -> str:
+    """Runs by task, agent and variant, seeds together: `cheetah_run DrQ mlp2 seeds 1-3`; `limit` of them if they are more."""
+    groups: dict[str, list[int]] = {}
+    for run in runs:
+        groups.setdefault(f"{run.run.task} {agent_title(run.variant.agent)} {run.variant.label}", []).append(run.run.seed)
+    return _shorten([f"{name} seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}" for name, seeds in groups.items()], limit)
+
+
+def _shorten(names: Sequence[str], limit: int | None = MAX_NAMED) -> str:
+    shown = names[:limit]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(shown) < len(names) else "")
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """`1-3, 7` for 1, 2, 3, 7."""
+    found: list[list[int]] = []
+    for value in sorted(set(numbers)):
+        if found and value == found[-1][1] + 1:
+            found[-1][1] = value
+        else:
+            found.append([value, value])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in found)

@@ -1,0 +1,294 @@
+"""`make report`, from run folders to tables, figures and one page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from drq_sn.checks import InvalidInput
+from drq_sn.cli.report import _choices, main, run_report
+from drq_sn.report import figures
+from drq_sn.report.assembly import Choices
+from drq_sn.report.types import Figure
+from tests.cli.run_folders import write_run
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RESULTS = ROOT / "results"
+MLP2 = ["agent=drq", "head=mlp2", "normalizer=none"]
+MODERN_SN = ["agent=drq", "head=modern4", "normalizer=spectral"]
+SHORT = ["num_train_frames=20000", "eval_every_frames=10000"]
+QUICK = Choices(num_bootstrap=20)
+
+
+def report(folder, *words):
+    command = [sys.executable, "-m", "drq_sn.cli.report", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def rows(path):
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Names and arguments of figures, which are not drawn here: their own tests do that."""
+    calls = {}
+
+    def stand_in(name, *arguments):
+        calls[name] = arguments
+        return Figure(name, "alt", b'<svg xmlns="http://www.w3.org/2000/svg" width="10pt" height="10pt"/>', b"png")
+
+    for function in ("curves", "dynamics", "aggregates"):
+        monkeypatch.setattr(figures, function, stand_in)
+    return calls
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """`make_run("a", MLP2, {frame: return}, seed=1, task=..., ...)` -> a folder below runs/."""
+
+    def make(name, words, evaluations, seed=1, task="cheetah_run", **more):
+        return write_run(tmp_path / "runs" / name, [*words, *SHORT, f"task={task}", f"seed={seed}"], evaluations, **more)
+
+    return make
+
+
+@pytest.fixture
+def go(tmp_path, drawn, capsys, monkeypatch):
+    """`go()` -> what the report of everything below runs/ prints; it lies in out/."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(choices=QUICK):
+        run_report(["runs"], Path("out"), choices, [])
+        return capsys.readouterr().out
+
+    return run
+
+
+def whole(last):
+    return {0: 1.0, 10_000: 2.0, 20_000: last}
+
+
+def test_seeds_that_finished_crashed_and_still_run(make_run, go, tmp_path, drawn):
+    make_run("a1", MLP2, whole(10.0))
+    make_run("a2", MLP2, whole(14.0), seed=2)
+    make_run("a3", MLP2, {0: 3.0, 10_000: 6.0}, seed=3, status="crashed", record={"frame": 12_346})
+    make_run("a4", MLP2, {0: 3.0, 10_000: 99.0}, seed=4, status="running")
+    make_run("b1", MODERN_SN, whole(50.0))
+    printed = go()
+    row = next(row for row in rows(tmp_path / "out" / "table2.csv") if row["task"] == "cheetah_run" and row["variant"] == "mlp2")
+    assert (row["mean"], row["sd"], row["n"], row["num_crashed"], row["frame"]) == ("10", "4", "3", "1", "20000")
+    assert float(row["se"]) == pytest.approx(4 / 3**0.5)
+    assert (row["paper_mean"], row["paper_spread"]) == ("502.8", "315.5")
+    markdown = (tmp_path / "out" / "table2.md").read_text()
+    assert "| 10.0 ± 2.3 (4.0, 3) †1 | 502.8 ± 315.5 | 50.0 ±" in markdown
+    assert "mlp2 on cheetah\\_run seed 3 at frame 12 346" in markdown
+    warnings = (tmp_path / "out" / "warnings.txt").read_text()
+    for line in (
+        "running, not finished: cheetah_run DrQ mlp2 seed 4, at frame 10 000",
+        "Table 2, published setting: left out, evaluated up to frame 10 000: cheetah_run DrQ mlp2 seed 4",
+        "crashed: cheetah_run DrQ mlp2 seed 3",
+        "Table 2, published setting: mlp2 lacks seeds 4-10 of 1-10 on cheetah_run",
+        "Table 2, published setting: cells average different numbers of seeds, 1 to 3",
+    ):
+        assert line in warnings
+        assert f"warning: {line}" in printed
+    assert "10.0 ± 2.3 (4.0, 3) †1" in printed
+    assert {"figure1", "figure2", "figure4", "aggregates_drq", "curves_drq"} == drawn.keys()
+    assert drawn["figure4"][3]["cheetah_run"][0].frame == 100_000
+    assert drawn["figure4"][4] == 20_000
+
+
+def test_another_frame_and_figure_3(make_run, go, tmp_path, drawn):
+    make_run("a1", MLP2, whole(10.0), task="cartpole_swingup")
+    go(Choices(frame=10_000, num_bootstrap=20))
+    row = next(row for row in rows(tmp_path / "out" / "table2.csv") if row["n"] == "1")
+    assert (row["task"], row["mean"], row["frame"], row["se"]) == ("cartpole_swingup", "2", "10000", "")
+    assert "figure3" in drawn
+    assert (tmp_path / "out" / "figure3.svg").is_file()
+
+
+def test_runs_with_other_settings_have_tables_of_their_own(make_run, go, tmp_path, drawn):
+    make_run("a1", MLP2, whole(10.0))
+    make_run("small", [*MLP2, "env.image_size=48"], whole(30.0))
+    make_run("small2", [*MLP2, "env.image_size=48"], whole(32.0), seed=2)
+    printed = go()
+    means = {name: [row["mean"] for row in rows(tmp_path / "out" / name) if row["n"] != "0" and row["mean"]]
+             for name in ("table2.csv", "table2_settings2.csv", "table1.csv")}  # fmt: skip
+    assert means == {"table2.csv": ["10"], "table2_settings2.csv": ["31"], "table1.csv": []}
+    assert "Settings 2 differ from the published ones: env.image_size=48 (published: 84)." in (
+        (tmp_path / "out" / "index.html").read_text().replace("<wbr>", "").replace("\N{ZERO WIDTH SPACE}", "")
+    )
+    assert "first frames differ" not in printed  # another image size is another world
+    assert {"figure1", "figure1_settings2"} <= drawn.keys()
+    assert [run.departures for run in drawn["figure1_settings2"][0]] == [("env.image_size=48 (published: 84)",)] * 2
+
+
+def test_mixtures_are_never_silent(make_run, go, tmp_path):
+    make_run("a1", MLP2, whole(10.0))
+    versions = {"mujoco": "3.17.0", "dm_control": "1.0.50", "torch": "2.13.0"}
+    make_run("a2", MLP2, whole(10.0), seed=2, record={"versions": versions, "first_frame_sha256": "ffff"})
+    make_run("a2_again", MLP2, {0: 1.0, 20_000: 70.0}, seed=2, num_episodes=3)
+    go()
+    lines = (tmp_path / "out" / "warnings.txt").read_text().splitlines()
+    assert [line.split(":")[0] for line in lines[:3]] == [
+        "mixed versions of mujoco",
+        "mixed versions of dm_control",
+        "cheetah_run",
+    ]
+    assert "seed 2 is there twice: runs/a2 with 3 evaluations counts, runs/a2_again with 2 does not" in "\n".join(lines)
+    assert "cheetah_run DrQ mlp2 seed 2: finished, but 1 evaluations are missing, at frames 10 000" in lines
+    assert "cheetah_run DrQ mlp2 seed 2: 2 evaluations have fewer than 10 episodes, at least 3" in lines
+    assert [(row["folder"], row["counted"]) for row in rows(tmp_path / "out" / "runs.csv")] == [
+        ("runs/a1", "yes"),
+        ("runs/a2", "yes"),
+        ("runs/a2_again", "no"),
+    ]
+    (cell,) = rows(tmp_path / "out" / "all_runs.csv")
+    assert (cell["n"], cell["mean"]) == ("2", "10")
+
+
+def test_runs_that_no_table_asks_for_are_reported_all_the_same(make_run, go, tmp_path, drawn):
+    make_run("x", ["agent=drqv2", "head=simba", "normalizer=nap"], whole(5.0), task="dog_run")
+    (tmp_path / "runs" / "bare").mkdir()
+    (tmp_path / "runs" / "bare" / "config.yaml").write_text("task: t\nseed: 1\n")
+    printed = go()
+    assert "dog_run" in printed
+    assert "Table" not in printed
+    assert [(row["task"], row["variant"], row["mean"]) for row in rows(tmp_path / "out" / "all_runs.csv")] == [
+        ("dog_run", "simba + nap", "5"),
+        ("t", "other + other", ""),
+    ]
+    assert drawn.keys() == {"curves_drqv2", "aggregates_drqv2"}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "make figure1" in page
+    assert "966.67" in page
+    assert "no evaluation yet: t other other + other seed 1" in printed
+
+
+def test_a_cup_is_a_cup_under_either_name(make_run, go, tmp_path):
+    v2 = ["agent=drqv2", "head=mlp2", "normalizer=none"]
+    make_run("a", v2, whole(10.0), task="cup_catch")
+    make_run("b", v2, whole(20.0), seed=2, task="ball_in_cup_catch")
+    go()
+    (row,) = [row for row in rows(tmp_path / "out" / "table1.csv") if row["n"] != "0"]
+    assert (row["task"], row["mean"], row["n"]) == ("cup_catch", "15", "2")
+
+
+def test_a_former_report_is_overwritten_and_other_files_stay(make_run, go, tmp_path):
+    make_run("a1", MLP2, whole(10.0))
+    small = make_run("small", [*MLP2, "env.image_size=48"], whole(30.0))
+    go()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert "table2_settings2.md" in names(tmp_path / "out")
+    before = (tmp_path / "out" / "table2.csv").read_bytes()
+    (small / "config.yaml").unlink()
+    go()
+    assert (tmp_path / "out" / "table2.csv").read_bytes() == before
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert not [name for name in names(tmp_path / "out") if "settings2" in name]
+
+
+def test_the_same_runs_are_the_same_report(make_run, go, tmp_path):
+    for seed in (1, 2, 3):
+        make_run(f"a{seed}", MLP2, whole(10.0 * seed), seed=seed)
+    go()
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in names(tmp_path / "out")}
+    go()
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in names(tmp_path / "out")} == before
+
+
+def test_what_a_user_has_is_never_overwritten(make_run, tmp_path):
+    run = make_run("a1", MLP2, whole(10.0))
+    for name in ("runs.csv", "thesis.txt"):
+        out = tmp_path / name.split(".")[1]
+        out.mkdir()
+        (out / name).write_text("mine")
+        with pytest.raises(InvalidInput, match="holds files but no report"):
+            run_report([str(run)], out, QUICK, [])
+        assert [path.read_text() for path in out.iterdir()] == ["mine"]
+    with pytest.raises(InvalidInput, match="is a file"):
+        run_report([str(run)], run / "eval.csv", QUICK, [])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("eval.csv", "frame,episode_return_mean\n0,five\n", r"eval\.csv, line 2: 'five' is not a number"),
+        ("config.yaml", "task: [", r"config\.yaml: not readable as YAML"),
+        ("config.yaml", "task: t\nseed: 1\nlr: ${x}\n", r"config\.yaml: Interpolation key 'x' not found"),
+    ],
+)
+def test_a_damaged_run_leaves_nothing(make_run, tmp_path, file, content, message):
+    run = make_run("a1", MLP2, whole(10.0))
+    (run / file).write_text(content)
+    with pytest.raises(InvalidInput, match=message):
+        run_report([str(run)], tmp_path / "out", QUICK, [])
+    assert names(tmp_path) == ["runs"]
+
+
+def test_the_published_runs_make_a_page_that_needs_no_network(tmp_path):
+    runs = f"runs=['{RESULTS}/laptop','{RESULTS}/normalizers/runs/*_spectral_laptop']"
+    result = report(tmp_path, runs, "num_bootstrap=20", f"profiles=['{RESULTS}/profile']")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert names(tmp_path) == ["report"]
+    out = tmp_path / "report"
+    assert {"index.html", "runs.csv", "warnings.txt", "table1.md", "table2.tex", "table3.csv"} <= set(names(out))
+    page = (out / "index.html").read_text()
+    assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == []
+    assert "243.94" in page  # Table 3, measured
+    (laptop, study) = rows(out / "all_runs.csv")
+    returns = [950.1705968605268]  # as run by run in the README of results/laptop
+    assert float(laptop["mean"]) == pytest.approx(returns[0])
+    assert (study["n"], study["frame"], study["settings"]) == ("2", "16000", "settings 3")
+    assert next(row["folder"] for row in rows(out / "runs.csv")) == os.path.relpath(
+        RESULTS / "laptop/drqv2_modern4_spectral/seed_1", tmp_path
+    )
+
+
+def test_a_wrong_folder_is_one_line_and_leaves_nothing(tmp_path):
+    result = report(tmp_path, "runs=nowhere")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: runs='nowhere': matches no folder; accepted is the folder of a run")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "message"), [("-m", "--multirun: a report puts all of runs=[...] side by side"), ("rnus=[a]", "did you mean runs")]
+)
+def test_a_wrong_command_line_is_one_line(monkeypatch, capsys, word, message):
+    monkeypatch.setattr(sys, "argv", ["report", word])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_choices_are_checked():
+    good = {"frame": None, "num_bootstrap": 5, "seed": 0}
+    assert _choices(OmegaConf.create(good)) == Choices(None, 5, 0)
+    for bad in ({"frame": "end"}, {"frame": -1}, {"num_bootstrap": 0}, {"seed": None}):
+        (name,) = bad
+        with pytest.raises(InvalidInput, match=f"{name}="):
+            _choices(OmegaConf.create(good | bad))
+
+
+def test_make_hands_patterns_on_as_they_are():
+    command = ["make", "--dry-run", "report", "RUNS=runs/a/* b", "ARGS=frame=10"]
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "drq_sn.cli.report \"runs=['runs/a/*','b']\" frame=10" in text

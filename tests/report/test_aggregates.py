@@ -1,0 +1,137 @@
+"""Aggregates against numbers counted by hand and by brute force."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from drq_sn.report.aggregates import aggregate, collect, csv_rows, probability_of_improvement, share_above
+from drq_sn.report.types import Interval
+from tests.report.synthetic_runs import MLP2, MODERN_SN, scored
+
+LIMIT = 500_000
+
+
+def runs_of(scores, variant):
+    """Task -> scores by seed."""
+    return [
+        scored({0: 0.0, 10: value}, task=task, variant=variant, seed=seed)
+        for task, values in scores.items()
+        for seed, value in enumerate(values, start=1)
+    ]
+
+
+def aggregated(*runs, reps=50, seed=1):
+    made, _ = aggregate("drq", [run for group in runs for run in group], LIMIT, None, reps, seed)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("scores", "iqm"),
+    [
+        ({"a": [100, 900], "b": [400, 200]}, (0.2 + 0.4) / 2),  # the middle two of four
+        ({"a": [0, 1000, 300, 500], "b": [100, 600, 700, 0]}, (0.1 + 0.3 + 0.5 + 0.6) / 4),  # the middle four of eight
+    ],
+)
+def test_interquartile_mean_by_hand(scores, iqm):
+    made = aggregated(runs_of(scores, MLP2))
+    assert made.iqm["mlp2"].value == pytest.approx(iqm)
+    assert made.iqm["mlp2"].low <= iqm <= made.iqm["mlp2"].high
+    assert (made.frame, made.tasks, made.improvement) == (10, ("a", "b"), {})
+
+
+def test_probability_of_improvement_by_counting_pairs():
+    x, y = {"a": [3, 1], "b": [5, 5]}, {"a": [2, 2, 0], "b": [5, 7, 1]}
+    made = aggregated(runs_of(y, MLP2), runs_of(x, MODERN_SN))
+    wins = [[(i > j) + (i == j) / 2 for i in x[task] for j in y[task]] for task in ("a", "b")]
+    by_hand = sum(sum(won) / 6 for won in wins) / 2
+    assert by_hand == pytest.approx(((3 + 1) / 6 + (1 + 2) / 6) / 2)
+    assert list(made.improvement) == [("modern4 + SN", "mlp2")]
+    assert made.improvement["modern4 + SN", "mlp2"].value == pytest.approx(by_hand)
+
+
+def test_it_is_what_rliable_calls_so():
+    from rliable import metrics
+
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5, (6, 4)).astype(float), rng.integers(0, 5, (3, 4)).astype(float)
+    assert probability_of_improvement(x, y)[0] == pytest.approx(metrics.probability_of_improvement(x, y))
+    assert probability_of_improvement(x, x)[0] == 0.5
+
+
+def test_profile_by_brute_force():
+    scores = {"a": [100, 900], "b": [400, 200]}
+    made = aggregated(runs_of(scores, MLP2))
+    value, low, high = made.profiles["mlp2"]
+    flat = [score / 1000 for values in scores.values() for score in values]
+    assert value.tolist() == [sum(score > t for score in flat) / 4 for t in made.thresholds]
+    assert (low <= value).all()
+    assert (value <= high).all()
+    assert share_above(np.array([[0.5]]), np.array([0.4, 0.5])).tolist() == [1.0, 0.0]
+
+
+def test_intervals_narrow_with_agreement_and_follow_the_seed_alone():
+    spread = {"a": [100, 900, 300], "b": [400, 200, 700]}
+    first, again = (aggregated(runs_of(spread, MLP2), reps=100) for _ in range(2))
+    other = aggregated(runs_of(spread, MLP2), reps=100, seed=2)
+    assert first.iqm == again.iqm
+    assert np.array_equal(first.profiles["mlp2"], again.profiles["mlp2"])
+    assert first.iqm != other.iqm
+    assert first.iqm["mlp2"].low < first.iqm["mlp2"].value < first.iqm["mlp2"].high
+    agreeing = aggregated(runs_of({"a": [500, 500], "b": [500, 500]}, MLP2)).iqm["mlp2"]
+    assert agreeing == Interval(0.5, 0.5, 0.5)
+
+
+def test_the_bootstrap_leaves_numpys_generator_as_it_was():
+    np.random.seed(7)
+    expected = np.random.random()
+    np.random.seed(7)
+    aggregated(runs_of({"a": [1, 2]}, MLP2))
+    assert np.random.random() == expected
+
+
+def test_what_does_not_make_a_rectangle_is_left_out_and_named():
+    runs = runs_of({"a": [1, 2, 3], "b": [4, 5], "c": [6]}, MLP2) + runs_of({"a": [7], "b": [8]}, MODERN_SN)
+    scores, tasks, notes = collect(runs, 10)
+    assert tasks == ("a", "b")
+    assert {label: matrix.tolist() for label, matrix in scores.items()} == {
+        "mlp2": [[0.001, 0.004], [0.002, 0.005]],
+        "modern4 + SN": [[0.007, 0.008]],
+    }
+    assert notes == [
+        "tasks that not every variant has at frame 10 are left out: c",
+        "mlp2: 2 of up to 3 seeds are taken, as many as every task has",
+        "modern4 + SN: one seed per task tells nothing about other seeds: its intervals mean nothing",
+    ]
+
+
+def test_a_variant_that_has_not_got_there_takes_no_other_with_it():
+    behind = [scored({0: 1.0}, task="a", variant=MODERN_SN)]
+    scores, tasks, _ = collect(runs_of({"a": [1, 2]}, MLP2) + behind, 10)
+    assert (list(scores), tasks) == (["mlp2"], ("a",))
+
+
+def test_nothing_in_common_is_said():
+    made, notes = aggregate("drq", runs_of({"a": [1]}, MLP2) + runs_of({"b": [1]}, MODERN_SN), LIMIT, None, 10, 1)
+    assert made is None
+    assert notes[-1] == "no task has scores of every variant"
+    assert aggregate("drq", [scored({})], LIMIT, None, 10, 1)[0] is None
+
+
+def test_without_rliable_the_report_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rliable", None)
+    made, notes = aggregate("drq", runs_of({"a": [1, 2]}, MLP2), LIMIT, None, 10, 1)
+    assert made is None
+    assert "rliable" in notes[-1]
+    assert "make setup" in notes[-1]
+
+
+def test_rows_of_csv():
+    made = aggregated(runs_of({"a": [100, 300]}, MLP2), runs_of({"a": [200, 400]}, MODERN_SN))
+    rows = csv_rows(made, "published setting")
+    assert [row["statistic"] for row in rows[:3]] == ["iqm", "iqm", "probability_of_improvement"]
+    assert len(rows) == 3 + 2 * 101
+    assert (rows[2]["variant"], rows[2]["than"], rows[2]["value"]) == ("modern4 + SN", "mlp2", 0.75)
+    assert [row["value"] for row in rows if row["statistic"] == "profile" and row["threshold"] == 0.1] == [0.5, 1.0]
