@@ -43,11 +43,13 @@ CUT = {
     "dm_control": (
         "dm_control/blender/",
         "dm_control/locomotion/",
+        "dm_control/mjcf/test_assets/",
         "dm_control/mujoco/testing/",
         "dm_control/suite/all_domains.png",
         "dm_control/suite/dog_assets/",
     ),
     "mujoco": ("mujoco/_render_filament", "mujoco/experimental/", "mujoco/include/", "mujoco/sysid/", "mujoco/testdata/"),
+    "pyopengl": ("OpenGL/DLLS/",),
     "imageio_ffmpeg": ("imageio_ffmpeg/binaries/ffmpeg-",),
 }
 WITHOUT = [
