@@ -34,14 +34,14 @@ except InvalidInput as error:
 def main() -> None:
     """Build the environment step by step; any failure is one line and exit code 2."""
     venv, pair, dev = Path(sys.argv[1]), sys.argv[2], "--dev" in sys.argv[3:]
-    if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
-        fail(f"Python {sys.version.split()[0]}: accepted is 3.10 to 3.13; choose one with make PYTHON=python3.12 ...")
     pins = PINS / f"{pair}.txt"
     if not pins.exists():
         fail(f"PIXELS={pair}: accepted is published or current")
     if (venv / OFFLINE).exists():
         keep_offline(venv, pair, dev)
         return
+    if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
+        fail(f"Python {sys.version.split()[0]}: accepted is 3.10 to 3.13; choose one with make PYTHON=python3.12 ...")
     python = venv / "bin" / "python"
     if not has_pip(python):  # none yet, or one that an earlier failure left half made
         say(f"creating {venv}")
