@@ -304,6 +304,16 @@ def test_installing_leaves_alone_what_is_no_environment(tmp_path, empty_bundle):
     assert (tmp_path / "home" / "letter.txt").exists()
 
 
+def test_a_python_that_makes_no_environments_is_told_so(tool, empty_bundle, monkeypatch, capsys):
+    install = tool("install_offline")
+    manifest = tool("bundle_manifest").read(Path(empty_bundle()))
+    install.check_python(manifest)  # as it is, it passes
+    monkeypatch.setattr(install.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        install.check_python(manifest)
+    assert "install python3-venv" in capsys.readouterr().err
+
+
 def _install_refused(bundle, venv):
     result = subprocess.run(
         [sys.executable, str(TOOLS / "install_offline.py"), bundle, str(venv), "published"], capture_output=True, text=True
