@@ -16,10 +16,11 @@ FRAMES ?=
 ARGS   ?=
 RUNS   ?= runs
 PORT   ?= 6006
+BUNDLE ?= bundle
 
 EXPERIMENTS := table1 table2 table3 figure1 figure2 figure3 figure4
 
-.PHONY: help setup train profile bench eval video board diagnose report offline doctor sweep $(EXPERIMENTS) test test-slow test-faults test-gpu test-cluster check lint types figures clean
+.PHONY: help setup train profile bench eval video board diagnose report offline doctor bundle install-offline sweep $(EXPERIMENTS) test test-slow test-faults test-gpu test-cluster check lint types figures clean
 
 help:
 	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
@@ -34,6 +35,8 @@ help:
 	@echo "make profile AGENT=drq BATCH=512 HEADS=mlp2,modern4 NORM=none ITERATIONS=500 RUNS=5 TRACE=1    time and memory, as Table 3"
 	@echo "make bench   PARTS=updates,rendering,training    how fast this machine learns, acts, draws and trains"
 	@echo "make doctor                          what this machine has, and what is wrong with it"
+	@echo "make bundle BUNDLE=bundle SLIM=1 DEV=1 TARGET_PYTHON=3.12    a folder that installs all this on a machine without a network"
+	@echo "make install-offline BUNDLE=bundle   install from it there"
 	@echo "make test | check                    tests | lint, types and tests"
 	@echo "make test-slow | test-faults | test-gpu    minutes-long tests | kills, corruptions, full disks | tests on a CUDA device"
 	@echo "make figures                         redraw the figures under results/"
@@ -88,7 +91,7 @@ offline: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.offline run=$(or $(RUN),null) $(call named,NORM,normalizers=[$(NORM)]) $(if $(DEPTHS),depths=[$(DEPTHS)]) $(ARGS)
 
 board: $(VENV)/.installed
-	@$(BIN)/tensorboard --logdir $(RUNS) --host localhost --port $(PORT)
+	@$(BIN)/python -m tensorboard.main --logdir $(RUNS) --host localhost --port $(PORT)
 
 # RUNS as a list in which Hydra and the shell leave patterns alone
 comma := ,
@@ -103,6 +106,12 @@ report: $(VENV)/.installed
 
 doctor: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.doctor
+
+bundle:
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tools/bundle.py '$(BUNDLE)' '$(PIXELS)' --python='$(TARGET_PYTHON)' --slim='$(SLIM)' --dev='$(DEV)'
+
+install-offline:
+	@$(PYTHON) tools/install_offline.py '$(BUNDLE)' '$(VENV)' '$(PIXELS)'
 
 # a test runs on one thread; several run at once, on cores of their own
 test: $(VENV)/.installed-dev

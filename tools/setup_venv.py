@@ -9,6 +9,8 @@ and needs nothing but its standard library.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PINS = ROOT / "tools" / "pins"
 SUPPORTED = ((3, 10), (3, 13))
+OFFLINE = ".offline.json"  # in an environment that came from a bundle: which pins, and whether tests can run
 MESA_PACKAGES = ["libegl1", "libgl1-mesa-dri", "libosmesa6"]
 PROBE = """
 from drq_sn.checks import InvalidInput
@@ -33,11 +36,14 @@ def main() -> None:
     """Build the environment step by step; any failure is one line and exit code 2."""
     venv, pair, dev = Path(sys.argv[1]), sys.argv[2], "--dev" in sys.argv[3:]
     launchers = [name for name in ("ray", "slurm") if f"--{name}" in sys.argv[3:]]
-    if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
-        fail(f"Python {sys.version.split()[0]}: accepted is 3.10 to 3.13; choose one with make PYTHON=python3.12 ...")
     pins = PINS / f"{pair}.txt"
     if not pins.exists():
         fail(f"PIXELS={pair}: accepted is published or current")
+    if (venv / OFFLINE).exists():
+        keep_offline(venv, pair, dev)
+        return
+    if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
+        fail(f"Python {sys.version.split()[0]}: accepted is 3.10 to 3.13; choose one with make PYTHON=python3.12 ...")
     python = venv / "bin" / "python"
     if not has_pip(python):  # none yet, or one that an earlier failure left half made
         say(f"creating {venv}")
@@ -52,6 +58,22 @@ def main() -> None:
     pip_install(python, "--no-deps", dm_control, *(word for name in launchers for word in ("-r", str(PINS / f"{name}.txt"))))
     pip_install(python, "--no-deps", "-e", str(ROOT))
     ensure_rendering(python)
+
+
+def keep_offline(venv: Path, pair: str, dev: bool) -> None:
+    """Leave an environment that came from a bundle as it is, or say why it does not do; never touch the network."""
+    record = json.loads((venv / OFFLINE).read_text())
+    cure = f"bring a new bundle and run make install-offline, or remove {venv} to install from the network"
+    if record["pins"] != pins_digest(pair):
+        fail(f"tools/pins changed since {venv} was installed from a bundle; {cure}")
+    if dev and not record["dev"]:
+        fail(f"{venv} was installed from a bundle without what the tests need (make bundle DEV=1); {cure}")
+
+
+def pins_digest(pair: str) -> str:
+    """SHA-256 of all that decides which packages are installed for `pair`."""
+    files = [PINS / f"{name}.txt" for name in ("requirements", "build", "dev", pair)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def has_pip(python: Path) -> bool:
