@@ -16,7 +16,7 @@ ARGS   ?=
 RUNS   ?= runs
 PORT   ?= 6006
 
-.PHONY: help setup train profile bench eval video board diagnose offline doctor test test-slow test-faults test-gpu check lint types figures clean
+.PHONY: help setup train profile bench eval video board diagnose offline doctor test test-slow test-faults test-gpu check lint types figures options clean
 
 help:
 	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
@@ -30,6 +30,7 @@ help:
 	@echo "make doctor                          what this machine has, and what is wrong with it"
 	@echo "make test | check                    tests | lint, types and tests"
 	@echo "make test-slow | test-faults | test-gpu    minutes-long tests | kills, corruptions, full disks | tests on a CUDA device"
+	@echo "make options                         write docs/options.md anew from cfg/ and its comments"
 	@echo "make figures                         redraw the figures under results/"
 	@echo "Everywhere: PIXELS=published|current, PYTHON=python3.12"
 
@@ -105,6 +106,9 @@ types: $(VENV)/.installed-dev
 
 figures: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.diagnose 'runs=[results/normalizers/runs]' out=results/normalizers/diagnosis
+
+options: $(VENV)/.installed
+	@$(BIN)/python tools/options.py
 
 clean:
 	rm -rf $(VENV) .venv-* build dist *.egg-info

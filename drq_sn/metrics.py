@@ -269,7 +269,7 @@ class RunLogger:
 
     def _add(self, *summaries: Any) -> None:
         for summary in summaries:
-            self._board.file_writer.add_summary(summary)
+            self._board._get_file_writer().add_summary(summary)
 
     def _write_board(self, scalars: dict[str, float], frame: int) -> None:
         for name, value in scalars.items():
