@@ -11,15 +11,20 @@ HEAD   ?= modern4
 NORM   ?= spectral
 SEED   ?= 1
 PRESET ?= full
+LAUNCHER ?= local
 FRAMES ?=
 ARGS   ?=
 RUNS   ?= runs
 PORT   ?= 6006
 
-.PHONY: help setup train profile bench eval video board diagnose offline doctor test test-slow test-faults test-gpu check lint types figures options clean
+EXPERIMENTS := table1 table2 table3 figure1 figure2 figure3 figure4
+
+.PHONY: help setup train profile bench eval video board diagnose offline doctor sweep $(EXPERIMENTS) test test-slow test-faults test-gpu test-cluster check lint types figures options clean
 
 help:
 	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
+	@echo "make sweep   TASKS=walker_walk,cup_catch HEADS=mlp2,modern4 NORM=none SEEDS=1,2,3 LAUNCHER=local|ray|slurm    many runs"
+	@echo "make table1  SEEDS=1,2 TASKS=cup_catch FRAMES=100000 LAUNCHER=...    the paper's runs, or a part: $(EXPERIMENTS)"
 	@echo "make eval    RUN=runs/...            evaluate a finished run"
 	@echo "make video   RUN=runs/...            film an episode of a finished run"
 	@echo "make offline RUN=runs/... NORM=none,spectral DEPTHS=1,3,6    learning from a saved replay, head by head"
@@ -42,14 +47,28 @@ $(VENV)/.installed-dev: $(PINS)
 	@$(PYTHON) tools/setup_venv.py $(VENV) $(PIXELS) --dev
 	@touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-%: $(PINS)
+	@$(PYTHON) tools/setup_venv.py $(VENV) $(PIXELS) --$*
+	@touch $@ $(VENV)/.installed
+
 setup: $(VENV)/.installed
 
 train: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.train task=$(TASK) agent=$(AGENT) head=$(HEAD) normalizer=$(NORM) seed=$(SEED) preset=$(PRESET) \
 		$(if $(FRAMES),num_train_frames=$(FRAMES)) $(ARGS)
 
-# only what the user names: a profile has its own defaults
+# only what the user names: profiles and sweeps have defaults of their own
 named = $(if $(filter-out default file undefined,$(origin $(1))),$(2))
+# a variable or its plural, SEED=1 or SEEDS=1,2
+some = $(if $($(1)S),$(2)=$($(1)S),$(call named,$(1),$(2)=$($(1))))
+sweep: $(VENV)/.installed $(if $(filter ray slurm,$(LAUNCHER)),$(VENV)/.installed-$(LAUNCHER))
+	@$(BIN)/python -m drq_sn.cli.sweep $(if $(EXPERIMENT),experiment=$(EXPERIMENT)) launcher=$(LAUNCHER) \
+		$(call some,TASK,task) $(call some,AGENT,agent) $(call some,HEAD,head) $(call some,NORM,normalizer) $(call some,SEED,seed) \
+		$(call named,PRESET,preset=$(PRESET)) $(if $(FRAMES),num_train_frames=$(FRAMES)) $(ARGS)
+
+$(EXPERIMENTS):
+	@$(MAKE) --no-print-directory sweep EXPERIMENT=$@
+
 profile: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.profile $(call named,AGENT,agent=$(AGENT)) $(call named,TASK,task=$(TASK)) \
 		$(if $(HEADS),heads=[$(HEADS)],$(call named,HEAD,heads=[$(HEAD)])) $(call named,PRESET,preset=$(PRESET)) $(call named,SEED,seed=$(SEED)) \
@@ -87,13 +106,17 @@ test: $(VENV)/.installed-dev
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
 
 test-slow: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -m "slow and not gpu"
+	@$(BIN)/python -m pytest -m "slow and not gpu and not cluster"
 
 test-faults: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.fault_injection
 
 test-gpu: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -m gpu
+
+# Ray's workers and submitit's local jobs; Slurm itself is not needed
+test-cluster: $(VENV)/.installed-dev $(VENV)/.installed-ray $(VENV)/.installed-slurm
+	@$(BIN)/python -m pytest -m cluster
 
 check: lint types test
 

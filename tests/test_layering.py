@@ -55,6 +55,8 @@ FLOORS = {
     "diagnosis": 2,
     "diagnosis_report": 2.5,
     "report": 3,
+    "progress": 2,
+    "sweep_table": 2.5,
     "cli": 5,
 }
 STRANGERS = ("envs", "replay", "metrics", "agents")  # these do not know each other

@@ -22,6 +22,13 @@ CFG, PAGE = ROOT / "cfg", ROOT / "docs" / "options.md"
 FIRST = "train"  # the command that comes first, and whose options others take too
 PER_TASK = "tuned"  # its files' options are tasks, and what they set is described elsewhere
 PACKAGE = "# @package "
+ABOUT = {
+    PER_TASK: "What depends on the task: applied by itself, for the agent of the same name. What the command line sets wins.",
+    "agent_preset": "Applied by itself where agent and preset are these.",
+    "experiment": "`make table1` and its kin, or `experiment=` of `sweep`. Chosen by name; `task=`, `seed=`, `num_train_frames=` and the other "
+    "options of a run take part of it, or change it.",
+    "launcher": "Where `sweep` trains: `LAUNCHER=`, or `launcher=`.",
+}
 LAST = ("preset", "agent_preset")  # groups that set what others describe
 INTRODUCTION = """# Options
 
@@ -215,7 +222,7 @@ def document(cfg: Path) -> str:
         text += _table(page.groups, known, groups, "group") if page.groups else []
         text += _table(page.options, known, groups, "option")
     for group, choices in groups.items():
-        text += [f"\n## {group}\n"]
+        text += [f"\n## {group}\n", *([f"{ABOUT[group]}\n"] if group in ABOUT else [])]
         for page in choices:
             text += [f"\n### {group}={page.path.stem}\n", *_choice(page, known, groups, group)]
     return "\n".join(text).replace("\n\n\n", "\n\n") + "\n"

@@ -1,9 +1,10 @@
 """Make a virtual environment that trains: pinned packages, and an OpenGL backend that renders.
 
-usage: setup_venv.py VENV PAIR [--dev]
+usage: setup_venv.py VENV PAIR [--dev] [--ray] [--slurm]
 
 VENV is the folder to make; PAIR is `published` or `current` (see tools/pins); --dev adds what the
-tests need. Runs on any Python from 3.10 to 3.13 and needs nothing but its standard library.
+tests need, --ray and --slurm what sweeps on such clusters need. Runs on any Python from 3.10 to 3.13
+and needs nothing but its standard library.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ except InvalidInput as error:
 def main() -> None:
     """Build the environment step by step; any failure is one line and exit code 2."""
     venv, pair, dev = Path(sys.argv[1]), sys.argv[2], "--dev" in sys.argv[3:]
+    launchers = [name for name in ("ray", "slurm") if f"--{name}" in sys.argv[3:]]
     if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
         fail(f"Python {sys.version.split()[0]}: accepted is 3.10 to 3.13; choose one with make PYTHON=python3.12 ...")
     pins = PINS / f"{pair}.txt"
@@ -47,7 +49,7 @@ def main() -> None:
     mujoco = next(line for line in pins.read_text().splitlines() if line.startswith("mujoco=="))
     dm_control = next(line for line in pins.read_text().splitlines() if line.startswith("dm_control=="))
     pip_install(python, "-r", str(PINS / "requirements.txt"), mujoco, *(["-r", str(PINS / "dev.txt")] if dev else []))
-    pip_install(python, "--no-deps", dm_control)
+    pip_install(python, "--no-deps", dm_control, *(word for name in launchers for word in ("-r", str(PINS / f"{name}.txt"))))
     pip_install(python, "--no-deps", "-e", str(ROOT))
     ensure_rendering(python)
 

@@ -16,8 +16,12 @@ INVALID_INPUT, CRASHED, DISK_FULL, STALLED, INTERRUPTED = 2, 3, 4, 5, 130
 
 
 @contextlib.contextmanager
-def exit_on_invalid_input() -> Iterator[None]:
-    """Turn the ends that users meet into one line and an exit code of their own (README, "How a run ends")."""
+def exit_on_invalid_input(stopping: bool = True) -> Iterator[None]:
+    """Turn the ends that users meet into one line and an exit code of their own (README, "How a run ends").
+
+    Args:
+        stopping: whether signals are among them; else `Stopped` goes on to the caller.
+    """
     try:
         yield
     except InvalidInput as error:
@@ -25,6 +29,8 @@ def exit_on_invalid_input() -> Iterator[None]:
     except LearningCrashed as error:
         _end(f"learning crashed: {error}; its last evaluation stands for all later ones; fresh=true starts over", CRASHED)
     except Stopped as stop:
+        if not stopping:
+            raise
         _end(f"{stop}; the same command goes on from here", stop.exit_code)
     except KeyboardInterrupt:
         _end("interrupted", INTERRUPTED)

@@ -74,7 +74,7 @@ def group_options() -> dict[str, list[str]]:
     return {group: loader.get_group_options(group) for group in loader.list_groups("") if group not in INTERNAL_GROUPS}
 
 
-def _values(override: Override) -> Iterator[str]:
+def alternatives(override: Override) -> Iterator[str]:
     """Each `name=value` that a possibly sweeping override stands for."""
     line = override.input_line or ""
     if override.is_sweep_override():
@@ -93,14 +93,14 @@ def _check_choices(parsed: list[Override]) -> None:
     groups = group_options()
     for override in parsed:
         if override.key_or_group in groups:
-            for line in _values(override):
+            for line in alternatives(override):
                 checks.choice(override.key_or_group, line.split("=", 1)[-1], groups[override.key_or_group])
 
 
 def _check_keys(parsed: list[Override], config_name: str) -> None:
     """Every option must exist in some configuration that the chosen groups lead to; only parts may gain new ones."""
     groups = group_options()
-    choices = [list(_values(o)) for o in parsed if o.key_or_group in groups]
+    choices = [list(alternatives(o)) for o in parsed if o.key_or_group in groups]
     known: dict[str, list[str]] = {}
     for chosen in itertools.product(*choices):
         known |= _options(compose(config_name, list(chosen)))
@@ -114,7 +114,9 @@ def _check_keys(parsed: list[Override], config_name: str) -> None:
         if known.get(name) and not isinstance(override.value(), dict):
             inside = ", ".join(f"{name}.{option}" for option in known[name])
             raise checks.InvalidInput(f"{override.input_line}: {name} is a part with options of its own; accepted: {inside}")
-    for lines in itertools.product(*map(_values, parsed)):
+    # what a plain option is set to cannot change which options there are: one of its values will do
+    values = (list(alternatives(o)) if o.key_or_group in groups else [next(alternatives(o))] for o in parsed)
+    for lines in itertools.product(*values):
         compose(config_name, list(lines))
 
 

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+OF_LAUNCHERS = (signal.SIGUSR1, signal.SIGUSR2)  # by which schedulers tell of an end, if somebody here listens to them
 
 
 class Stopped(Exception):
@@ -51,7 +52,8 @@ class StopRequest:
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Take the signals over for a while."""
-        self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+        heard = [number for number in OF_LAUNCHERS if callable(signal.getsignal(number))]
+        self._previous = {number: signal.signal(number, self._note) for number in (*SIGNALS, *heard)}
         try:
             yield
         finally:

@@ -1,0 +1,144 @@
+"""Which runs a sweep is made of: every combination of its words, or the part of an experiment that they ask for."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from drq_sn import checks
+from drq_sn.cli.build import CONFIG, read_config
+from drq_sn.cli.experiments import Experiment
+from drq_sn.cli.overrides import INTERNAL_GROUPS, alternatives, initialized
+from drq_sn.cli.run_folder import require_same
+
+SEED = "seed"
+Axes = dict[str, list[str]]
+"""Option -> each `option=value` that runs take in turn."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that is asked for.
+
+    Attributes:
+        words: the command line of `drq_sn.cli.train`.
+        run_dir: its folder.
+        num_train_frames: its length.
+    """
+
+    words: tuple[str, ...]
+    run_dir: Path
+    num_train_frames: int
+
+    @property
+    def name(self) -> str:
+        """The last parts of its folder, `cup_catch/drqv2_mlp2_none/seed_1`."""
+        return "/".join(self.run_dir.parts[-3:])
+
+
+def plan(words: Sequence[str], experiment: Experiment | None = None) -> list[PlannedRun]:
+    """Every run that `words` stand for.
+
+    Args:
+        words: overrides of train.yaml, some with several values.
+        experiment: what is run where the words leave it open.
+
+    Raises:
+        InvalidInput: if two runs have one folder, a folder holds a run with other settings, or the words
+            ask for something that is no part of the experiment.
+    """
+    with initialized():
+        given = {o.key_or_group: list(alternatives(o)) for o in OverridesParser.create().parse_overrides(list(words))}
+        runs = [run for axes in _parts(given, experiment) for run in _runs(axes)]
+    _require_own_folders(runs)
+    return runs
+
+
+def _require_own_folders(runs: Sequence[PlannedRun]) -> None:
+    seen: dict[Path, PlannedRun] = {}
+    for run in runs:
+        other = seen.setdefault(run.run_dir, run)
+        if other is not run:
+            mine, others = (sorted(set(a.words) - set(b.words)) for a, b in ((run, other), (other, run)))
+            option = (mine or ["seed"])[0].split("=", 1)[0]
+            raise checks.InvalidInput(
+                f"run_dir={run.run_dir}: asked for with {' '.join(others)} and with {' '.join(mine)}; "
+                f"accepted is a run_suffix that tells them apart, such as 'run_suffix=_{option}${{{option}}}'"
+            )
+
+
+def _parts(given: Axes, experiment: Experiment | None) -> Iterator[Axes]:
+    """The grids that make the sweep: one per variant of the experiment, or one in all."""
+    if experiment is None:
+        yield given
+        return
+    chosen = [
+        variant for variant in experiment.variants if all(f"{k}={v}" in given.get(k, [f"{k}={v}"]) for k, v in variant.items())
+    ]
+    if not chosen:
+        accepted = "; ".join(" ".join(f"{k}={v}" for k, v in variant.items()) for variant in experiment.variants)
+        raise checks.InvalidInput(
+            f"experiment={experiment.name}: none of its runs has {' '.join(_asked(given, experiment))}; accepted: {accepted}"
+        )
+    if given.get("agent", [f"agent={experiment.agent}"]) != [f"agent={experiment.agent}"]:
+        raise checks.InvalidInput(f"{given['agent'][0]}: experiment={experiment.name} has agent={experiment.agent}")
+    defaults = {
+        "agent": [f"agent={experiment.agent}"],
+        "task": [f"task={task}" for task in experiment.tasks],
+        SEED: [f"{SEED}={seed}" for seed in experiment.seeds],
+        "num_train_frames": [f"num_train_frames={experiment.num_train_frames}"],
+    }
+    for variant in chosen:
+        yield defaults | given | {key: [f"{key}={value}"] for key, value in variant.items()}
+
+
+def _asked(given: Axes, experiment: Experiment) -> Iterable[str]:
+    keys = dict.fromkeys(key for variant in experiment.variants for key in variant)
+    return (",".join(given[key]) for key in keys if key in given)
+
+
+def _runs(axes: Axes) -> Iterator[PlannedRun]:
+    """One run per combination; runs that differ in their seed alone are composed once."""
+    seeds = [_seed(word) for word in axes.get(SEED, [])]
+    for words in itertools.product(*(lines for key, lines in axes.items() if key != SEED)):
+        cfg = compose("train", list(words), return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)  # run_dir bears the names of choices
+        own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
+        for seed in seeds or [own.seed]:
+            own.seed = seed
+            yield _planned(own, (*words, f"{SEED}={seed}"))
+
+
+def _seed(word: str) -> int:
+    value = word.partition("=")[2]
+    return checks.integer(SEED, int(value) if value.lstrip("-").isdigit() else value, minimum=0)
+
+
+def _planned(cfg: DictConfig, words: tuple[str, ...]) -> PlannedRun:
+    run_dir = Path(cfg.run_dir)
+    if (run_dir / CONFIG).is_file():
+        now = copy.deepcopy(cfg)
+        OmegaConf.resolve(now)
+        require_same(run_dir, OmegaConf.to_yaml(read_config(run_dir)), now)
+    return PlannedRun(words, run_dir, cfg.num_train_frames)
+
+
+def split_words(words: Sequence[str], own: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Words for the sweep itself, whose options are `own`, and words for its runs."""
+    with initialized():
+        parsed = OverridesParser.create().parse_overrides(list(words))
+    names = set(own)
+
+    def is_own(override: Override) -> bool:
+        return override.key_or_group.split(".")[0] in names
+
+    return [o.input_line or "" for o in parsed if is_own(o)], [o.input_line or "" for o in parsed if not is_own(o)]

@@ -1,0 +1,78 @@
+"""How far runs are, as their folders tell it while they are written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from drq_sn.checks import InvalidInput
+from drq_sn.run_logs import CONFIG, EVAL, RECORD, TRAIN, Log, read_log
+
+WAITING, RUNNING, FINISHED, CRASHED, INTERRUPTED, FAILED = "waiting", "running", "finished", "crashed", "interrupted", "failed"
+ENDED = (FINISHED, CRASHED)
+"""What nothing is left to do for."""
+NUM_RECENT = 5  # episodes that the speed is the mean of
+
+
+class Progress(NamedTuple):
+    """How far one run is; None for what it has not told yet.
+
+    Attributes:
+        status: as `run.json` has it, or `waiting`.
+        frame: last frame that a log has a row for.
+        evaluation: mean return of the last evaluation.
+        frames_per_second: over the last episodes.
+        error: last line of why it failed.
+    """
+
+    status: str
+    frame: int
+    evaluation: float | None
+    frames_per_second: float | None
+    error: str = ""
+
+
+def read_progress(run_dir: Path) -> Progress:
+    """What the folder of a run says now; a file that can't be read says nothing."""
+    record = _record(run_dir / RECORD)
+    train, evaluations = _log(run_dir / TRAIN), _log(run_dir / EVAL)
+    speeds = [value for _, values in train.values("frames_per_second") for value in values][-NUM_RECENT:]
+    returns = [value for _, values in evaluations.values("episode_return_mean") for value in values]
+    frames = [frame for log in (train, evaluations) for _, frame, _ in log.rows]
+    error = str(record.get("error", "")).strip().splitlines()
+    return Progress(
+        str(record.get("status", WAITING)),
+        int(max(frames, default=0)),
+        returns[-1] if returns else None,
+        sum(speeds) / len(speeds) if speeds else None,
+        error[-1] if error else "",
+    )
+
+
+def is_over(run_dir: Path) -> bool:
+    """Whether the run in `run_dir` has nothing left to do."""
+    return (run_dir / CONFIG).is_file() and _record(run_dir / RECORD).get("status") in ENDED
+
+
+def _record(path: Path) -> dict:
+    with contextlib.suppress(OSError, ValueError):
+        record = json.loads(path.read_text())
+        if isinstance(record, dict):
+            return record
+    return {}
+
+
+def _log(path: Path) -> Log:
+    with contextlib.suppress(InvalidInput):
+        if path.is_file():
+            return read_log(path)
+    return Log(path, [])
+
+
+def total(states: Sequence[Progress]) -> str:
+    """How many runs there are of each status: `2 running, 5 waiting`."""
+    counts = {status: sum(state.status == status for state in states) for status in dict.fromkeys(s.status for s in states)}
+    return ", ".join(f"{number} {status}" for status, number in counts.items())

@@ -1,0 +1,143 @@
+"""Runs side by side on one machine, with stand-ins for runs that end as they are told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from drq_sn.checks import InvalidInput
+from drq_sn.cli import packing
+from drq_sn.cli.packing import LocalLauncher, slots
+from drq_sn.cli.plan import PlannedRun
+from drq_sn.cli.stopping import Stopped
+
+STAND_IN = """
+import os, signal, sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+with (folder / "begun").open("a") as file:
+    file.write(" ".join(sys.argv[2:]) + " gpu=" + os.environ.get("CUDA_VISIBLE_DEVICES", "") + "\\n")
+signal.signal(signal.SIGTERM, lambda number, frame: ((folder / "saved").touch(), sys.exit(143)))
+print("said by the run")
+attempt = len((folder / "begun").read_text().splitlines())
+"""
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """`planned(name, code)` -> a run that executes `code`, in which `attempt` counts from 1."""
+    codes = {}
+
+    def start(run, slot, log, real=packing._start):
+        monkeypatch.setattr(packing.sys, "executable", str(codes[run]))
+        return real(run, slot, log)
+
+    def build(name, code):
+        folder = tmp_path / name
+        folder.mkdir()
+        program = folder / "python"
+        program.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} {folder}/code.py {folder} "$@"\n')
+        program.chmod(0o755)
+        (folder / "code.py").write_text(STAND_IN + code)
+        run = PlannedRun((f"task={name}",), folder, 100)
+        codes[run] = program
+        return run
+
+    monkeypatch.setattr(packing, "_start", start)
+    return build
+
+
+@pytest.fixture
+def launch(tmp_path, monkeypatch):
+    """`launch(runs, num_slots, num_retries)` -> what was said."""
+
+    def call(runs, num_slots=2, num_retries=1):
+        monkeypatch.setattr(packing, "visible_gpus", lambda: [])
+        monkeypatch.setattr(packing, "available_cores", lambda: list(range(num_slots)))
+        said = []
+        LocalLauncher(1, None, num_retries).launch(runs, lambda run: tmp_path / f"{run.run_dir.name}.log", said.append)
+        return said
+
+    return call
+
+
+def begun(run):
+    return (run.run_dir / "begun").read_text().splitlines()
+
+
+def test_places_without_a_gpu_are_groups_of_cores():
+    assert [slot.cores for slot in slots([], [0, 1, 2, 3, 5], 1, None)] == [(0,), (1,), (2,), (3,), (5,)]
+    assert [slot.cores for slot in slots([], [0, 1, 2, 3, 5], 7, 2)] == [(0, 1), (2, 3)]
+
+
+def test_places_on_gpus_share_the_cores_out():
+    places = slots(["0", "3"], list(range(8)), 2, None)
+    assert [(slot.gpu, slot.cores) for slot in places] == [("0", (0, 1)), ("3", (2, 3)), ("0", (4, 5)), ("3", (6, 7))]
+    assert slots(["0"], [0, 1], 3, None)[2].cores == (0,)  # more runs than cores
+
+
+@pytest.mark.parametrize("arguments", [([], [0], 0, None), ([], [0], 1, 2), ([], [0], 1, 0)])
+def test_places_that_cannot_be(arguments):
+    with pytest.raises(InvalidInput, match="launcher"):
+        slots(*arguments)
+
+
+def test_a_named_gpu_is_kept(monkeypatch):
+    monkeypatch.setattr(packing.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
+    assert packing.visible_gpus() == ["GPU-a", "GPU-b"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert packing.visible_gpus() == ["0", "1"]
+
+
+def test_all_run_each_on_its_cores_and_into_its_log(planned, launch, tmp_path):
+    runs = [planned(f"run{i}", "time.sleep(0.3)") for i in range(4)]
+    said = launch(runs)
+    assert [begun(run)[0].split()[0] for run in runs] == [f"task=run{i}" for i in range(4)]
+    assert {begun(run)[0].split()[1] for run in runs} == {"cores=[0]", "cores=[1]"}
+    assert (tmp_path / "run3.log").read_text() == "said by the run\n"
+    assert sum("finished" in line for line in said) == 4
+
+
+def test_no_more_run_at_once_than_there_are_places(planned, launch, tmp_path):
+    code = f"""
+mark = Path({str(tmp_path)!r}) / f"now_{{os.getpid()}}"
+mark.touch()
+assert len(list(mark.parent.glob("now_*"))) <= 2
+time.sleep(0.3)
+mark.unlink()
+"""
+    assert all("finished" in line or "begins" in line for line in launch([planned(f"run{i}", code) for i in range(5)]))
+
+
+def test_a_failing_run_is_tried_again_and_the_others_go_on(planned, launch):
+    broken = planned("broken", "sys.exit(1)")
+    killed_once = planned("killed_once", "attempt == 1 and os.kill(os.getpid(), signal.SIGKILL)")
+    refused, crashed, fine = planned("refused", "sys.exit(2)"), planned("crashed", "sys.exit(3)"), planned("fine", "")
+    said = launch([broken, killed_once, refused, crashed, fine])
+    assert [len(begun(run)) for run in (broken, killed_once, refused, crashed, fine)] == [2, 2, 1, 1, 1]
+    text = "\n".join(said)
+    assert "killed by SIGKILL; it will be tried again" in text
+    assert "learning crashed" in text
+    assert sum("finished" in line for line in said) == 2
+
+
+def test_a_signal_lets_every_run_save_first(planned, launch):
+    runs = [planned(f"run{i}", "time.sleep(60)") for i in range(3)]
+
+    def interrupt():
+        while not all((run.run_dir / "begun").exists() for run in runs[:2]):
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(Stopped) as stopped:
+        launch(runs)
+    assert stopped.value.exit_code == 143
+    assert [(run.run_dir / "saved").exists() for run in runs] == [True, True, False]
