@@ -13,7 +13,9 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
 Hyperparameters = Mapping[str, str | float | bool | None]
-"""Option -> its value; None for a number that does not apply. The same options in every run."""
+"""Option -> its value; None for a number that does not apply. The same options in every run, the most telling ones first."""
+
+NUM_SHOWN = 5  # columns that TensorBoard shows until it is told otherwise: of those said to differ, then by name
 
 METRICS = (
     "eval/episode_return",
@@ -28,7 +30,10 @@ METRICS = (
 
 def started(hyperparameters: Hyperparameters) -> list[Summary]:
     """What opens a run's line: the table's columns, and the run's values."""
-    columns = [api_pb2.HParamInfo(name=name, type=_type(value)) for name, value in hyperparameters.items()]
+    columns = [
+        api_pb2.HParamInfo(name=name, type=_type(value), differs=place < NUM_SHOWN)
+        for place, (name, value) in enumerate(hyperparameters.items())
+    ]
     metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in METRICS]
     table = api_pb2.Experiment(hparam_infos=columns, metric_infos=metrics)
     line = SessionStartInfo(start_time_secs=time.time())

@@ -16,12 +16,22 @@ from tensorboard.plugins.hparams.list_session_groups import Handler
 STATUSES = [status for status in api_pb2.Status.values()]  # noqa: C416
 
 
+def context_of(folder):
+    multiplexer = EventMultiplexer(tensor_size_guidance={"scalars": 100}).AddRunsFromDirectory(str(folder)).Reload()
+    return Context(TBContext(data_provider=MultiplexerDataProvider(multiplexer, str(folder))))
+
+
+def columns_of(folder):
+    """The names of the columns of the page HPARAMS, in its order: it shows five."""
+    context = context_of(folder)
+    metadata = context.hparams_metadata(RequestContext(), "")
+    return [info.name for info in context.experiment_from_metadata(RequestContext(), "", True, metadata, []).hparam_infos]
+
+
 def table(folder):
     """The lines of the page HPARAMS: run -> (hyperparameters, metrics, status)."""
-    multiplexer = EventMultiplexer(tensor_size_guidance={"scalars": 100}).AddRunsFromDirectory(str(folder)).Reload()
-    context = Context(TBContext(data_provider=MultiplexerDataProvider(multiplexer, str(folder))))
-    infos = context.experiment_from_metadata(RequestContext(), "", True, context.hparams_metadata(RequestContext(), ""), [])
-    columns = [api_pb2.ColParams(hparam=info.name) for info in infos.hparam_infos]
+    context = context_of(folder)
+    columns = [api_pb2.ColParams(hparam=name) for name in columns_of(folder)]
     request = api_pb2.ListSessionGroupsRequest(
         allowed_statuses=STATUSES, slice_size=100, col_params=columns, include_metrics=True
     )

@@ -21,12 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CFG, PAGE = ROOT / "cfg", ROOT / "docs" / "options.md"
 FIRST = "train"  # the command that comes first, and whose options others take too
 PER_TASK = "tuned"  # its files' options are tasks, and what they set is described elsewhere
+EXPERIMENT = "experiment"  # its files hold data, not options of their own
 PACKAGE = "# @package "
 ABOUT = {
     PER_TASK: "What depends on the task: applied by itself, for the agent of the same name. What the command line sets wins.",
     "agent_preset": "Applied by itself where agent and preset are these.",
-    "experiment": "`make table1` and its kin, or `experiment=` of `sweep`. Chosen by name; `task=`, `seed=`, `num_train_frames=` and the other "
-    "options of a run take part of it, or change it.",
+    EXPERIMENT: "`make table1` and its kin, or `experiment=` of `sweep`, which takes the whole by its name. "
+    "`task=`, `seed=`, `num_train_frames=` and the other options of a run choose a part of it, or change it.",
     "launcher": "Where `sweep` trains: `LAUNCHER=`, or `launcher=`.",
 }
 LAST = ("preset", "agent_preset")  # groups that set what others describe
@@ -83,7 +84,7 @@ def read(path: Path, group: str | None = None) -> Page:
     text = path.read_text()
     lines = text.splitlines()
     node = yaml.compose(text, Loader=yaml.SafeLoader)
-    package = text.removeprefix(PACKAGE).split()[0] if text.startswith(PACKAGE) else group
+    package = text.removeprefix(PACKAGE).split()[0] if text.startswith(PACKAGE) else (None if group == EXPERIMENT else group)
     prefix = f"{package}." if package and package != "_global_" else ""
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     header = _header(lines)
@@ -191,7 +192,7 @@ def pages(cfg: Path) -> tuple[list[Page], dict[str, list[Page]]]:
 
 def described(commands: list[Page], groups: dict[str, list[Page]]) -> dict[str, str]:
     """Option -> its meaning: train's, a group's, a preset's, or another command's."""
-    order = sorted(groups, key=lambda group: group in LAST)
+    order = sorted(groups, key=lambda group: (group == EXPERIMENT, group in LAST))
     every = [*commands[:1], *(page for group in order for page in groups[group]), *commands[1:]]
     found: dict[str, str] = {}
     for option in (option for page in every for option in page.options if option.meaning):

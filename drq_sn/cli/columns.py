@@ -10,7 +10,6 @@ from drq_sn.hyperparameters import Hyperparameters
 CHOICES = ("agent", "head", "normalizer", "preset", "lr_schedule", "penalty", "augmentation")
 WORDS = ("normalizer.networks", "normalizer.layers")  # of normalisers that have them; lists are written out
 OPTIONS = (
-    "seed",
     "num_train_frames",
     "lr",
     "batch_size",
@@ -33,7 +32,7 @@ OPTIONS = (
 def hyperparameters_of(cfg: DictConfig) -> Hyperparameters:
     """The columns of a resolved run, under the names that the command line knows; the same for every run."""
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
-    columns: dict[str, str | float | bool | None] = {"task": cfg.task}
+    columns: dict[str, str | float | bool | None] = {"task": cfg.task, "seed": cfg.seed}
     columns |= {group: str(choices.get(group, "")) for group in CHOICES}
     columns |= {name: _written_out(OmegaConf.select(cfg, name)) for name in WORDS}
     columns["head.pnorm"] = bool(OmegaConf.select(cfg, "head.pnorm"))

@@ -13,7 +13,7 @@ from drq_sn.cli.columns import hyperparameters_of
 from drq_sn.cli.run import run
 from drq_sn.cli.stopping import Stopped
 from drq_sn.loop import LearningCrashed
-from tests.board_reader import table, tags_written
+from tests.board_reader import columns_of, table, tags_written
 
 SHORT = ["num_train_frames=220", "num_eval_episodes=1", "diagnose_states=0"]
 
@@ -63,6 +63,7 @@ def test_an_interrupted_run_is_one_line_that_ends_once(configure, tmp_path, monk
         "b": ("drq", 2.0, "STATUS_SUCCESS"),
     }
     assert {"eval/episode_return", "learner/critic_loss", "grad_norm/actor"} <= lines["a"][1].keys()
+    assert columns_of(tmp_path / "runs")[:5] == ["agent", "head", "normalizer", "seed", "task"]
     written = tags_written(tmp_path / "runs" / "a")
     assert written["_hparams_/session_start_info"] == written["_hparams_/session_end_info"] == 1
 
