@@ -45,11 +45,13 @@ def commands(page):
     return [*(line for line in lines if line.startswith("make ")), *re.findall(r"`(make [a-z][^`]*)`", CODE.sub("", text))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_command_is_a_target(page):
-    targets = re.findall(r"^([a-z][\w-]*):(?!=)", (ROOT / "Makefile").read_text(), re.M)
-    assert "train" in targets
-    assert {command.split()[1] for command in commands(page)} <= set(targets)
+TARGETS = sorted({command.split()[1] for page in PAGES for command in commands(page)})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_make_target_exists(target):
+    result = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
