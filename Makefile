@@ -20,7 +20,7 @@ BUNDLE ?= bundle
 
 EXPERIMENTS := table1 table2 table3 figure1 figure2 figure3 figure4
 
-.PHONY: help setup train profile bench eval video board diagnose report offline doctor bundle install-offline sweep $(EXPERIMENTS) test test-slow test-faults test-gpu test-cluster check lint types figures clean
+.PHONY: help setup train profile bench eval video board diagnose report offline doctor bundle install-offline sweep $(EXPERIMENTS) test test-slow test-faults test-gpu test-cluster check lint types figures options clean
 
 help:
 	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
@@ -38,7 +38,8 @@ help:
 	@echo "make bundle BUNDLE=bundle SLIM=1 DEV=1 TARGET_PYTHON=3.12    a folder that installs all this on a machine without a network"
 	@echo "make install-offline BUNDLE=bundle   install from it there"
 	@echo "make test | check                    tests | lint, types and tests"
-	@echo "make test-slow | test-faults | test-gpu    minutes-long tests | kills, corruptions, full disks | tests on a CUDA device"
+	@echo "make test-slow | test-faults | test-gpu | test-cluster    minutes long | kills, corruptions, full disks | on a CUDA device | Ray and submitit"
+	@echo "make options                         write docs/options.md anew from cfg/ and its comments"
 	@echo "make figures                         redraw the figures under results/"
 	@echo "Everywhere: PIXELS=published|current, PYTHON=python3.12"
 
@@ -141,6 +142,9 @@ types: $(VENV)/.installed-dev
 
 figures: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.diagnose 'runs=[results/normalizers/runs]' out=results/normalizers/diagnosis
+
+options: $(VENV)/.installed
+	@$(BIN)/python tools/options.py
 
 clean:
 	rm -rf $(VENV) .venv-* build dist *.egg-info

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from drq_sn import hyperparameters as table
 from drq_sn.board import GRAD_NORM, GRAD_NORM_MAX, board_layout
 from drq_sn.types import Metrics
 
@@ -138,6 +139,7 @@ class RunLogger:
         instrument_names: what the instruments report; none for no `diagnostics.csv`.
         num_eval_episodes: returns per row of `eval.csv`.
         state: from `state_dict`, where a run is continued: rows written since then are dropped.
+        hyperparameters: the run's line in TensorBoard's table; none for no line.
     """
 
     def __init__(
@@ -149,6 +151,7 @@ class RunLogger:
         instrument_names: Sequence[str],
         num_eval_episodes: int,
         state: dict[str, Any] | None = None,
+        hyperparameters: table.Hyperparameters | None = None,
     ) -> None:
         maxima = [name.replace(GRAD_NORM, GRAD_NORM_MAX) for name in metric_names if name.startswith(GRAD_NORM)]
         train_fields = [*EPISODE_FIELDS, *metric_names, *maxima, *sigma_names]
@@ -168,6 +171,9 @@ class RunLogger:
         self._diagnostics = CsvLog(run_dir / "diagnostics.csv", fields, text) if instrument_names or text else None
         self._board = SummaryWriter(str(run_dir), purge_step=state["frame"] + 1 if "frame" in state else None)
         self._board.add_custom_scalars(board_layout(sigma_names, instrument_names))
+        if hyperparameters and not state.get("in_table"):
+            self._add(*table.started(hyperparameters))
+        self._in_table = bool(hyperparameters) or state.get("in_table", False)
         self._frame = state.get("frame", 0)
         self._bar = progress_bar(num_train_frames, self._frame)
         self._shown: dict[str, str] = {}
@@ -185,6 +191,7 @@ class RunLogger:
             "train_csv": self._train.text,
             "eval_csv": self._eval.text,
             "diagnostics_csv": self._diagnostics.text if self._diagnostics else None,
+            "in_table": self._in_table,
         }
 
     def step(self, frame: int) -> None:
@@ -242,6 +249,11 @@ class RunLogger:
             self._diagnostics.write(dict(zip(DIAGNOSIS_FIELDS, (frame, step), strict=True)) | numbers)
             self._write_board({f"diagnostics/{name}": value for name, value in numbers.items()}, frame)
 
+    def end(self, success: bool) -> None:
+        """Record in TensorBoard's table that the run is over and will not go on."""
+        if self._in_table:
+            self._add(table.ended(success))
+
     def close(self) -> None:
         """Finish every file; what was logged is on disk afterwards."""
         self._bar.close()
@@ -254,6 +266,10 @@ class RunLogger:
     def _show(self, name: str, text: str) -> None:
         self._shown[name] = text
         self._bar.set_postfix(self._shown, refresh=False)
+
+    def _add(self, *summaries: Any) -> None:
+        for summary in summaries:
+            self._board._get_file_writer().add_summary(summary)
 
     def _write_board(self, scalars: dict[str, float], frame: int) -> None:
         for name, value in scalars.items():

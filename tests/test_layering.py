@@ -31,6 +31,7 @@ FLOORS = {
     "envs": 1,
     "replay": 1,
     "board": 0,
+    "hyperparameters": 0,
     "metrics": 1,
     "checkpoint": 1,
     "checkpoint_store": 2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 
 import pytest
 import torch
@@ -91,17 +92,43 @@ def test_tensorboard_holds_the_scalars_and_a_layout(logged):
     assert [e.value for e in events.Scalars("eval/episode_return")] == [3.0]
 
 
-def test_the_layout_names_the_layers_of_the_run_and_what_agents_report():
+def charted(chart):
+    """What TensorBoard shows in a chart: every tag that begins with one of its patterns."""
+    kind, patterns = chart
+    assert kind == "Multiline"
+    logged = [*SIGMAS, "sigma/critic.trunk.linear", "sigma/critic_target.q1.first", "sigma/actor.head.first"]
+    logged += [f"diagnostics/{name}" for name in INSTRUMENTS]
+    return {tag for tag in logged if any(re.match(pattern, tag) for pattern in patterns)}
+
+
+def test_the_layout_finds_the_layers_of_the_run_and_what_agents_report():
     layout = board_layout(SIGMAS, INSTRUMENTS)
-    assert layout["Spectral norms"] == {"critic": ["Multiline", list(SIGMAS)]}
-    assert layout["Diagnostics: spectral norms"] == {"critic": ["Multiline", ["diagnostics/sigma/critic.q1.first"]]}
-    assert layout["Diagnostics: effective learning rates"] == {
-        "actor": ["Multiline", ["diagnostics/effective_lr/actor.head.first"]]
-    }
-    assert set(board_layout((), ())) == {"Return", "Learning", "Throughput"}
+    assert charted(layout["Spectral norms"]["critic"]) == {SIGMAS[0], "sigma/critic.trunk.linear"}
+    assert charted(layout["Diagnostics: spectral norms"]["critic"]) == {"diagnostics/sigma/critic.q1.first"}
+    assert charted(layout["Diagnostics: effective learning rates"]["actor"]) == {"diagnostics/effective_lr/actor.head.first"}
+    assert set(board_layout((), ())) == {"Comparing runs", "Return", "Learning", "Throughput"}
     reported = {*DrQ.metric_names, *DrQV2.metric_names}
     for tag in [tag for _, tags in layout["Learning"].values() for tag in tags]:
         assert tag.removeprefix("learner/").replace("grad_norm_max", "grad_norm") in reported
+
+
+def test_runs_with_other_layers_have_the_same_charts():
+    """TensorBoard merges equal charts; one that differed would stand twice on the page."""
+    others = ("sigma/critic.q1.layers.1",), ("seconds", "sigma/critic.q1.layers.0", "effective_lr/actor.head.layers.0")
+    assert board_layout(*others) == board_layout(SIGMAS, INSTRUMENTS)
+
+
+def test_charts_for_comparing_hold_one_quantity_that_every_agent_logs():
+    charts = board_layout((), (*OF_STATES, *OF_EPISODES))["Comparing runs"]
+    names = {*DrQ.metric_names} & {*DrQV2.metric_names}
+    logged = {"eval/episode_return", "train/episode_return"} | {n if "/" in n else f"learner/{n}" for n in names}
+    logged |= {n.replace("grad_norm/", "grad_norm_max/") for n in logged}
+    logged |= {f"diagnostics/{name}" for name in (*OF_STATES, *OF_EPISODES)}
+    for kind, patterns in charts.values():
+        assert kind == "Multiline"
+        assert len([tag for tag in logged for pattern in patterns if re.match(pattern, tag)]) == 1
+    without = board_layout((), ())["Comparing runs"].values()
+    assert not any(pattern.startswith("diagnostics") for _, patterns in without for pattern in patterns)
 
 
 def test_every_instrument_of_states_and_episodes_has_its_chart():

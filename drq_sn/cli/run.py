@@ -14,6 +14,7 @@ from drq_sn import checks, machine, processor
 from drq_sn.checkpoint import WEIGHTS, load_weights, save_weights
 from drq_sn.checkpoint_store import Checkpoint, CheckpointStore
 from drq_sn.cli.build import CONFIG, build_agent, build_env, build_loop, build_replay, read_config
+from drq_sn.cli.columns import hyperparameters_of
 from drq_sn.cli.evaluator import Evaluator, watched_env
 from drq_sn.cli.overrides import INTERNAL_GROUPS
 from drq_sn.cli.run_folder import (
@@ -99,6 +100,7 @@ def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpo
         instruments.names if cfg.diagnose_states else (),
         cfg.num_eval_episodes,
         checkpoint and checkpoint.state["logger"],
+        hyperparameters_of(cfg),
     )
 
     def before_step(frame: int) -> None:
@@ -126,7 +128,9 @@ def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpo
             raise
         except LearningCrashed:
             session.store.keep_crashed(agent.state_dict())
+            logger.end(success=False)
             raise
+        logger.end(success=True)
     save_weights(run_dir, agent.networks.state_dict(), cfg.num_train_frames)
 
 

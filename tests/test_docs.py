@@ -1,0 +1,111 @@
+"""What docs/ says can be done can be done: commands, links, and the code of the how-to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_options import headings_of
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+CODE = re.compile(r"```(\w+)\n(.*?)```", re.S)
+FILE = re.compile(r"# ([\w/.]+)(, at its end)?\n")
+SHORT = [
+    "num_train_frames=130", "eval_every_frames=200", "num_eval_episodes=1", "num_eval_processes=1", "diagnose_states=8",
+    "num_random_steps=60", "batch_size=4", "head.width=16", "env.image_size=24", "agent.num_filters=4",
+    "video_every_frames=0", "device=cpu",
+]  # fmt: skip
+NAMES = {"TASK": "task", "AGENT": "agent", "HEAD": "head", "NORM": "normalizer", "PRESET": "preset", "SEED": "seed"}
+RUN = """
+import json, sys
+from hydra import compose, initialize_config_dir
+from drq_sn.cli.build import config_dir
+from drq_sn.cli.run import run
+for words in json.loads(sys.argv[1]):
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        cfg = compose("train", words)
+    run(cfg)
+"""
+
+
+def commands(page):
+    """Every `make ...` of a page, in blocks and in sentences."""
+    text = page.read_text()
+    blocks = [code for language, code in CODE.findall(text) if language == "sh"]
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [*(line for line in lines if line.startswith("make ")), *re.findall(r"`(make [a-z][^`]*)`", CODE.sub("", text))]
+
+
+TARGETS = sorted({command.split()[1] for page in PAGES for command in commands(page)})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_make_target_exists(target):
+    result = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page):
+    for target, _, heading in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", CODE.sub("", page.read_text()))):
+        if target.startswith("http"):
+            continue
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), target
+        if heading:
+            assert heading in headings_of(file.read_text()), f"{target}#{heading}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_file_and_module_that_is_named_exists(page):
+    text = CODE.sub("", page.read_text())
+    for path in re.findall(r"`((?:drq_sn|cfg|tests|tools|docs)/[\w/.]+\.\w+)`", text):
+        assert (ROOT / path).exists(), path
+    for module in re.findall(r"python -m (drq_sn[\w.]+)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
+
+
+def test_every_page_is_in_the_index():
+    assert set(re.findall(r"\]\((\w[\w-]*\.md)\)", (ROOT / "docs" / "README.md").read_text())) >= {p.name for p in PAGES} - {
+        "README.md"
+    }
+
+
+def test_what_the_how_to_adds_trains(tmp_path):
+    """Its code, in a copy of the package, and its commands, made short."""
+    for room in ("drq_sn", "cfg"):
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    added = []
+    for language, code in CODE.findall((ROOT / "docs" / "how-to.md").read_text()):
+        found = FILE.match(code)
+        if language not in ("python", "yaml"):
+            continue
+        path = tmp_path / found.group(1)
+        assert path.exists() == bool(found.group(2)), path
+        text = code[found.end() :]
+        path.write_text(f"{path.read_text()}\n\n{text}" if found.group(2) else text)
+        added.append(path)
+    assert len(added) == 10
+    runs = []
+    for i, command in enumerate(commands(ROOT / "docs" / "how-to.md")):
+        variables = dict(word.split("=", 1) for word in shlex.split(command)[2:])
+        if command.startswith("make train"):
+            own = [f"{option}={variables[name]}" for name, option in NAMES.items() if name in variables]
+            own = own if "TASK" in variables else [*own, "task=synthetic_point"]
+            runs.append([*own, *SHORT, *variables.get("ARGS", "").split(), f"run_dir={tmp_path / 'runs' / str(i)}"])
+    assert len(runs) == 4
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    words = [sys.executable, "-c", RUN, json.dumps(runs)]
+    result = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "runs").glob("*/run.json"))]
+    assert [record["status"] for record in records] == ["finished"] * 4

@@ -1,0 +1,142 @@
+"""The reference of options says what cfg/ says, and every option that a run has stands in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from drq_sn.cli.build import config_dir
+from drq_sn.cli.overrides import INTERNAL_GROUPS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def options():
+    spec = importlib.util.spec_from_file_location("options", ROOT / "tools" / "options.py")
+    module = sys.modules["options"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def leaves(cfg, prefix=""):
+    for key in cfg:
+        if str(key).startswith("_"):
+            continue
+        if not OmegaConf.is_interpolation(cfg, key) and OmegaConf.is_dict(cfg[key]):
+            yield from leaves(cfg[key], f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def headings_of(page):
+    """The names under which GitHub links to the headings of a page."""
+    return {re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in page.splitlines() if line[:1] == "#"}
+
+
+def test_every_option_has_a_description(options):
+    assert options.missing(options.CFG) == []
+
+
+def test_the_page_is_what_the_configuration_says(options):
+    same = options.PAGE.read_text() == options.document(options.CFG)
+    assert same, "docs/options.md is not what cfg/ says: run `make options` and commit it"
+
+
+def test_every_option_of_every_choice_stands_on_the_page(options):
+    """Hydra and OmegaConf, which know nothing of the generator, say what options there are."""
+    page = options.PAGE.read_text()
+    rows = set(re.findall(r"^\| `([\w.]+)` \|", page, re.M))
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        runs = [compose("train", words) for words in ([], ["agent=drq", "head=mlp2", "normalizer=none", "preset=laptop"])]
+    for cfg in runs:
+        assert {name for name in leaves(cfg) if name.split(".")[0] not in INTERNAL_GROUPS} <= rows
+    for path in config_dir().glob("*/*.yaml"):
+        group, text = path.parent.name, path.read_text()
+        assert f"\n### {group}={path.stem}\n" in page
+        if group not in ("tuned", "experiment") and "@package" not in text:
+            own = [f"{group}.{name}" for name in leaves(OmegaConf.create(text))]
+            # a mapping on one line is one option
+            assert all(name in rows or name.rpartition(".")[0] in rows for name in own), path
+
+
+def test_links_of_the_contents_lead_somewhere(options):
+    page = options.PAGE.read_text()
+    links = re.findall(r"\]\(#([^)]+)\)", page)
+    assert len(links) > 40
+    assert set(links) <= headings_of(page)
+
+
+YAML = """# @package _global_
+# What the file
+# is about.
+first: 1   # at the end
+# right above
+second: "a # b"   # not the string's
+part:      # the part's own
+  inner: ${first}   # inside
+  list:   # of words
+    - a
+    - b
+  flow: {a: [1, 2], b: x}   # after a flow
+bare: null
+hydra:
+  run: x
+"""
+
+
+def test_comments_are_taken_from_where_they_stand(options, tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text(YAML)
+    page = options.read(path, "group")
+    assert page.about == "What the file is about."
+    assert [tuple(option) for option in page.options] == [
+        ("first", "1", "at the end", 4),
+        ("second", '"a # b"', "right above", 6),
+        ("part", "", "the part's own", 7),
+        ("part.inner", "${first}", "inside", 8),
+        ("part.list", "[a, b]", "of words", 9),
+        ("part.flow", "{a: [1, 2], b: x}", "after a flow", 12),
+        ("bare", "null", None, 13),
+    ]
+
+
+def test_an_option_without_description_is_refused_by_name(options, tmp_path):
+    cfg = tmp_path / "cfg"
+    (cfg / "head").mkdir(parents=True)
+    (cfg / "train.yaml").write_text("defaults:\n  - head: mine   # the head\nlr: 1   # learning rate\nbare: 2\n")
+    (cfg / "head" / "mine.yaml").write_text("# A head.\nlr: 2\nwidth: 3\n")
+    assert [line.split(" has")[0] for line in options.missing(cfg)] == [
+        "cfg/train.yaml:4: bare",
+        "cfg/head/mine.yaml:2: head.lr",
+        "cfg/head/mine.yaml:3: head.width",
+    ]
+    (cfg / "head" / "mine.yaml").write_text("# @package _global_\n# A head.\nlr: 2\n")  # now it is train's own option
+    assert len(options.missing(cfg)) == 1
+
+
+def test_a_class_describes_what_its_file_does_not(options):
+    assert options.argument("drq_sn.agents.DrQ", "initial_temperature") == "alpha at the start"
+    assert options.argument("drq_sn.agents.DrQ", "tau") == "share of the online network in a soft update"  # its base's
+    assert options.argument("drq_sn.agents.DrQ", "num_filters") is None  # `see ConvEncoder` tells nobody anything
+    assert options.argument("drq_sn.agents.DrQ", "nonsense") is None
+    assert options.argument("kornia.augmentation.ColorJitter", "p") is None
+
+
+@pytest.mark.parametrize(
+    ("default", "shown"),
+    [
+        ("${lr}", "`lr`'s"),
+        ("${oc.select:tuned.${task}.n_step,3}", "the task's, or `3`"),
+        ("a|b", r"`a\|b`"),
+        ('""', '`""`'),
+    ],
+)
+def test_references_are_put_into_words(options, default, shown):
+    assert options._shown(default) == shown
