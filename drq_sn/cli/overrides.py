@@ -22,6 +22,7 @@ from drq_sn.cli.errors import exit_on_invalid_input
 
 SWEEP_FLAGS = {"-m", "--multirun"}
 INTERNAL_GROUPS = {"hydra", "tuned", "agent_preset"}
+SWEEP, SWEEP_GROUPS = "sweep", {"experiment", "launcher"}  # what one command alone chooses from
 
 
 def check_command_line(config_name: str, sweeps_by_itself: str | None = None) -> None:
@@ -55,7 +56,7 @@ def check_overrides(arguments: Sequence[str], config_name: str) -> None:
         try:
             parsed = OverridesParser.create().parse_overrides([a for a in arguments if a not in flags])
             _check_sweeps(parsed, bool(flags))
-            _check_choices(parsed)
+            _check_choices(parsed, config_name)
             _check_keys(parsed, config_name)
         except (HydraException, OmegaConfBaseException) as error:
             raise checks.InvalidInput(str(error).strip().splitlines()[0]) from None
@@ -68,10 +69,11 @@ def initialized() -> AbstractContextManager[Any]:
     return initialize_config_dir(version_base="1.3", config_dir=str(config_dir()))
 
 
-def group_options() -> dict[str, list[str]]:
-    """Group -> its options, for the groups that users choose from; needs an initialised Hydra."""
+def group_options(config_name: str = "train") -> dict[str, list[str]]:
+    """Group -> its options, for the groups that users of `config_name` choose from; needs an initialised Hydra."""
     loader = GlobalHydra.instance().config_loader()
-    return {group: loader.get_group_options(group) for group in loader.list_groups("") if group not in INTERNAL_GROUPS}
+    hidden = INTERNAL_GROUPS | (set() if config_name == SWEEP else SWEEP_GROUPS)
+    return {group: loader.get_group_options(group) for group in loader.list_groups("") if group not in hidden}
 
 
 def alternatives(override: Override) -> Iterator[str]:
@@ -89,9 +91,11 @@ def _check_sweeps(parsed: list[Override], multirun: bool) -> None:
             raise checks.InvalidInput(f"{override.input_line}: several values are accepted together with --multirun")
 
 
-def _check_choices(parsed: list[Override]) -> None:
-    groups = group_options()
+def _check_choices(parsed: list[Override], config_name: str) -> None:
+    groups = group_options(config_name)
     for override in parsed:
+        if override.key_or_group.split(".")[0] in SWEEP_GROUPS and config_name != SWEEP:
+            raise checks.InvalidInput(f"{override.input_line}: accepted by make sweep (python -m drq_sn.cli.sweep) alone")
         if override.key_or_group in groups:
             for line in alternatives(override):
                 checks.choice(override.key_or_group, line.split("=", 1)[-1], groups[override.key_or_group])
@@ -99,7 +103,7 @@ def _check_choices(parsed: list[Override]) -> None:
 
 def _check_keys(parsed: list[Override], config_name: str) -> None:
     """Every option must exist in some configuration that the chosen groups lead to; only parts may gain new ones."""
-    groups = group_options()
+    groups = group_options(config_name)
     choices = [list(alternatives(o)) for o in parsed if o.key_or_group in groups]
     known: dict[str, list[str]] = {}
     for chosen in itertools.product(*choices):
