@@ -50,6 +50,8 @@ def collect(runs: Sequence[ScoredRun], frame: float) -> tuple[Scores, tuple[str,
     common = tuple(task for task in tasks if all(cells[v, task].scores for v in taking_part))
     notes = [f"tasks that not every variant has at frame {frames(frame)} are left out: {', '.join(lost)}"
              for lost in [[task for task in tasks if task not in common]] if lost]  # fmt: skip
+    late = [v.label for v in variants if v not in taking_part]
+    notes += [f"variants without a run at frame {frames(frame)} are left out: {', '.join(late)}"] if late else []
     scores = {}
     for v in taking_part if common else []:
         counts = [len(cells[v, task].scores) for task in common]

@@ -119,11 +119,12 @@ class Report:
         tables, lines, words = [], [], []
         for score_table in made:
             table = score_table.table()
-            self._save(table, CSV_FIELDS, score_table.csv_rows())
+            apart = _setting_words(score_table.setting)
+            self._save(replace(table, notes=[*table.notes, *apart]), CSV_FIELDS, score_table.csv_rows())
             tables.append(table)
             where = f"{title}, {score_table.setting.name}"
             lines += table_cautions(plan, score_table.cells, where)
-            words += _setting_words(score_table.setting)
+            words += apart
             if score_table.runs:
                 self.text.append(f"{where}, {agent_title(plan.agent)}\n{text(table)}")
         if not made[0].runs:
@@ -208,7 +209,8 @@ class Report:
 
     def _all_runs_section(self) -> Section:
         table, rows = all_cells([(s, cell) for s in self._comparable for cell in own_cells(s.runs)])
-        self._save(table, ALL_FIELDS, rows)
+        words = [line for setting in self._settings for line in _setting_words(setting)]
+        self._save(replace(table, notes=[*table.notes, *words]), ALL_FIELDS, rows)
         self.text.append(f"All runs\n{text(table)}")
         drawn = []
         for setting, agent, own in self._by_agent():
@@ -217,7 +219,6 @@ class Report:
                 name, variants = f"curves_{agent}{setting.suffix}", in_order(run.variant for run in own)
                 tasks = sorted({run.run.task for run in own})
                 drawn.append(figures.curves(name, own, tasks, variants, released_curves(agent), last))
-        words = [line for setting in self._settings for line in _setting_words(setting)]
         return Section("All runs by task and variant", words, (), [table], self._drawn(drawn))
 
     def _costs_section(self) -> Section:

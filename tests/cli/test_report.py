@@ -131,6 +131,7 @@ def test_runs_with_other_settings_have_tables_of_their_own(make_run, go, tmp_pat
     assert "Settings 2 differ from the published ones: env.image_size=48 (published: 84)." in (
         (tmp_path / "out" / "index.html").read_text().replace("<wbr>", "").replace("\N{ZERO WIDTH SPACE}", "")
     )
+    assert "env.image\\_size=48 (published: 84)" in (tmp_path / "out" / "table2_settings2.md").read_text()
     assert "first frames differ" not in printed  # another image size is another world
     assert {"figure1", "figure1_settings2"} <= drawn.keys()
     assert [run.departures for run in drawn["figure1_settings2"][0]] == [("env.image_size=48 (published: 84)",)] * 2

@@ -109,8 +109,9 @@ def test_what_does_not_make_a_rectangle_is_left_out_and_named():
 
 def test_a_variant_that_has_not_got_there_takes_no_other_with_it():
     behind = [scored({0: 1.0}, task="a", variant=MODERN_SN)]
-    scores, tasks, _ = collect(runs_of({"a": [1, 2]}, MLP2) + behind, 10)
+    scores, tasks, notes = collect(runs_of({"a": [1, 2]}, MLP2) + behind, 10)
     assert (list(scores), tasks) == (["mlp2"], ("a",))
+    assert notes == ["variants without a run at frame 10 are left out: modern4 + SN"]
 
 
 def test_nothing_in_common_is_said():

@@ -42,7 +42,13 @@ def test_mixed_frames_count_within_one_task_and_one_world():
     assert "aaaabbbb in cheetah_run DrQ mlp2 seed 1; ffff0000 in cheetah_run DrQ mlp2 seed 2" in line
     small = run(2, record={"first_frame_sha256": "ffff0000"}, departures=("env.image_size=48 (published: 84)",))
     assert lines(run(1), small) == []
-    assert lines(run(1), run(2, record={"first_frame_sha256": None})) == []
+
+
+def test_what_was_not_recorded_is_no_version_of_its_own():
+    for record in ({"first_frame_sha256": None}, {"versions": {"mujoco": "3.11.0", "torch": "2.13.0"}}):
+        assert lines(run(1), run(2, record={"git_commit": None, **record})) == [
+            "no record of all versions and of the first frame, so nothing says whether they fit: cheetah_run DrQ mlp2 seed 2"
+        ]
 
 
 def test_a_seed_that_is_there_twice():
