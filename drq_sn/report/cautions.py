@@ -138,30 +138,31 @@ def _commits(runs: Iterable[ScoredRun]) -> Iterator[str]:
         yield f"{NOTE}code of {len(groups)} commits: " + ", ".join(f"{commit} ({len(m)} runs)" for commit, m in groups.items())
 
 
-def table_cautions(plan: Plan, cells: Sequence[Cell], where: str) -> list[str]:
-    """What is missing from a table that has runs: cells, seeds, and runs that are not there yet.
+def table_cautions(plan: Plan, cells: Sequence[Cell], where: str, behind: str = "left out") -> list[str]:
+    """What is missing from a table or figure that has runs: cells, seeds, and runs that are not there yet.
 
     Args:
-        plan: what the table asks for.
+        plan: what it asks for.
         cells: what it has.
         where: how lines call it.
+        behind: what it does with runs that are not there yet.
     """
     filled = [cell for cell in cells if cell.runs]
     left_out = [run for cell in cells for run in cell.left_out]
     lines = []
     if not filled and not left_out:
         return []
-    empty = [cell for cell in cells if not cell.runs]
+    empty = [cell for cell in cells if not cell.runs and not cell.left_out]
     if empty:
         named = _shorten([f"{cell.task} {cell.variant.label}" for cell in empty])
         lines.append(f"{where}: no runs for {len(empty)} of {len(cells)} cells: {named}")
-    lines += _missing_seeds(plan, filled, where)
+    lines += _missing_seeds(plan, [cell for cell in cells if cell.runs or cell.left_out], where)
     sizes = sorted({len(cell.runs) for cell in filled})
     if len(sizes) > 1:
         lines.append(f"{where}: cells average different numbers of seeds, {sizes[0]} to {sizes[-1]}")
     for last, members in sorted(_by_last_evaluation(left_out).items()):
         at = f"evaluated up to frame {frames(last)}" if last >= 0 else "without evaluations"
-        lines.append(f"{where}: left out, {at}: {name_runs(members, limit=None)}")
+        lines.append(f"{where}: {behind}, {at}: {name_runs(members, limit=None)}")
     return lines
 
 
@@ -176,7 +177,7 @@ def _by_last_evaluation(runs: Iterable[ScoredRun]) -> dict[float, list[ScoredRun
 def _missing_seeds(plan: Plan, cells: Iterable[Cell], where: str) -> Iterator[str]:
     groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for cell in cells:
-        missing = tuple(sorted(set(plan.seeds) - {run.run.seed for run in cell.runs}))
+        missing = tuple(sorted(set(plan.seeds) - {run.run.seed for run in (*cell.runs, *cell.left_out)}))
         if missing:
             groups.setdefault((cell.variant.label, missing), []).append(cell.task)
     for (label, missing), tasks in groups.items():

@@ -100,7 +100,7 @@ def test_seeds_that_finished_crashed_and_still_run(make_run, go, tmp_path, drawn
         "running, not finished: cheetah_run DrQ mlp2 seed 4, at frame 10 000",
         "Table 2, published setting: left out, evaluated up to frame 10 000: cheetah_run DrQ mlp2 seed 4",
         "crashed: cheetah_run DrQ mlp2 seed 3",
-        "Table 2, published setting: mlp2 lacks seeds 4-10 of 1-10 on cheetah_run",
+        "Table 2, published setting: mlp2 lacks seeds 5-10 of 1-10 on cheetah_run",
         "Table 2, published setting: cells average different numbers of seeds, 1 to 3",
     ):
         assert line in warnings
