@@ -171,7 +171,7 @@ class Report:
 
     def _curves(self, plan: Plan, setting: Setting) -> Figure:
         own = runs_of(plan, setting.runs)
-        name = f"{'figure_' if plan.name.startswith('table') else ''}{plan.name}{setting.suffix}"
+        name = f"{'curves_' if plan.name in TABLES else ''}{plan.name}{setting.suffix}"
         tasks = [canonical(task) for task in plan.tasks]
         last = common_frame(own, plan.num_train_frames) or plan.num_train_frames
         self._shown.add(_curves_of(own))
@@ -181,7 +181,7 @@ class Report:
         plan = self.plans[DYNAMICS]
         own = [(s, runs_of(plan, s.runs)) for s in self._comparable]
         drawn = [figures.dynamics(f"{DYNAMICS}{s.suffix}", members, plan.variants) for s, members in own if members]
-        words = [f"seeds {sorted(run.run.seed for run in members)} of {s.name}" for s, members in own if members]
+        words = [f"{s.name}: {name_runs(members)}; the paper averages 5 runs." for s, members in own if members]
         missing = f"No runs of {agent_title(plan.agent)} on {plan.tasks[0]}; `make {DYNAMICS}` trains them."
         return Section("Figure 3: what happens inside", words or [missing], (), (), self._drawn(drawn))
 
