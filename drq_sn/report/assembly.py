@@ -114,6 +114,7 @@ class Report:
         return [
             f"{len(self.found)} runs: " + ", ".join(f"{count} {status}" for status, count in statuses.items()) + ".",
             *(f"{s.name}: {name_runs(s.runs) if s.runs else 'no runs'}." for s in self._settings),
+            *(line for setting in self._settings for line in _setting_words(setting)),
             f"{len(self.warnings)} warnings and notes." if self.warnings else "No warnings.",
         ]
 
