@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from drq_sn.report.types import Section
+from drq_sn.report.types import Section, Table
 
 TEMPLATE = "page.html.j2"
 NUMBER = re.compile(r"\W?\s*(\d|\.\d|nan|inf)")  # after a sign
@@ -34,7 +34,7 @@ def html(title: str, summary: Sequence[str], sections: Sequence[Section]) -> byt
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     settings: Any = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
     environment = jinja2.Environment(loader=loader, autoescape=True, **settings)
-    environment.filters.update(spoken=spoken, data_uri=data_uri, width=width, kind=kind, breakable=breakable, prose=prose)
+    environment.filters.update(spoken=spoken, data_uri=data_uri, width=width, kinds=kinds, breakable=breakable, prose=prose)
     parts = list(zip(anchors([section.title for section in sections]), sections, strict=True))
     page = environment.get_template(TEMPLATE).render(title=title, summary=summary, parts=parts)
     return page.encode()
@@ -57,6 +57,11 @@ def spoken(name: str) -> str:
     """The name of a file as a caption: `table1_drq` -> `Table 1 drq`."""
     words = re.sub(r"^(table|figure)(?=\d)", r"\1 ", name).replace("_", " ").strip()
     return words[:1].upper() + words[1:]
+
+
+def kinds(table: Table) -> list[str]:
+    """The kind of every column."""
+    return [kind(table.rows, column) for column in range(len(table.columns))]
 
 
 def kind(rows: Sequence[Sequence[str]], column: int) -> str:

@@ -103,6 +103,14 @@ def test_where_seeds_are_missing_the_curve_is_thin():
     assert learning_curves.LEGEND["thin"] in legend(figure)
 
 
+def test_the_curve_is_thin_on_both_sides_of_a_frame_that_one_seed_left_out():
+    rarely = dataclasses.replace(run([], seed=2), evaluations={0.0: 100.0, 20000.0: 200.0})
+    (axes,) = drawn([run([100, 300, 600]), rarely]).axes
+    assert curve_of(thin(axes)[0]) == [[0, 100], [10, 300], [20, 400]]
+    assert curve_of(solid(axes)[0]) == [[0, 100], [20, 400]]
+    assert np.isnan(solid(axes)[0].get_ydata()[1])  # no line across
+
+
 def test_a_run_without_an_evaluation_is_a_missing_seed():
     (axes,) = drawn([run([100, 300]), run([], seed=2, status="failed")]).axes
     assert curve_of(solid(axes)[0]) == []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import configparser
+import fnmatch
 import html as entities
 import json
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -169,6 +172,16 @@ def test_names_of_files_as_captions(name, words):
 )
 def test_kinds_of_columns(cells, expected):
     assert kind([["x", cell] for cell in cells], 1) == expected
+
+
+def test_all_that_the_page_is_made_of_is_packaged():
+    root = Path(__file__).resolve().parents[2]
+    settings = configparser.ConfigParser()
+    settings.read(root / "setup.cfg")
+    patterns = settings["options.package_data"]["drq_sn.report"].split(", ")
+    others = [path.name for path in (root / "drq_sn" / "report").iterdir() if path.is_file() and path.suffix != ".py"]
+    assert sorted(others) == ["page.css", "page.html.j2"]
+    assert all(any(fnmatch.fnmatch(name, pattern) for pattern in patterns) for name in others)
 
 
 def test_long_words_may_be_broken_and_code_is_code():
