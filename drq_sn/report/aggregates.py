@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from drq_sn.report.formats import frames
+from drq_sn.report.formats import ABSENT, frames, number
 from drq_sn.report.scores import common_frame, in_order, make_cell
-from drq_sn.report.types import Aggregates, Interval, ScoredRun
+from drq_sn.report.tables import agent_title
+from drq_sn.report.types import Aggregates, Interval, ScoredRun, Table
 
 MAX_RETURN = 1000.0  # of an episode in the suite
 THRESHOLDS = np.linspace(0.0, 1.0, 101)
@@ -50,6 +51,8 @@ def collect(runs: Sequence[ScoredRun], frame: float) -> tuple[Scores, tuple[str,
     common = tuple(task for task in tasks if all(cells[v, task].scores for v in taking_part))
     notes = [f"tasks that not every variant has at frame {frames(frame)} are left out: {', '.join(lost)}"
              for lost in [[task for task in tasks if task not in common]] if lost]  # fmt: skip
+    late = [v.label for v in variants if v not in taking_part]
+    notes += [f"variants without a run at frame {frames(frame)} are left out: {', '.join(late)}"] if late else []
     scores = {}
     for v in taking_part if common else []:
         counts = [len(cells[v, task].scores) for task in common]
@@ -162,3 +165,17 @@ def csv_rows(aggregates: Aggregates, settings: str) -> list[dict[str, object]]:
         for x, bands in aggregates.profiles.items()
         for threshold, column in zip(aggregates.thresholds, bands.T, strict=True)
     ]  # fmt: skip
+
+
+def table(aggregates: Aggregates, settings: str, name: str) -> Table:
+    """Interquartile means and probabilities of improvement, with their intervals."""
+
+    def cells(interval: Interval) -> tuple[str, str]:
+        return number(interval.value, 3), f"{number(interval.low, 3)} to {number(interval.high, 3)}"
+
+    lines = [("interquartile mean", x, str(aggregates.num_seeds[x]), *cells(i)) for x, i in aggregates.iqm.items()]
+    lines += [("probability", f"{x} above {y}", ABSENT, *cells(i)) for (x, y), i in aggregates.improvement.items()]
+    tasks = aggregates.tasks
+    named = f"{len(tasks)} tasks: {', '.join(tasks)}" if len(tasks) > 1 else f"one task, {tasks[0]}"
+    note = f"{agent_title(aggregates.agent)}, {settings}, at {frames(aggregates.frame)} frames; {named}."
+    return Table(name, ("statistic", "variant", "seeds", "value", "95 % interval"), lines, [note])

@@ -12,7 +12,7 @@ from drq_sn.report import aggregates, figures, page
 from drq_sn.report.cautions import cautions, name_runs, table_cautions
 from drq_sn.report.costs import FIELDS as RUN_FIELDS
 from drq_sn.report.costs import cost_table, runs_rows, total_table
-from drq_sn.report.formats import ABSENT, csv_bytes, frames, latex, markdown, number, text
+from drq_sn.report.formats import csv_bytes, latex, markdown, text
 from drq_sn.report.profiles import FIELDS as PROFILE_FIELDS
 from drq_sn.report.profiles import Profile, table3
 from drq_sn.report.scores import (
@@ -27,7 +27,7 @@ from drq_sn.report.scores import (
     released_curves,
 )
 from drq_sn.report.tables import ALL_FIELDS, CSV_FIELDS, ScoreTable, agent_title, all_cells, runs_of
-from drq_sn.report.types import Aggregates, Figure, Plan, ScoredRun, Section, Table
+from drq_sn.report.types import Figure, Plan, ScoredRun, Section, Table
 
 RUNS, INDEX, WARNINGS, AGGREGATES = "runs.csv", "index.html", "warnings.txt", "aggregates.csv"
 TITLE = "drq_sn: report"
@@ -78,19 +78,22 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
 
-    def build(self) -> None:
-        """Make every table, figure and file."""
-        counted, dropped = once_per_seed(self.found)
-        self._counted = counted
-        self._shown: set[frozenset[int]] = set()
+    def __post_init__(self) -> None:
+        """Group the runs; `_comparable` has each seed once."""
+        self._counted, self._dropped = once_per_seed(self.found)
         self._settings = group_by_setting(self.found)
         self._of = {id(run): setting for setting in self._settings for run in setting.runs}
         self._comparable = [
-            Setting(s.number, s.departures, tuple(run for run in counted if self._of[id(run)] is s)) for s in self._settings
+            replace(setting, runs=tuple(run for run in self._counted if self._of[id(run)] is setting))
+            for setting in self._settings
         ]
-        rows = runs_rows(self.found, self._of, {id(run) for run in counted}, self.start)
+        self._shown: set[frozenset[int]] = set()
+
+    def build(self) -> None:
+        """Make every table, figure and file."""
+        rows = runs_rows(self.found, self._of, {id(run) for run in self._counted}, self.start)
         self.files[RUNS] = csv_bytes(RUN_FIELDS, rows)
-        general = cautions(self.found, dropped)
+        general = cautions(self.found, self._dropped)
         self.warnings += general
         sections = [
             *(self._table_section(self.plans[name], title) for name, title in TABLES.items()),
@@ -111,6 +114,7 @@ class Report:
         return [
             f"{len(self.found)} runs: " + ", ".join(f"{count} {status}" for status, count in statuses.items()) + ".",
             *(f"{s.name}: {name_runs(s.runs) if s.runs else 'no runs'}." for s in self._settings),
+            *(line for setting in self._settings for line in _setting_words(setting)),
             f"{len(self.warnings)} warnings and notes." if self.warnings else "No warnings.",
         ]
 
@@ -119,11 +123,12 @@ class Report:
         tables, lines, words = [], [], []
         for score_table in made:
             table = score_table.table()
-            self._save(table, CSV_FIELDS, score_table.csv_rows())
+            apart = _setting_words(score_table.setting)
+            self._save(replace(table, notes=[*table.notes, *apart]), CSV_FIELDS, score_table.csv_rows())
             tables.append(table)
             where = f"{title}, {score_table.setting.name}"
             lines += table_cautions(plan, score_table.cells, where)
-            words += _setting_words(score_table.setting)
+            words += apart
             if score_table.runs:
                 self.text.append(f"{where}, {agent_title(plan.agent)}\n{text(table)}")
         if not made[0].runs:
@@ -163,11 +168,11 @@ class Report:
         own = runs_of(plan, setting.runs)
         frame = common_frame(own, plan.num_train_frames) if self.choices.frame is None else self.choices.frame
         cells = [make_cell(own, task, variant, frame) for task in plan.tasks for variant in plan.variants]
-        return table_cautions(plan, cells, f"{title}, {setting.name}")
+        return table_cautions(plan, cells, f"{title}, {setting.name}", behind="curves end early")
 
     def _curves(self, plan: Plan, setting: Setting) -> Figure:
         own = runs_of(plan, setting.runs)
-        name = f"{'figure_' if plan.name.startswith('table') else ''}{plan.name}{setting.suffix}"
+        name = f"{'curves_' if plan.name in TABLES else ''}{plan.name}{setting.suffix}"
         tasks = [canonical(task) for task in plan.tasks]
         last = common_frame(own, plan.num_train_frames) or plan.num_train_frames
         self._shown.add(_curves_of(own))
@@ -177,7 +182,7 @@ class Report:
         plan = self.plans[DYNAMICS]
         own = [(s, runs_of(plan, s.runs)) for s in self._comparable]
         drawn = [figures.dynamics(f"{DYNAMICS}{s.suffix}", members, plan.variants) for s, members in own if members]
-        words = [f"seeds {sorted(run.run.seed for run in members)} of {s.name}" for s, members in own if members]
+        words = [f"{s.name}: {name_runs(members)}; the paper averages 5 runs." for s, members in own if members]
         missing = f"No runs of {agent_title(plan.agent)} on {plan.tasks[0]}; `make {DYNAMICS}` trains them."
         return Section("Figure 3: what happens inside", words or [missing], (), (), self._drawn(drawn))
 
@@ -195,7 +200,7 @@ class Report:
             notes += [f"{agent_title(agent)}, {setting.name}: {line}" for line in left_out]
             if made is not None:
                 rows += aggregates.csv_rows(made, setting.name)
-                tables.append(_aggregates_table(made, setting))
+                tables.append(aggregates.table(made, setting.name, f"aggregates_{agent}{setting.suffix}"))
                 drawn.append(figures.aggregates(f"aggregates_{agent}{setting.suffix}", made))
         self.files[AGGREGATES] = csv_bytes(aggregates.FIELDS, rows)
         words = [AGGREGATES_WORDS.format(self.choices.num_bootstrap)] if tables else ["No runs to aggregate yet."]
@@ -208,7 +213,8 @@ class Report:
 
     def _all_runs_section(self) -> Section:
         table, rows = all_cells([(s, cell) for s in self._comparable for cell in own_cells(s.runs)])
-        self._save(table, ALL_FIELDS, rows)
+        words = [line for setting in self._settings for line in _setting_words(setting)]
+        self._save(replace(table, notes=[*table.notes, *words]), ALL_FIELDS, rows)
         self.text.append(f"All runs\n{text(table)}")
         drawn = []
         for setting, agent, own in self._by_agent():
@@ -217,7 +223,6 @@ class Report:
                 name, variants = f"curves_{agent}{setting.suffix}", in_order(run.variant for run in own)
                 tasks = sorted({run.run.task for run in own})
                 drawn.append(figures.curves(name, own, tasks, variants, released_curves(agent), last))
-        words = [line for setting in self._settings for line in _setting_words(setting)]
         return Section("All runs by task and variant", words, (), [table], self._drawn(drawn))
 
     def _costs_section(self) -> Section:
@@ -240,15 +245,3 @@ def _setting_words(setting: Setting) -> list[str]:
     if setting.number == 1:
         return []
     return [f"{setting.name[0].upper()}{setting.name[1:]} differ from the published ones: {', '.join(setting.departures)}."]
-
-
-def _aggregates_table(made: Aggregates, setting: Setting) -> Table:
-    def cells(value: float, low: float, high: float) -> tuple[str, str]:
-        return number(value, 3), f"{number(low, 3)} to {number(high, 3)}"
-
-    lines = [("interquartile mean", x, str(made.num_seeds[x]), *cells(*interval)) for x, interval in made.iqm.items()]
-    lines += [("probability", f"{x} above {y}", ABSENT, *cells(*interval)) for (x, y), interval in made.improvement.items()]
-    tasks = f"{len(made.tasks)} tasks: {', '.join(made.tasks)}" if len(made.tasks) > 1 else f"one task, {made.tasks[0]}"
-    note = f"{agent_title(made.agent)}, {setting.name}, at {frames(made.frame)} frames; {tasks}."
-    columns = ("statistic", "variant", "seeds", "value", "95 % interval")
-    return Table(f"aggregates_{made.agent}{setting.suffix}", columns, lines, [note])

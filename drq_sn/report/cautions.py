@@ -28,6 +28,7 @@ def cautions(runs: Sequence[ScoredRun], dropped: Sequence[tuple[ScoredRun, Score
     lines = [
         *(line for package in PACKAGES for line in _mixed(f"mixed versions of {package}", runs, _version(package))),
         *_mixed_frames(runs),
+        *_unrecorded(runs),
         *(_duplicate(*pair) for pair in dropped),
         *(line for run in runs for line in _evaluation_lines(run)),
         *_not_finished(runs),
@@ -43,8 +44,8 @@ def _version(package: str) -> Callable[[ScoredRun], str]:
 
 
 def _mixed(what: str, runs: Iterable[ScoredRun], value_of: Callable[[ScoredRun], str]) -> Iterator[str]:
-    """One line if `value_of` differs between runs: every value with the runs that have it."""
-    groups = _groups(runs, value_of)
+    """One line if `value_of` differs between runs that know it: every value with the runs that have it."""
+    groups = {value: members for value, members in _groups(runs, value_of).items() if value != UNKNOWN}
     if len(groups) > 1:
         yield f"{what}: " + "; ".join(f"{value} in {name_runs(members)}" for value, members in groups.items())
 
@@ -60,12 +61,18 @@ def _mixed_frames(runs: Sequence[ScoredRun]) -> Iterator[str]:
     """Runs of one task under the same settings of the environment whose first frames differ."""
     worlds: dict[tuple[str, ...], list[ScoredRun]] = {}
     for run in runs:
-        if fact(run.record, "first_frame_sha256") != UNKNOWN:
-            settings = (s for s in setting_of(run) if s.startswith(("env.", "action_repeat")))
-            worlds.setdefault((run.run.task, *settings), []).append(run)
+        settings = (s for s in setting_of(run) if s.startswith(("env.", "action_repeat")))
+        worlds.setdefault((run.run.task, *settings), []).append(run)
     for (task, *_), members in worlds.items():
         what = f"{task}: first frames differ, so runs did not see the same pixels"
         yield from _mixed(what, members, lambda run: fact(run.record, "first_frame_sha256")[:8])
+
+
+def _unrecorded(runs: Iterable[ScoredRun]) -> Iterator[str]:
+    facts = [("versions", package) for package in PACKAGES] + [("first_frame_sha256",)]
+    members = [run for run in runs if any(fact(run.record, *names) == UNKNOWN for names in facts)]
+    if members:
+        yield f"no record of all versions and of the first frame, so nothing says whether they fit: {name_runs(members)}"
 
 
 def _duplicate(run: ScoredRun, counted: ScoredRun) -> str:
@@ -123,6 +130,7 @@ def _no_logs(runs: Iterable[ScoredRun]) -> Iterator[str]:
 
 def _commits(runs: Iterable[ScoredRun]) -> Iterator[str]:
     groups = _groups(runs, lambda run: short_commit(fact(run.record, "git_commit")))
+    groups.pop(UNKNOWN, None)
     dirty = [run for commit, members in groups.items() if commit.endswith("-dirty") for run in members]
     if dirty:
         yield f"{NOTE}code that was changed after its commit: {name_runs(dirty)}"
@@ -130,30 +138,31 @@ def _commits(runs: Iterable[ScoredRun]) -> Iterator[str]:
         yield f"{NOTE}code of {len(groups)} commits: " + ", ".join(f"{commit} ({len(m)} runs)" for commit, m in groups.items())
 
 
-def table_cautions(plan: Plan, cells: Sequence[Cell], where: str) -> list[str]:
-    """What is missing from a table that has runs: cells, seeds, and runs that are not there yet.
+def table_cautions(plan: Plan, cells: Sequence[Cell], where: str, behind: str = "left out") -> list[str]:
+    """What is missing from a table or figure that has runs: cells, seeds, and runs that are not there yet.
 
     Args:
-        plan: what the table asks for.
+        plan: what it asks for.
         cells: what it has.
         where: how lines call it.
+        behind: what it does with runs that are not there yet.
     """
     filled = [cell for cell in cells if cell.runs]
     left_out = [run for cell in cells for run in cell.left_out]
     lines = []
     if not filled and not left_out:
         return []
-    empty = [cell for cell in cells if not cell.runs]
+    empty = [cell for cell in cells if not cell.runs and not cell.left_out]
     if empty:
         named = _shorten([f"{cell.task} {cell.variant.label}" for cell in empty])
         lines.append(f"{where}: no runs for {len(empty)} of {len(cells)} cells: {named}")
-    lines += _missing_seeds(plan, filled, where)
+    lines += _missing_seeds(plan, [cell for cell in cells if cell.runs or cell.left_out], where)
     sizes = sorted({len(cell.runs) for cell in filled})
     if len(sizes) > 1:
         lines.append(f"{where}: cells average different numbers of seeds, {sizes[0]} to {sizes[-1]}")
     for last, members in sorted(_by_last_evaluation(left_out).items()):
         at = f"evaluated up to frame {frames(last)}" if last >= 0 else "without evaluations"
-        lines.append(f"{where}: left out, {at}: {name_runs(members, limit=None)}")
+        lines.append(f"{where}: {behind}, {at}: {name_runs(members, limit=None)}")
     return lines
 
 
@@ -168,7 +177,7 @@ def _by_last_evaluation(runs: Iterable[ScoredRun]) -> dict[float, list[ScoredRun
 def _missing_seeds(plan: Plan, cells: Iterable[Cell], where: str) -> Iterator[str]:
     groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for cell in cells:
-        missing = tuple(sorted(set(plan.seeds) - {run.run.seed for run in cell.runs}))
+        missing = tuple(sorted(set(plan.seeds) - {run.run.seed for run in (*cell.runs, *cell.left_out)}))
         if missing:
             groups.setdefault((cell.variant.label, missing), []).append(cell.task)
     for (label, missing), tasks in groups.items():

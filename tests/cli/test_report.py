@@ -100,7 +100,7 @@ def test_seeds_that_finished_crashed_and_still_run(make_run, go, tmp_path, drawn
         "running, not finished: cheetah_run DrQ mlp2 seed 4, at frame 10 000",
         "Table 2, published setting: left out, evaluated up to frame 10 000: cheetah_run DrQ mlp2 seed 4",
         "crashed: cheetah_run DrQ mlp2 seed 3",
-        "Table 2, published setting: mlp2 lacks seeds 4-10 of 1-10 on cheetah_run",
+        "Table 2, published setting: mlp2 lacks seeds 5-10 of 1-10 on cheetah_run",
         "Table 2, published setting: cells average different numbers of seeds, 1 to 3",
     ):
         assert line in warnings
@@ -131,6 +131,7 @@ def test_runs_with_other_settings_have_tables_of_their_own(make_run, go, tmp_pat
     assert "Settings 2 differ from the published ones: env.image_size=48 (published: 84)." in (
         (tmp_path / "out" / "index.html").read_text().replace("<wbr>", "").replace("\N{ZERO WIDTH SPACE}", "")
     )
+    assert "env.image\\_size=48 (published: 84)" in (tmp_path / "out" / "table2_settings2.md").read_text()
     assert "first frames differ" not in printed  # another image size is another world
     assert {"figure1", "figure1_settings2"} <= drawn.keys()
     assert [run.departures for run in drawn["figure1_settings2"][0]] == [("env.image_size=48 (published: 84)",)] * 2

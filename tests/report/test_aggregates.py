@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from drq_sn.report.aggregates import aggregate, collect, csv_rows, probability_of_improvement, share_above
+from drq_sn.report.aggregates import aggregate, collect, csv_rows, probability_of_improvement, share_above, table
 from drq_sn.report.types import Interval
-from tests.report.synthetic_runs import MLP2, MODERN_SN, scored
+from tests.report.synthetic_runs import DASH, MLP2, MODERN_SN, scored
 
 LIMIT = 500_000
 
@@ -109,8 +109,9 @@ def test_what_does_not_make_a_rectangle_is_left_out_and_named():
 
 def test_a_variant_that_has_not_got_there_takes_no_other_with_it():
     behind = [scored({0: 1.0}, task="a", variant=MODERN_SN)]
-    scores, tasks, _ = collect(runs_of({"a": [1, 2]}, MLP2) + behind, 10)
+    scores, tasks, notes = collect(runs_of({"a": [1, 2]}, MLP2) + behind, 10)
     assert (list(scores), tasks) == (["mlp2"], ("a",))
+    assert notes == ["variants without a run at frame 10 are left out: modern4 + SN"]
 
 
 def test_nothing_in_common_is_said():
@@ -126,6 +127,14 @@ def test_without_rliable_the_report_says_how_to_get_it(monkeypatch):
     assert made is None
     assert "rliable" in notes[-1]
     assert "make setup" in notes[-1]
+
+
+def test_the_table():
+    made = aggregated(runs_of({"a": [100, 300]}, MLP2), runs_of({"a": [500, 500]}, MODERN_SN))
+    printed = table(made, "settings 2", "aggregates_drq")
+    assert printed.rows[1] == ("interquartile mean", "modern4 + SN", "2", "0.500", "0.500 to 0.500")
+    assert printed.rows[2] == ("probability", "modern4 + SN above mlp2", DASH, "1.000", "1.000 to 1.000")
+    assert printed.notes == ["DrQ, settings 2, at 10 frames; one task, a."]
 
 
 def test_rows_of_csv():

@@ -42,7 +42,13 @@ def test_mixed_frames_count_within_one_task_and_one_world():
     assert "aaaabbbb in cheetah_run DrQ mlp2 seed 1; ffff0000 in cheetah_run DrQ mlp2 seed 2" in line
     small = run(2, record={"first_frame_sha256": "ffff0000"}, departures=("env.image_size=48 (published: 84)",))
     assert lines(run(1), small) == []
-    assert lines(run(1), run(2, record={"first_frame_sha256": None})) == []
+
+
+def test_what_was_not_recorded_is_no_version_of_its_own():
+    for record in ({"first_frame_sha256": None}, {"versions": {"mujoco": "3.11.0", "torch": "2.13.0"}}):
+        assert lines(run(1), run(2, record={"git_commit": None, **record})) == [
+            "no record of all versions and of the first frame, so nothing says whether they fit: cheetah_run DrQ mlp2 seed 2"
+        ]
 
 
 def test_a_seed_that_is_there_twice():
@@ -103,11 +109,19 @@ def test_what_a_table_lacks():
     )
     assert found == [
         "T: no runs for 3 of 6 cells: walker_run modern4 + SN, dog_run mlp2, dog_run modern4 + SN",
-        "T: mlp2 lacks seeds 2-3 of 1-3 on cheetah_run, walker_run",
         "T: modern4 + SN lacks seeds 1 of 1-3 on cheetah_run",
+        "T: mlp2 lacks seeds 2-3 of 1-3 on walker_run",
         "T: cells average different numbers of seeds, 1 to 2",
         "T: left out, without evaluations: cheetah_run DrQ mlp2 seed 3",
         "T: left out, evaluated up to frame 10: cheetah_run DrQ mlp2 seed 2",
+    ]
+
+
+def test_a_run_that_is_not_there_yet_is_no_missing_seed():
+    cells = [make_cell([run(2, {0: 1.0}, status="running")], "cheetah_run", MLP2, 20)]
+    assert table_cautions(PLAN, cells, "F", behind="curves end early") == [
+        "F: mlp2 lacks seeds 1, 3 of 1-3 on cheetah_run",
+        "F: curves end early, evaluated up to frame 0: cheetah_run DrQ mlp2 seed 2",
     ]
 
 
