@@ -14,7 +14,8 @@ def test_triton_is_loaded_before_a_software_renderer(tmp_path, monkeypatch, rend
     """With a CUDA build of torch, Mesa's LLVM before Triton's is a segmentation fault."""
     (tmp_path / "triton.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "triton", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)  # so that what was there comes back
+    del sys.modules["triton"]
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setattr(gl, "probe", lambda name: (renderer, ""))
     gl.select_backend.__wrapped__()
