@@ -6,7 +6,9 @@ not work. So each candidate draws once in a process of its own first.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import os
 import subprocess
 import sys
@@ -73,9 +75,18 @@ def select_backend() -> Backend:
         renderer, error = probe(name)
         if renderer is not None:
             os.environ["MUJOCO_GL"] = name
-            return Backend(name, renderer)
+            backend = Backend(name, renderer)
+            if backend.is_software:
+                _load_triton()
+            return backend
         errors.append(f"{name} ({error})")
     raise checks.InvalidInput(
         f"no OpenGL backend renders: {'; '.join(errors)}. Install Mesa: apt-get install libegl1 libgl1-mesa-dri libosmesa6 "
         "(Debian, Ubuntu) or dnf install mesa-libEGL mesa-dri-drivers mesa-libOSMesa (Fedora, RHEL)"
     )
+
+
+def _load_triton() -> None:
+    """Load Triton before Mesa: both bring an LLVM, and a process that loads Mesa's first dies when torch loads Triton later."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("triton")
