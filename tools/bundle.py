@@ -1,10 +1,11 @@
 """Write a folder that installs the project on a machine without a network: wheels, source, manifest.
 
-usage: bundle.py FOLDER PAIR [--python 3.12] [--slim 1] [--dev 1]
+usage: bundle.py FOLDER PAIR [--python 3.12] [--slim 1] [--dev 1] [--ray 1]
 
 FOLDER is the folder to write; PAIR is `published` or `current` (see tools/pins); --python names the
 other machine's Python (default: the one that runs this). --slim leaves out what a machine with torch
-has, and what training never imports; --dev adds what the tests need. The other machine is x86-64 Linux.
+has, and what training never imports; --dev adds what the tests need, --ray what sweeps on Ray need (Slurm's are
+always there). The other machine is x86-64 Linux.
 Needs the standard library, git, and a Python with pip, whose configured index is where torch comes from.
 """
 
@@ -39,6 +40,12 @@ class Settings(NamedTuple):
     python: str
     slim: bool
     dev: bool
+    ray: bool
+
+    @property
+    def launchers(self) -> list[str]:
+        """The clusters on which sweeps can be started."""
+        return ["slurm", *(["ray"] if self.ray else [])]
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -71,13 +78,14 @@ def parse(words: list[str]) -> Settings:
     parser = OneLineParser(add_help=False)
     parser.add_argument("folder")
     parser.add_argument("pair")
-    for option in ("--python", "--slim", "--dev"):
+    for option in ("--python", "--slim", "--dev", "--ray"):
         parser.add_argument(option, default="")
     given = parser.parse_args(words)
     python = given.python or f"{sys.version_info[0]}.{sys.version_info[1]}"
     one_of("PIXELS", given.pair, ["published", "current"])
     one_of("TARGET_PYTHON", python, PYTHONS)
-    switches = [one_of(name, value, ["1", "0", ""]) == "1" for name, value in (("SLIM", given.slim), ("DEV", given.dev))]
+    given_switches = ("SLIM", given.slim), ("DEV", given.dev), ("RAY", given.ray)
+    switches = [one_of(name, value, ["1", "0", ""]) == "1" for name, value in given_switches]
     if not given.folder:
         fail("BUNDLE is empty: accepted is the folder to write")
     return Settings(Path(given.folder).absolute(), given.pair, python, *switches)
@@ -134,6 +142,7 @@ def describe_target(settings: Settings) -> dict[str, Any]:
         "pins": pins_digest(settings.pair),
         "slim": settings.slim,
         "dev": settings.dev,
+        "launchers": settings.launchers,
         **(slim_bundle.facts() if settings.slim else {"expected": {}, "left_out": {}, "cut": {}}),
     }
 
@@ -158,7 +167,7 @@ def fill(partial: Path, settings: Settings, facts: dict[str, Any]) -> None:
 
 def pinned(settings: Settings) -> dict[str, str]:
     """Version of every package that belongs into the bundle."""
-    names = ["requirements", "build", settings.pair, *(["dev"] if settings.dev else [])]
+    names = ["requirements", "build", settings.pair, *settings.launchers, *(["dev"] if settings.dev else [])]
     found = {}
     for name in names:
         lines = (PINS / f"{name}.txt").read_text().splitlines()

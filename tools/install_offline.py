@@ -170,11 +170,12 @@ def pip_install(venv: Path, *arguments: str) -> None:
 
 def stamp(venv: Path, manifest: dict[str, Any]) -> None:
     """Tell make and setup_venv.py that all is installed, whatever the clocks of two machines say."""
-    record = {"pins": manifest["pins"], "dev": manifest["dev"], "commit": manifest["commit"]}
+    record = {name: manifest[name] for name in ("pins", "dev", "launchers", "commit")}
     (venv / OFFLINE).write_text(json.dumps(record) + "\n")
     files = [path for pattern in PREREQUISITES for path in ROOT.glob(pattern)]
     newest = max([time.time_ns(), *(path.stat().st_mtime_ns for path in files)])
-    for name in [".installed", *([".installed-dev"] if manifest["dev"] else [])]:
+    extras = [*(["dev"] if manifest["dev"] else []), *manifest["launchers"]]
+    for name in [".installed", *(f".installed-{extra}" for extra in extras)]:
         (venv / name).touch()
         os.utime(venv / name, ns=(newest, newest))
 

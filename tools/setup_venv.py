@@ -40,7 +40,7 @@ def main() -> None:
     if not pins.exists():
         fail(f"PIXELS={pair}: accepted is published or current")
     if (venv / OFFLINE).exists():
-        keep_offline(venv, pair, dev)
+        keep_offline(venv, pair, [*launchers, *(["dev"] if dev else [])])
         return
     if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
         fail(f"Python {sys.version.split()[0]}: accepted is 3.10 to 3.13; choose one with make PYTHON=python3.12 ...")
@@ -60,19 +60,19 @@ def main() -> None:
     ensure_rendering(python)
 
 
-def keep_offline(venv: Path, pair: str, dev: bool) -> None:
+def keep_offline(venv: Path, pair: str, extras: list[str]) -> None:
     """Leave an environment that came from a bundle as it is, or say why it does not do; never touch the network."""
     record = json.loads((venv / OFFLINE).read_text())
     cure = f"bring a new bundle and run make install-offline, or remove {venv} to install from the network"
     if record["pins"] != pins_digest(pair):
         fail(f"tools/pins changed since {venv} was installed from a bundle; {cure}")
-    if dev and not record["dev"]:
-        fail(f"{venv} was installed from a bundle without what the tests need (make bundle DEV=1); {cure}")
+    for extra in set(extras) - {*record["launchers"], *(["dev"] if record["dev"] else [])}:
+        fail(f"{venv} was installed from a bundle without what this needs (make bundle {extra.upper()}=1); {cure}")
 
 
 def pins_digest(pair: str) -> str:
     """SHA-256 of all that decides which packages are installed for `pair`."""
-    files = [PINS / f"{name}.txt" for name in ("requirements", "build", "dev", pair)]
+    files = [PINS / f"{name}.txt" for name in ("requirements", "build", "dev", "slurm", "ray", pair)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 # name: (module, versions); setup.cfg and the bundled wheels ask for these, and machines with torch have them
 EXPECTED = {
     "torch": ("torch", ">=2.6"),
-    "numpy": ("numpy", ">=1.26,<2.5"),
+    "numpy": ("numpy", ">=1.26"),  # with 2.5 dm_control works and warns
     "scipy": ("scipy", ""),
     "tensorboard": ("tensorboard", ">=2.15"),
     "matplotlib": ("matplotlib", ""),
