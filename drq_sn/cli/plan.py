@@ -19,6 +19,7 @@ from drq_sn.cli.build import CONFIG, read_config
 from drq_sn.cli.experiments import Experiment
 from drq_sn.cli.overrides import INTERNAL_GROUPS, alternatives, initialized
 from drq_sn.cli.run_folder import require_same
+from drq_sn.progress import is_over
 
 SEED = "seed"
 Axes = dict[str, list[str]]
@@ -95,8 +96,9 @@ def _parts(given: Axes, experiment: Experiment | None) -> Iterator[Axes]:
         "agent": [f"agent={experiment.agent}"],
         "task": [f"task={task}" for task in experiment.tasks],
         SEED: [f"{SEED}={seed}" for seed in experiment.seeds],
-        "num_train_frames": [f"num_train_frames={experiment.num_train_frames}"],
     }
+    if "preset" not in given:  # which has a length of its own
+        defaults["num_train_frames"] = [f"num_train_frames={experiment.num_train_frames}"]
     for variant in chosen:
         yield defaults | given | {key: [f"{key}={value}"] for key, value in variant.items()}
 
@@ -128,7 +130,13 @@ def _planned(cfg: DictConfig, words: tuple[str, ...]) -> PlannedRun:
     if (run_dir / CONFIG).is_file():
         now = copy.deepcopy(cfg)
         OmegaConf.resolve(now)
-        require_same(run_dir, OmegaConf.to_yaml(read_config(run_dir)), now)
+        there = read_config(run_dir)
+        require_same(run_dir, OmegaConf.to_yaml(there), now)
+        if is_over(run_dir) and there.num_train_frames < cfg.num_train_frames:
+            raise checks.InvalidInput(
+                f"num_train_frames={cfg.num_train_frames}: the run in {run_dir} ended at {there.num_train_frames}; "
+                "accepted is that, or a run_suffix for longer runs"
+            )
     return PlannedRun(words, run_dir, cfg.num_train_frames)
 
 

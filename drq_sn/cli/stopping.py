@@ -25,12 +25,12 @@ class Stopped(Exception):
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal's number, as shells and schedulers read it: 143 for SIGTERM, 130 for SIGINT."""
+        """128 + the signal's number, as shells and schedulers read it: 143 for SIGTERM, 130 for SIGINT, 129 for SIGHUP."""
         return 128 + self.signal_number
 
 
 class StopRequest:
-    """Notes the first SIGTERM or SIGINT; a second one ends the process the usual way."""
+    """Notes the first SIGTERM, SIGINT or SIGHUP; a second one ends the process the usual way."""
 
     def __init__(self) -> None:
         self._signal_number = 0
@@ -53,6 +53,8 @@ class StopRequest:
     def listening(self) -> Iterator[None]:
         """Take the signals over for a while."""
         heard = [number for number in OF_LAUNCHERS if callable(signal.getsignal(number))]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+            heard.append(signal.SIGHUP)
         self._previous = {number: signal.signal(number, self._note) for number in (*SIGNALS, *heard)}
         try:
             yield

@@ -54,6 +54,32 @@ def test_the_first_signal_is_noted_and_the_second_does_what_it_always_did():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def answer(signal_number):
+    """What a request to stop makes of a signal: its exit code, or None."""
+    stop = StopRequest()
+    with stop.listening():
+        signal.raise_signal(signal_number)
+        try:
+            stop.check()
+        except Stopped as stopped:
+            return stopped.exit_code
+    return None
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_closed_terminal_stops_a_run_but_not_under_nohup_and_what_a_launcher_listens_to_is_heard(signal_number):
+    heard = []
+    before = signal.signal(signal_number, lambda number, frame: heard.append(number))
+    try:
+        assert answer(signal_number) == 128 + signal_number
+        signal.raise_signal(signal_number)  # again theirs
+        assert heard == [signal_number]
+        signal.signal(signal_number, signal.SIG_IGN)
+        assert answer(signal_number) is None
+    finally:
+        signal.signal(signal_number, before)
+
+
 class Clock:
     """Stands for agent, replay, loop and store: only their counters matter here."""
 

@@ -6,8 +6,11 @@ import itertools
 import shutil
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from drq_sn.checks import InvalidInput
+from drq_sn.cli.build import config_dir
 from drq_sn.cli.experiments import load_experiment, names
 from drq_sn.cli.plan import plan, split_words
 from drq_sn.cli.run import run
@@ -88,3 +91,24 @@ def test_words_of_the_sweep_and_of_its_runs():
     own, of_runs = split_words(words, ("experiment", "launcher"))
     assert own == [words[0], words[2], words[3]]
     assert of_runs == ["seed=1,2", "lr=1e-3"]
+
+
+def test_a_run_that_ended_earlier_than_asked_is_refused(tmp_path):
+    words = [f"run_dir={tmp_path}", "num_train_frames=20000"]
+    (run,) = plan(words)
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        cfg = compose("train", list(run.words))
+    OmegaConf.set_struct(cfg, False)
+    del cfg["tuned"]
+    OmegaConf.save(cfg, tmp_path / "config.yaml", resolve=True)
+    (tmp_path / "run.json").write_text('{"status": "finished"}')
+    assert len(plan(words)) == 1
+    assert len(plan([words[0], "num_train_frames=10000"])) == 1
+    with pytest.raises(InvalidInput, match="ended at 20000"):
+        plan([words[0], "num_train_frames=30000"])
+
+
+def test_a_preset_has_its_own_length():
+    words = ["task=cup_catch", "head=mlp2", "seed=1", "preset=laptop"]
+    assert [run.num_train_frames for run in plan(words, load_experiment("table1"))] == [40000]
+    assert [run.num_train_frames for run in plan([*words, "num_train_frames=200"], load_experiment("table1"))] == [200]
