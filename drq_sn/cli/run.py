@@ -198,5 +198,5 @@ def _announce(cfg: DictConfig, run_dir: Path, device: torch.device, backend: Bac
     if device.type == "cpu" and not cfg.run_suffix:
         print(
             "no GPU: the published setting takes days on a few cores; "
-            "PRESET=laptop (preset=laptop) trains smaller images and networks in a quarter of an hour to an hour"
+            "PRESET=laptop (preset=laptop) trains smaller images and networks in half an hour to an hour"
         )

@@ -45,6 +45,7 @@ MEANT = {  # options that older runs did not have, and what they meant
     "normalizer.trunk": False,
 }
 NUM_NAMED = 3
+MADE_BY = ("versions", "gl", "device", "git_commit", "first_frame_sha256")  # may change where a run is continued
 
 
 def make_folder(path: Path, option: str = "run_dir") -> Path:
@@ -187,13 +188,16 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
     Args:
         path: folder of the run.
         description: what else the record says.
-        frame: where an earlier run is continued; None at a start.
+        frame: where an earlier run is continued; None at a start. What `MADE_BY` names is kept under
+            `resumed` as it was before, if it is another now.
     """
     earlier = read_record(path)
     description = {**description, "started": _now()}
     if frame is not None:
         description["started"] = earlier.get("started", description["started"])
-        description["resumed"] = [*earlier.get("resumed", []), {"frame": frame, "time": _now()}]
+        before = {name: earlier[name] for name in MADE_BY if earlier.get(name, description[name]) != description[name]}
+        resumed = {"frame": frame, "time": _now(), **({"before": before} if before else {})}
+        description["resumed"] = [*earlier.get("resumed", []), resumed]
 
     def write(status: str, **more: Any) -> None:
         write_json(path / RECORD, {"status": status, **description, **more})

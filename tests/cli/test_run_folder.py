@@ -1,0 +1,32 @@
+"""The record of a run, where it is continued on another machine."""
+
+from __future__ import annotations
+
+import json
+
+from drq_sn.cli.run_folder import recorded
+
+HERE = {"task": "t", "versions": {"mujoco": "3.11.0"}, "gl": {"renderer": "a"}, "device": "d", "first_frame_sha256": "aa"}
+
+
+def begin(path, description, frame):
+    with recorded(path, description, frame):
+        pass
+    return json.loads((path / "run.json").read_text())
+
+
+def test_what_a_run_was_made_by_before_is_kept(tmp_path):
+    begin(tmp_path, {**HERE, "git_commit": "1"}, None)
+    there = {**HERE, "git_commit": "1", "versions": {"mujoco": "3.17.0"}, "first_frame_sha256": "ff"}
+    begin(tmp_path, there, 1000)
+    record = begin(tmp_path, there, 2000)
+    assert record["versions"] == {"mujoco": "3.17.0"}
+    first, second = record["resumed"]
+    assert (first["frame"], first["before"]) == (1000, {"versions": {"mujoco": "3.11.0"}, "first_frame_sha256": "aa"})
+    assert (second["frame"], "before" in second) == (2000, False)
+
+
+def test_an_older_record_lacks_what_nobody_wrote(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"status": "interrupted", "versions": HERE["versions"]}))
+    (resumed,) = begin(tmp_path, {**HERE, "git_commit": "1"}, 500)["resumed"]
+    assert "before" not in resumed
