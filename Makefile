@@ -18,9 +18,10 @@ RUNS   ?= runs
 PORT   ?= 6006
 BUNDLE ?= bundle
 
+TABLE3_HEADS := mlp2,mlp4,modern2,modern4
 EXPERIMENTS := table1 table2 table3 figure1 figure2 figure3 figure4
 
-.PHONY: help setup train profile bench eval video board diagnose report offline doctor bundle install-offline sweep $(EXPERIMENTS) test test-slow test-faults test-gpu test-cluster check lint types figures options clean
+.PHONY: help setup train profile bench eval video board diagnose report offline doctor bundle install-offline sweep $(EXPERIMENTS) test test-slow test-faults test-gpu test-cluster check lint types figures options visit clean
 
 help:
 	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
@@ -35,6 +36,7 @@ help:
 	@echo "make profile AGENT=drq BATCH=512 HEADS=mlp2,modern4 NORM=none ITERATIONS=500 RUNS=5 TRACE=1    time and memory, as Table 3"
 	@echo "make bench   PARTS=updates,rendering,training    how fast this machine learns, acts, draws and trains"
 	@echo "make doctor                          what this machine has, and what is wrong with it"
+	@echo "make visit MINUTES=600 ARGS='--runs-per-gpu 4'    all of that and the paper's first runs, unattended; for a new GPU"
 	@echo "make bundle BUNDLE=bundle SLIM=1 DEV=1 TARGET_PYTHON=3.12    a folder that installs all this on a machine without a network"
 	@echo "make install-offline BUNDLE=bundle   install from it there"
 	@echo "make test | check                    tests | lint, types and tests"
@@ -70,8 +72,11 @@ sweep: $(VENV)/.installed $(if $(filter ray slurm,$(LAUNCHER)),$(VENV)/.installe
 		$(call some,TASK,task) $(call some,AGENT,agent) $(call some,HEAD,head) $(call some,NORM,normalizer) $(call some,SEED,seed) \
 		$(call named,PRESET,preset=$(PRESET)) $(if $(FRAMES),num_train_frames=$(FRAMES)) $(ARGS)
 
-$(EXPERIMENTS):
+$(filter-out table3,$(EXPERIMENTS)):
 	@$(MAKE) --no-print-directory sweep EXPERIMENT=$@
+
+table3:
+	@$(MAKE) --no-print-directory profile AGENT=drq NORM=none HEADS=$(or $(HEADS),$(TABLE3_HEADS))
 
 profile: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.profile $(call named,AGENT,agent=$(AGENT)) $(call named,TASK,task=$(TASK)) \
@@ -104,6 +109,10 @@ diagnose: $(VENV)/.installed
 
 report: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.report "runs=[$(call quoted,$(RUNS))]" $(ARGS)
+
+# what a machine with a GPU should be asked, in order of worth; goes on where an earlier visit ended
+visit: $(VENV)/.installed-dev
+	@$(BIN)/python tools/visit.py $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 doctor: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.doctor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -39,8 +40,7 @@ def read_progress(run_dir: Path) -> Progress:
     """What the folder of a run says now; a file that can't be read says nothing."""
     record = _record(run_dir / RECORD)
     train, evaluations = _log(run_dir / TRAIN), _log(run_dir / EVAL)
-    speeds = [value for _, values in train.values("frames_per_second") for value in values][-NUM_RECENT:]
-    returns = [value for _, values in evaluations.values("episode_return_mean") for value in values]
+    speeds, returns = _numbers(train, "frames_per_second")[-NUM_RECENT:], _numbers(evaluations, "episode_return_mean")
     frames = [frame for log in (train, evaluations) for _, frame, _ in log.rows]
     error = str(record.get("error", "")).strip().splitlines()
     return Progress(
@@ -72,7 +72,18 @@ def _log(path: Path) -> Log:
     return Log(path, [])
 
 
+def _numbers(log: Log, column: str) -> list[float]:
+    with contextlib.suppress(InvalidInput):
+        return [value for _, values in log.values(column) for value in values]
+    return []
+
+
+def number(count: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def total(states: Sequence[Progress]) -> str:
     """How many runs there are of each status: `2 running, 5 waiting`."""
-    counts = {status: sum(state.status == status for state in states) for status in dict.fromkeys(s.status for s in states)}
-    return ", ".join(f"{number} {status}" for status, number in counts.items())
+    counts = Counter(state.status for state in states)
+    return ", ".join(f"{count} {status}" for status, count in counts.items())

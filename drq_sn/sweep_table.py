@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from drq_sn.progress import CRASHED, ENDED, FAILED, FINISHED, INTERRUPTED, RUNNING, WAITING, Progress, total
 
-REFRESH_SECONDS, LINE_SECONDS = 2.0, 600.0
+REFRESH_SECONDS, PER_ROW_SECONDS, LINE_SECONDS = 2.0, 0.05, 600.0  # many runs are read less often
 MAX_ROWS = 30  # runs that are shown one by one
 ORDER = (RUNNING, FAILED, CRASHED, INTERRUPTED, WAITING, FINISHED)  # which matter most
 STYLES = {RUNNING: "cyan", FINISHED: "green", CRASHED: "magenta", FAILED: "red", INTERRUPTED: "yellow"}
@@ -98,15 +98,15 @@ class SweepTable:
         return states
 
     def say(self, line: str) -> None:
-        """Print a line, above the table if there is one."""
-        self._console.print(f"{datetime.now():%H:%M:%S} {line}", markup=False, highlight=False, soft_wrap=True)
+        """Print a line, above the table if there is one; training goes on when nobody reads it any more."""
+        with contextlib.suppress(OSError):
+            self._console.print(f"{datetime.now():%H:%M:%S} {line}", markup=False, highlight=False, soft_wrap=True)
 
     def _watch(self) -> None:
-        told = time.monotonic()
-        while not self._over.wait(REFRESH_SECONDS):
+        period = max(REFRESH_SECONDS, PER_ROW_SECONDS * len(self._rows)) if self._live else LINE_SECONDS
+        while not self._over.wait(period):
             states = self.states()
             if self._live:
                 self._live.update(draw(states), refresh=True)
-            elif time.monotonic() - told >= LINE_SECONDS:
-                told = time.monotonic()
+            else:
                 self.say(total(list(states.values())))

@@ -42,8 +42,9 @@ def test_a_run_that_has_not_begun_waits_and_one_that_failed_says_why(tmp_path):
 
 def test_a_damaged_log_says_nothing(tmp_path):
     run = folder_of(tmp_path / "a", "running", (0,), (3.0,), (1,))
-    (run / "train.csv").write_text("no,csv\n1\n")
-    assert read_progress(run) == Progress("running", 0, 3.0, None)
+    for text in ("no,csv\n1\n", "frame,frames_per_second\n0,fast\n"):
+        (run / "train.csv").write_text(text)
+        assert read_progress(run) == Progress("running", 0, 3.0, None)
 
 
 def test_what_is_over(tmp_path):

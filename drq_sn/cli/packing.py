@@ -18,11 +18,16 @@ import torch
 from drq_sn import checks
 from drq_sn.cli.errors import CRASHED, DISK_FULL, INVALID_INPUT
 from drq_sn.cli.plan import PlannedRun
-from drq_sn.cli.stopping import Stopped, StopRequest
+from drq_sn.cli.stopping import OF_LAUNCHERS, SIGNALS, StopRequest
+from drq_sn.envs.gl import EGL_DEVICE
 from drq_sn.processor import available_cores
+from drq_sn.progress import number
 
 FINAL = {0, INVALID_INPUT, CRASHED, DISK_FULL}  # another attempt would end in the same way
 POLL_SECONDS = 0.2
+
+Endings = dict[PlannedRun, "int | None"]
+"""Run -> exit code."""
 
 
 class Slot(NamedTuple):
@@ -42,13 +47,17 @@ class Slot(NamedTuple):
         return [f"cores=[{','.join(map(str, self.cores))}]"]
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """Of the run's process."""
-        return {**inherited, **({"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu is not None else {})}
+        """Of the run's process: it sees one GPU, and draws on it too unless the user said where."""
+        if self.gpu is None:
+            return dict(inherited)
+        drawing = {EGL_DEVICE: self.gpu} if self.gpu.isdigit() and EGL_DEVICE not in inherited else {}
+        return {**inherited, "CUDA_VISIBLE_DEVICES": self.gpu, **drawing}
 
 
 @dataclass
 class _Job:
     run: PlannedRun
+    attempt: int
     slot: Slot
     process: subprocess.Popen
 
@@ -88,10 +97,11 @@ class LocalLauncher:
     Args:
         runs_per_gpu, cores_per_run: see `slots`.
         num_retries: further attempts of a run that was killed or met an error; it goes on from its checkpoint.
+        use_gpus: whether there are places on GPUs.
     """
 
-    def __init__(self, runs_per_gpu: int, cores_per_run: int | None, num_retries: int) -> None:
-        self._slots = slots(visible_gpus(), available_cores(), runs_per_gpu, cores_per_run)
+    def __init__(self, runs_per_gpu: int, cores_per_run: int | None, num_retries: int, use_gpus: bool = True) -> None:
+        self._slots = slots(visible_gpus() if use_gpus else [], available_cores(), runs_per_gpu, cores_per_run)
         self._num_retries = checks.integer("launcher.num_retries", num_retries, minimum=0)
 
     @property
@@ -99,18 +109,19 @@ class LocalLauncher:
         """Runs at once."""
         return len(self._slots)
 
-    def launch(self, runs: Sequence[PlannedRun], log_of: Callable[[PlannedRun], Path], say: Callable[[str], None]) -> None:
-        """Train all `runs`; one that fails keeps none of the others from their turn.
+    def launch(self, logs: Mapping[PlannedRun, Path], say: Callable[[str], None], endings: Endings) -> None:
+        """Train every run; one that fails keeps none of the others from their turn.
 
         Args:
-            runs: in the order in which they begin.
-            log_of: the file that a run's output is added to.
+            logs: the file that each run's output is added to, in the order in which they begin.
             say: told of every beginning and ending.
+            endings: filled with each run's exit code as it ends.
 
         Raises:
-            Stopped: when a signal has come; every run has written a checkpoint then.
+            Stopped: when a signal has come. Then, and after any other error, all runs have been asked to write
+                a checkpoint and have ended.
         """
-        waiting, free, jobs = deque((run, 0) for run in runs), deque(self._slots), dict[int, tuple[_Job, int]]()
+        waiting, free, jobs = deque((run, 1) for run in logs), deque(self._slots), list[_Job]()
         stop = StopRequest()
         with stop.listening():
             try:
@@ -118,23 +129,32 @@ class LocalLauncher:
                     stop.check()
                     while waiting and free:
                         run, attempt = waiting.popleft()
-                        job = _start(run, free.popleft(), log_of(run))
-                        jobs[job.process.pid] = job, attempt
-                        say(f"{run.name}: {'begins' if attempt == 0 else f'attempt {attempt + 1}'}")
-                    for job, attempt in [entry for entry in jobs.values() if entry[0].process.poll() is not None]:
-                        del jobs[job.process.pid]
+                        jobs.append(_start(run, attempt, free.popleft(), logs[run]))
+                        say(f"{run.name}: {'begins' if attempt == 1 else f'attempt {attempt}'}")
+                    for job in self._ended(jobs, say, endings):
                         free.append(job.slot)
-                        again = job.process.returncode not in FINAL and attempt < self._num_retries
-                        if again:
-                            waiting.append((job.run, attempt + 1))
-                        say(f"{job.run.name}: {ending(job.process.returncode)}{'; it will be tried again' if again else ''}")
+                        if self._deserves_another(job):
+                            waiting.append((job.run, job.attempt + 1))
                     time.sleep(POLL_SECONDS)
-            except Stopped:
-                _stop([job for job, _ in jobs.values()], say)
+            except BaseException:
+                _stop(jobs, say, endings)
                 raise
 
+    def _ended(self, jobs: list[_Job], say: Callable[[str], None], endings: Endings) -> list[_Job]:
+        """Take the jobs that have ended out of `jobs`."""
+        ended = [job for job in jobs if job.process.poll() is not None]
+        for job in ended:
+            jobs.remove(job)
+            endings[job.run] = job.process.returncode
+            more = "; it will be tried again" if self._deserves_another(job) else ""
+            say(f"{job.run.name}: {ending(job.process.returncode)}{more}")
+        return ended
 
-def _start(run: PlannedRun, slot: Slot, log: Path) -> _Job:
+    def _deserves_another(self, job: _Job) -> bool:
+        return job.process.returncode not in FINAL and job.attempt <= self._num_retries
+
+
+def _start(run: PlannedRun, attempt: int, slot: Slot, log: Path) -> _Job:
     """Begin `run` in a process that no signal of this terminal reaches: it is asked to stop by us."""
     command = [sys.executable, "-m", "drq_sn.cli.train", *run.words, *slot.words]
     with log.open("ab") as file:
@@ -146,21 +166,24 @@ def _start(run: PlannedRun, slot: Slot, log: Path) -> _Job:
             env=slot.environment(os.environ),
             start_new_session=True,
         )
-    return _Job(run, slot, process)
+    return _Job(run, attempt, slot, process)
 
 
-def _stop(jobs: Sequence[_Job], say: Callable[[str], None]) -> None:
+def _stop(jobs: Sequence[_Job], say: Callable[[str], None], endings: Endings) -> None:
     """Ask all to write a checkpoint, and wait for them."""
-    say(f"stopping: {len(jobs)} runs write a checkpoint")
+    say(f"stopping: {number(len(jobs), 'run')} to write a checkpoint")
     for job in jobs:
         job.process.send_signal(signal.SIGTERM)
     for job in jobs:
-        job.process.wait()
+        endings[job.run] = job.process.wait()
 
 
-def ending(code: int) -> str:
-    """What an exit code of `drq_sn.cli.train` means."""
+def ending(code: int | None) -> str:
+    """What an exit code of `drq_sn.cli.train` means; None for a run that nobody has heard of."""
+    if code is None:
+        return "lost"
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     meaning = {0: "finished", INVALID_INPUT: "refused", CRASHED: "learning crashed", DISK_FULL: "the disk is full"}
+    meaning |= dict.fromkeys((128 + number for number in (*SIGNALS, *OF_LAUNCHERS)), "stopped, with a checkpoint")
     return meaning.get(code, f"failed with exit code {code}")

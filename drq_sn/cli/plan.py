@@ -12,13 +12,15 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import checks
 from drq_sn.cli.build import CONFIG, read_config
 from drq_sn.cli.experiments import Experiment
-from drq_sn.cli.overrides import INTERNAL_GROUPS, alternatives, initialized
+from drq_sn.cli.overrides import INTERNAL_GROUPS, alternatives, group_options, initialized
 from drq_sn.cli.run_folder import require_same
+from drq_sn.cli.session import LARGEST_SEED
 from drq_sn.progress import is_over
 
 SEED = "seed"
@@ -50,17 +52,17 @@ def plan(words: Sequence[str], experiment: Experiment | None = None) -> list[Pla
     """Every run that `words` stand for.
 
     Args:
-        words: overrides of train.yaml, some with several values.
+        words: overrides of train.yaml, some with several values; of repeated ones the last counts.
         experiment: what is run where the words leave it open.
 
     Raises:
-        InvalidInput: if two runs have one folder, a folder holds a run with other settings, or the words
-            ask for something that is no part of the experiment.
+        InvalidInput: if two runs have one folder, a folder holds a run with other settings or a shorter one that
+            has ended, or the words ask for what is no part of the experiment.
     """
     with initialized():
         given = {o.key_or_group: list(alternatives(o)) for o in OverridesParser.create().parse_overrides(list(words))}
         runs = [run for axes in _parts(given, experiment) for run in _runs(axes)]
-    _require_own_folders(runs)
+        _require_own_folders(runs)
     return runs
 
 
@@ -69,12 +71,20 @@ def _require_own_folders(runs: Sequence[PlannedRun]) -> None:
     for run in runs:
         other = seen.setdefault(run.run_dir, run)
         if other is not run:
-            mine, others = (sorted(set(a.words) - set(b.words)) for a, b in ((run, other), (other, run)))
-            option = (mine or ["seed"])[0].split("=", 1)[0]
-            raise checks.InvalidInput(
-                f"run_dir={run.run_dir}: asked for with {' '.join(others)} and with {' '.join(mine)}; "
-                f"accepted is a run_suffix that tells them apart, such as 'run_suffix=_{option}${{{option}}}'"
-            )
+            raise checks.InvalidInput(f"run_dir={run.run_dir}: {_clash(other, run)}")
+
+
+def _clash(one: PlannedRun, other: PlannedRun) -> str:
+    """Why two runs have one folder, and what tells them apart."""
+    theirs, mine = sorted(set(one.words) - set(other.words)), sorted(set(other.words) - set(one.words))
+    if not mine:
+        return "asked for twice with the same words; accepted is each once"
+    asked = f"asked for with {' '.join(theirs)} and with {' '.join(mine)}"
+    option = mine[0].split("=", 1)[0]
+    if any(word.startswith("run_dir=") for word in one.words):
+        return f"{asked}; accepted is a run_dir that tells them apart, such as 'run_dir=DIR/${{{option}}}'"
+    value = f"hydra:runtime.choices.{option}" if option in group_options() else option
+    return f"{asked}; accepted is a run_suffix that tells them apart, such as 'run_suffix=_{option}${{{value}}}'"
 
 
 def _parts(given: Axes, experiment: Experiment | None) -> Iterator[Axes]:
@@ -82,16 +92,24 @@ def _parts(given: Axes, experiment: Experiment | None) -> Iterator[Axes]:
     if experiment is None:
         yield given
         return
+    _require_part("agent", given, [experiment.agent], experiment)
+    for key in experiment.variants[0]:
+        _require_part(key, given, [variant[key] for variant in experiment.variants], experiment)
     chosen = [
-        variant for variant in experiment.variants if all(f"{k}={v}" in given.get(k, [f"{k}={v}"]) for k, v in variant.items())
+        variant
+        for variant in experiment.variants
+        if all(key not in given or f"{key}={value}" in given[key] for key, value in variant.items())
     ]
     if not chosen:
+        asked = " ".join(",".join(given[key]) for key in experiment.variants[0] if key in given)
         accepted = "; ".join(" ".join(f"{k}={v}" for k, v in variant.items()) for variant in experiment.variants)
-        raise checks.InvalidInput(
-            f"experiment={experiment.name}: none of its runs has {' '.join(_asked(given, experiment))}; accepted: {accepted}"
-        )
-    if given.get("agent", [f"agent={experiment.agent}"]) != [f"agent={experiment.agent}"]:
-        raise checks.InvalidInput(f"{given['agent'][0]}: experiment={experiment.name} has agent={experiment.agent}")
+        raise checks.InvalidInput(f"experiment={experiment.name}: none of its runs has {asked}; accepted: {accepted}")
+    for variant in chosen:
+        yield _defaults(given, experiment) | given | {key: [f"{key}={value}"] for key, value in variant.items()}
+
+
+def _defaults(given: Axes, experiment: Experiment) -> Axes:
+    """What the experiment has where the words leave it open."""
     defaults = {
         "agent": [f"agent={experiment.agent}"],
         "task": [f"task={task}" for task in experiment.tasks],
@@ -99,13 +117,15 @@ def _parts(given: Axes, experiment: Experiment | None) -> Iterator[Axes]:
     }
     if "preset" not in given:  # which has a length of its own
         defaults["num_train_frames"] = [f"num_train_frames={experiment.num_train_frames}"]
-    for variant in chosen:
-        yield defaults | given | {key: [f"{key}={value}"] for key, value in variant.items()}
+    return defaults
 
 
-def _asked(given: Axes, experiment: Experiment) -> Iterable[str]:
-    keys = dict.fromkeys(key for variant in experiment.variants for key in variant)
-    return (",".join(given[key]) for key in keys if key in given)
+def _require_part(key: str, given: Axes, accepted: Iterable[str], experiment: Experiment) -> None:
+    """Refuse what no run of the experiment has."""
+    names = list(dict.fromkeys(accepted))
+    for word in given.get(key, []):
+        if word.split("=", 1)[1] not in names:
+            raise checks.InvalidInput(f"{word}: experiment={experiment.name} has {key}={', '.join(names)} alone")
 
 
 def _runs(axes: Axes) -> Iterator[PlannedRun]:
@@ -122,28 +142,37 @@ def _runs(axes: Axes) -> Iterator[PlannedRun]:
 
 def _seed(word: str) -> int:
     value = word.partition("=")[2]
-    return checks.integer(SEED, int(value) if value.lstrip("-").isdigit() else value, minimum=0)
+    seed = checks.integer(SEED, int(value) if value.lstrip("-").isdigit() else value, minimum=0)
+    checks.real(SEED, seed, 0, LARGEST_SEED)
+    return seed
 
 
 def _planned(cfg: DictConfig, words: tuple[str, ...]) -> PlannedRun:
-    run_dir = Path(cfg.run_dir)
+    run_dir, num_train_frames = Path(cfg.run_dir), checks.integer("num_train_frames", cfg.num_train_frames)
     if (run_dir / CONFIG).is_file():
         now = copy.deepcopy(cfg)
         OmegaConf.resolve(now)
         there = read_config(run_dir)
-        require_same(run_dir, OmegaConf.to_yaml(there), now)
-        if is_over(run_dir) and there.num_train_frames < cfg.num_train_frames:
+        require_same(run_dir, OmegaConf.to_yaml(there), now, "a run_suffix that tells them apart, or that folder moved away")
+        if is_over(run_dir) and there.num_train_frames < num_train_frames:
             raise checks.InvalidInput(
-                f"num_train_frames={cfg.num_train_frames}: the run in {run_dir} ended at {there.num_train_frames}; "
+                f"num_train_frames={num_train_frames}: the run in {run_dir} ended at {there.num_train_frames}; "
                 "accepted is that, or a run_suffix for longer runs"
             )
-    return PlannedRun(words, run_dir, cfg.num_train_frames)
+    return PlannedRun(words, run_dir, num_train_frames)
 
 
 def split_words(words: Sequence[str], own: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Words for the sweep itself, whose options are `own`, and words for its runs."""
-    with initialized():
-        parsed = OverridesParser.create().parse_overrides(list(words))
+    """Words for the sweep itself, whose options are `own`, and words for its runs.
+
+    Raises:
+        InvalidInput: for a word that is none.
+    """
+    try:
+        with initialized():
+            parsed = OverridesParser.create().parse_overrides(list(words))
+    except HydraException as error:
+        raise checks.InvalidInput(str(error).strip().splitlines()[0]) from None
     names = set(own)
 
     def is_own(override: Override) -> bool:

@@ -26,7 +26,7 @@ from drq_sn.cli.run_folder import (
     require_same,
     write_config,
 )
-from drq_sn.cli.session import Session, seed_everything
+from drq_sn.cli.session import LARGEST_SEED, Session, seed_everything
 from drq_sn.cli.stopping import Stopped, StopRequest
 from drq_sn.envs import require_task
 from drq_sn.envs.gl import Backend, select_backend
@@ -34,8 +34,6 @@ from drq_sn.instruments import Instruments
 from drq_sn.loop import LearningCrashed
 from drq_sn.metrics import RunLogger
 from drq_sn.video import playback_rate
-
-LARGEST_SEED = 2**32 - 1  # numpy's
 
 
 def run(cfg: DictConfig) -> None:

@@ -136,13 +136,14 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def require_same(path: Path, saved: str, cfg: DictConfig) -> None:
+def require_same(path: Path, saved: str, cfg: DictConfig, else_accepted: str = "another run_dir, or fresh=true") -> None:
     """Refuse to continue a run with other settings.
 
     Args:
         path: folder of the run.
         saved: its configuration, as YAML.
         cfg: the present one, resolved.
+        else_accepted: what the user can do, beside taking the same settings.
 
     Raises:
         InvalidInput: naming what differs.
@@ -158,7 +159,7 @@ def require_same(path: Path, saved: str, cfg: DictConfig) -> None:
         more = f" and {len(changed) - NUM_NAMED} more" if len(changed) > NUM_NAMED else ""
         raise checks.InvalidInput(
             f"run_dir={path}: holds another run: {'; '.join(changed[:NUM_NAMED])}{more}; "
-            "accepted is the same settings, another run_dir, or fresh=true"
+            f"accepted is the same settings, {else_accepted}"
         )
 
 

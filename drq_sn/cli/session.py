@@ -18,6 +18,8 @@ from drq_sn.loop import Loop
 from drq_sn.metrics import RunLogger
 from drq_sn.replay import UniformReplay
 
+LARGEST_SEED = 2**32 - 1  # numpy's
+
 
 def seed_everything(seed: int) -> None:
     """Seed the generators that agents and libraries draw from."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,25 +17,31 @@ from drq_sn.checkpoint import write_atomically
 from drq_sn.cli import remote
 from drq_sn.cli.build import config_dir, instantiate
 from drq_sn.cli.errors import CRASHED, exit_on_invalid_input
-from drq_sn.cli.experiments import load_experiment
+from drq_sn.cli.experiments import Experiment, load_experiment
 from drq_sn.cli.overrides import SWEEP_FLAGS, check_overrides, initialized
-from drq_sn.cli.packing import LocalLauncher
+from drq_sn.cli.packing import Endings, LocalLauncher, ending
 from drq_sn.cli.plan import PlannedRun, plan, split_words
 from drq_sn.cli.run_folder import make_folder
+from drq_sn.cli.stopping import Stopped
 from drq_sn.envs import require_task
 from drq_sn.progress import CRASHED as CRASHED_RUN
-from drq_sn.progress import FINISHED, Progress, is_over, read_progress
+from drq_sn.progress import FINISHED, Progress, is_over, number, read_progress
 from drq_sn.sweep_table import Row, SweepTable
 
 CONFIG_NAME = "sweep"
 OWN = ("experiment", "launcher", "sweep_dir", "dry_run")
-NOT_HERE = {"fresh": "runs that are tried again would start over", "cores": "the launcher gives every run its own"}
-SUMMARY, LAUNCHER_LOG = "summary.txt", "launcher.log"
+NOT_HERE = {
+    "fresh": "runs that are tried again would start over",
+    "cores": "the launcher gives every run its own",
+    "device=cuda:": "the launcher gives every run its GPU; CUDA_VISIBLE_DEVICES says which there are",
+}
+SUMMARY = "summary.txt"
 FAILED = 1
+PROFILES = ("table3",)  # experiments whose words are a profile's
 
 
 def sweep(words: Sequence[str]) -> int:
-    """Train everything that `words` ask for and that is not finished yet.
+    """Train everything that `words` ask for and that is not over yet.
 
     Args:
         words: options of sweep.yaml and train.yaml.
@@ -45,60 +50,103 @@ def sweep(words: Sequence[str]) -> int:
         Exit code: 0 if all runs have finished, 3 if learning crashed in some, 1 if some did not end.
 
     Raises:
-        InvalidInput: before anything is started.
-        Stopped: after a signal, when every run has written a checkpoint.
+        InvalidInput: before anything is started, for what can be seen without starting it.
+        Stopped: after a signal, when every run on this machine has written a checkpoint.
     """
     own, of_runs = split_words(words, OWN)
-    for word in of_runs:
-        if (name := word.split("=", 1)[0]) in NOT_HERE:
-            raise checks.InvalidInput(f"{word}: not accepted in a sweep, {NOT_HERE[name]}")
-    with initialized():
-        cfg = compose(CONFIG_NAME, [word for word in own if not word.startswith("experiment=")])
-    chosen = next((word.split("=", 1)[1] for word in own if word.startswith("experiment=")), None)
-    experiment = load_experiment(chosen) if chosen else None
+    cfg, experiment = _settings(own)
     if experiment and experiment.profile:
-        return subprocess.call([sys.executable, "-m", "drq_sn.cli.profile", *experiment.profile, *of_runs])
+        return _profile(experiment, of_runs, cfg)
+    _require_words_for_runs(of_runs)
     runs = plan(of_runs, experiment)
     for task in dict.fromkeys(word.split("=", 1)[1] for run in runs for word in run.words if word.startswith("task=")):
         require_task(task)
     todo = [run for run in runs if not is_over(run.run_dir)]
-    print(f"{len(runs)} runs, {len(runs) - len(todo)} of them over already")
-    if checks.boolean("dry_run", cfg.dry_run):
+    print(f"{number(len(runs), 'run')}, {len(runs) - len(todo)} over already")
+    if cfg.dry_run:
         print("\n".join(" ".join(run.words) for run in todo))
         return 0
-    return _report(runs, _launch(cfg, runs, todo)) if todo else 0
+    if not todo:
+        return _report(runs, {}, {}, None)
+    return _train(cfg, runs, todo)
 
 
-def _launch(cfg: DictConfig, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> Path:
-    """Train `todo`, showing all `runs`, and return the folder of the logs."""
-    is_local = cfg.launcher._target_ == f"{LocalLauncher.__module__}.{LocalLauncher.__name__}"
-    launcher = instantiate(cfg.launcher) if is_local else None
-    if not is_local:
+def _settings(own: Sequence[str]) -> tuple[DictConfig, Experiment | None]:
+    """The sweep's own options, and the experiment that they name."""
+    names = [word.lstrip("+").split("=", 1)[0] for word in own]
+    for word, name in zip(own, names, strict=True):
+        if names.count(name) > 1:
+            raise checks.InvalidInput(f"{word}: {name} is given more than once")
+        if name.startswith("experiment."):
+            raise checks.InvalidInput(f"{word}: accepted are options of runs, such as seed=1,2, to take a part of an experiment")
+        if name in OWN and "," in word and "[" not in word:
+            raise checks.InvalidInput(f"{word}: accepted is one value; runs alone take several")
+    experiments = [word.split("=", 1)[1] for word in own if word.startswith("experiment=")]
+    with initialized():
+        cfg = compose(CONFIG_NAME, [word for word in own if not word.startswith("experiment")])
+    checks.boolean("dry_run", cfg.dry_run)
+    return cfg, load_experiment(experiments[0]) if experiments else None
+
+
+def _profile(experiment: Experiment, words: Sequence[str], cfg: DictConfig) -> int:
+    """The experiment that is no training."""
+    chosen = [*experiment.profile, *words]
+    check_overrides(chosen, "profile")
+    if not _is_local(cfg):
+        raise checks.InvalidInput(f"experiment={experiment.name}: measures this machine; accepted is launcher=local")
+    command = ["-m", "drq_sn.cli.profile", *chosen]
+    if cfg.dry_run:
+        print(" ".join(["python", *command]))
+        return 0
+    return subprocess.call([sys.executable, *command])
+
+
+def _require_words_for_runs(words: Sequence[str]) -> None:
+    for word in words:
+        for start, reason in NOT_HERE.items():
+            if word.startswith(start if "=" in start else f"{start}="):
+                raise checks.InvalidInput(f"{word}: not accepted in a sweep, {reason}")
+
+
+def _is_local(cfg: DictConfig) -> bool:
+    return bool(cfg.launcher._target_ == f"{LocalLauncher.__module__}.{LocalLauncher.__name__}")
+
+
+def _train(cfg: DictConfig, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:
+    """Train `todo`, showing all `runs`; see `sweep`."""
+    launcher = None
+    if _is_local(cfg):
+        launcher = instantiate(cfg.launcher, use_gpus=not any("device=cpu" in run.words for run in todo))
+    else:
         remote.require_installed(cfg.launcher)
+        remote.fill_in(cfg.launcher)
     folder = make_folder(Path(str(cfg.sweep_dir)), "sweep_dir")
-    logs = {run: folder / f"{run.name.replace('/', '_')}.log" for run in runs}
-    places = f", {launcher.num_slots} at once" if launcher else ""
-    print(f"training {len(todo)}{places}; a log of each in {folder}", flush=True)
-    with SweepTable([Row(run.name, run.num_train_frames, partial(read_progress, run.run_dir)) for run in runs]) as table:
-        if launcher:
-            launcher.launch(todo, logs.__getitem__, table.say)
-        else:
-            try:
-                remote.launch(cfg.launcher, todo, [logs[run] for run in todo], folder)
-            except Exception:  # of a job that was lost; the others have run
-                (folder / LAUNCHER_LOG).write_text(traceback.format_exc())
-                table.say(f"the launcher met an error: {folder / LAUNCHER_LOG}")
-    return folder
+    logs = {run: folder / f"{i}_{run.name.replace('/', '_')}.log" for i, run in enumerate(todo, start=1)}
+    places = f", up to {launcher.num_slots} at once" if launcher else ""
+    print(f"training {number(len(todo), 'run')}{places}; a log of each in {folder}", flush=True)
+    endings: Endings = {}
+    try:
+        with SweepTable([Row(run.name, run.num_train_frames, partial(read_progress, run.run_dir)) for run in runs]) as table:
+            if launcher:
+                launcher.launch(logs, table.say, endings)
+            else:
+                remote.launch(cfg.launcher, logs, folder, endings)
+    except (Stopped, KeyboardInterrupt):
+        _report(runs, endings, logs, folder)
+        raise
+    return _report(runs, endings, logs, folder)
 
 
-def _report(runs: Sequence[PlannedRun], folder: Path) -> int:
-    """Say how all runs ended; see `sweep` for what is returned."""
+def _report(runs: Sequence[PlannedRun], endings: Endings, logs: Mapping[PlannedRun, Path], folder: Path | None) -> int:
+    """Say how all runs ended, also in `folder`; see `sweep` for what is returned."""
     states = {run: read_progress(run.run_dir) for run in runs}
     wrong = {run: state for run, state in states.items() if state.status != FINISHED}
-    lines = [f"{len(runs) - len(wrong)} of {len(runs)} runs have finished", *(_why(run, state) for run, state in wrong.items())]
+    lines = [f"{len(runs) - len(wrong)} of {number(len(runs), 'run')} finished"]
+    lines += [_why(run, state, endings, logs) for run, state in wrong.items()]
     text = "\n".join(lines)
-    write_atomically(folder / SUMMARY, f"{text}\n".encode())
     print(text)
+    if folder is not None:
+        write_atomically(folder / SUMMARY, f"{text}\n".encode())
     if not wrong:
         return 0
     if all(state.status == CRASHED_RUN for state in wrong.values()):
@@ -107,8 +155,12 @@ def _report(runs: Sequence[PlannedRun], folder: Path) -> int:
     return FAILED
 
 
-def _why(run: PlannedRun, state: Progress) -> str:
-    return f"{run.name}: {state.status} at frame {state.frame}" + (f": {state.error}" if state.error else "")
+def _why(run: PlannedRun, state: Progress, endings: Endings, logs: Mapping[PlannedRun, Path]) -> str:
+    """How a run ended that did not finish, and the last that it said."""
+    how = state.status if state.status == CRASHED_RUN else ending(endings[run]) if run in endings else "not begun"
+    said = logs[run].read_text(errors="replace").strip().splitlines() if run in logs and logs[run].is_file() else []
+    last = f": {said[-1]}" if said and state.status != CRASHED_RUN else ""
+    return f"{run.name}: {how}, at frame {state.frame}{last}"
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
@@ -123,7 +175,8 @@ def main() -> None:
         _show()
         return
     with exit_on_invalid_input():
-        check_overrides(["-m", *words], CONFIG_NAME)
+        is_profile = any(word == f"experiment={name}" for name in PROFILES for word in words)
+        check_overrides(["-m", *(words if not is_profile else split_words(words, OWN)[0])], CONFIG_NAME)
         sys.exit(sweep(words))
 
 

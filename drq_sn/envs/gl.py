@@ -18,6 +18,7 @@ from drq_sn import checks
 
 BACKENDS = ("egl", "osmesa", "glfw")
 SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "software")
+EGL_DEVICE = "MUJOCO_EGL_DEVICE_ID"  # which of several GPUs draws
 PROBE_SECONDS = 60
 PROBE = """
 import importlib, os
@@ -73,6 +74,8 @@ def select_backend() -> Backend:
     errors = []
     for name in [wanted] if wanted else BACKENDS:
         renderer, error = probe(name)
+        if renderer is None and name == "egl" and os.environ.pop(EGL_DEVICE, ""):  # EGL may count GPUs in another way
+            renderer, error = probe(name)
         if renderer is not None:
             os.environ["MUJOCO_GL"] = name
             backend = Backend(name, renderer)

@@ -42,7 +42,9 @@ launcher = OmegaConf.create({
     "_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
     "submitit_folder": "sweep/.submitit/%j", "timeout_min": 10, "max_num_timeout": 3, "name": "drq_sn",
     "cpus_per_task": 1, "gpus_per_node": 0, "tasks_per_node": 1, "nodes": 1})
-remote.launch(launcher, runs, [out / f"{i}.log" for i in range(len(runs))], out)
+endings = {}
+remote.launch(launcher, {run: out / f"{i}.log" for i, run in enumerate(runs)}, out, endings)
+print("endings", list(endings.values()))
 """
 
 
@@ -72,7 +74,7 @@ def test_a_ray_sweep_outlives_the_death_of_a_worker(tmp_path):
     os.kill(when_it_learns(tmp_path, process, 1), signal.SIGKILL)
     output, _ = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 0, output
-    assert "3 of 3 runs have finished" in output
+    assert "3 of 3 runs finished" in output
     ended = records(tmp_path)
     assert [record["status"] for record in ended.values()] == ["finished"] * 3
     assert ended["seed_1"]["resumed"][0]["frame"] >= PERIOD  # from a checkpoint, not from the start
@@ -104,6 +106,25 @@ def test_submitit_queues_a_preempted_run_again(tmp_path):
     assert "continuing at frame" in (tmp_path / "sweep" / "0.log").read_text()
 
 
+def test_a_lost_job_ends_the_waiting_for_no_other(tmp_path):
+    process = began(tmp_path, sys.executable, "-c", SUBMITIT, *WORDS, "seed=1,2")
+    os.kill(when_it_learns(tmp_path, process, 1), signal.SIGKILL)
+    output, _ = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 0, output
+    assert "endings [None, 0]" in output
+    assert records(tmp_path)["seed_2"]["status"] == "finished"
+
+
+def test_a_lost_ray_worker_ends_the_waiting_for_no_other(tmp_path):
+    sweep = [sys.executable, "-m", "drq_sn.cli.sweep", *WORDS, "launcher=ray", "+launcher.ray.init.num_cpus=2"]
+    process = began(tmp_path, *sweep, "launcher.ray.remote.max_retries=0", "seed=1,2")
+    os.kill(when_it_learns(tmp_path, process, 1), signal.SIGKILL)
+    output, _ = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 1, output
+    assert "seed_1: lost, at frame" in output
+    assert records(tmp_path)["seed_2"]["status"] == "finished"
+
+
 def test_what_slurm_is_asked_for(tmp_path):
     """A stand-in for sbatch keeps the script and fails, which ends the sweep with its reason."""
     programs = tmp_path / "bin"
@@ -117,8 +138,8 @@ def test_what_slurm_is_asked_for(tmp_path):
     sweep = [sys.executable, "-m", "drq_sn.cli.sweep", *WORDS, "launcher=slurm", "launcher.partition=gpu", "seed=1,2"]
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     result = subprocess.run(sweep, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert result.returncode == 1, result.stderr
-    assert "0 of 2 runs have finished" in result.stdout
+    assert result.returncode == 1
+    assert "FailedJobError" in result.stderr  # submitit's own, of sbatch
     script = (tmp_path / "script.sh").read_text()
     for line in ("--array=0-1%2", "--requeue", "--signal=USR2@180", "--time=1440", "--partition=gpu", "--gpus-per-node=1"):
         assert f"#SBATCH {line}\n" in script, script

@@ -33,9 +33,9 @@ def planned(tmp_path, monkeypatch):
     """`planned(name, code)` -> a run that executes `code`, in which `attempt` counts from 1."""
     codes = {}
 
-    def start(run, slot, log, real=packing._start):
+    def start(run, *arguments, real=packing._start):
         monkeypatch.setattr(packing.sys, "executable", str(codes[run]))
-        return real(run, slot, log)
+        return real(run, *arguments)
 
     def build(name, code):
         folder = tmp_path / name
@@ -53,14 +53,20 @@ def planned(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def launch(tmp_path, monkeypatch):
+def endings():
+    """Filled with how runs ended."""
+    return {}
+
+
+@pytest.fixture
+def launch(tmp_path, monkeypatch, endings):
     """`launch(runs, num_slots, num_retries)` -> what was said."""
 
     def call(runs, num_slots=2, num_retries=1):
         monkeypatch.setattr(packing, "visible_gpus", lambda: [])
         monkeypatch.setattr(packing, "available_cores", lambda: list(range(num_slots)))
-        said = []
-        LocalLauncher(1, None, num_retries).launch(runs, lambda run: tmp_path / f"{run.run_dir.name}.log", said.append)
+        said, logs = [], {run: tmp_path / f"{run.run_dir.name}.log" for run in runs}
+        LocalLauncher(1, None, num_retries).launch(logs, said.append, endings)
         return said
 
     return call
@@ -115,7 +121,7 @@ mark.unlink()
     assert all("finished" in line or "begins" in line for line in launch([planned(f"run{i}", code) for i in range(5)]))
 
 
-def test_a_failing_run_is_tried_again_and_the_others_go_on(planned, launch):
+def test_a_failing_run_is_tried_again_and_the_others_go_on(planned, launch, endings):
     broken = planned("broken", "sys.exit(1)")
     killed_once = planned("killed_once", "attempt == 1 and os.kill(os.getpid(), signal.SIGKILL)")
     refused, crashed, fine = planned("refused", "sys.exit(2)"), planned("crashed", "sys.exit(3)"), planned("fine", "")
@@ -125,9 +131,26 @@ def test_a_failing_run_is_tried_again_and_the_others_go_on(planned, launch):
     assert "killed by SIGKILL; it will be tried again" in text
     assert "learning crashed" in text
     assert sum("finished" in line for line in said) == 2
+    assert [endings[run] for run in (broken, killed_once, refused, crashed, fine)] == [1, 0, 2, 3, 0]
 
 
-def test_a_signal_lets_every_run_save_first(planned, launch):
+def test_an_error_of_the_sweep_itself_leaves_no_run_behind(planned, launch, tmp_path):
+    runs = [planned("run0", "time.sleep(60)"), planned("run1", "time.sleep(60)")]
+    (tmp_path / "run1.log").mkdir()  # cannot be written
+    with pytest.raises(IsADirectoryError):
+        launch(runs)
+    assert (runs[0].run_dir / "saved").exists() or not (runs[0].run_dir / "begun").exists()
+
+
+def test_a_run_draws_on_its_own_gpu_unless_the_user_says_where():
+    slot = packing.Slot("3", (0,))
+    assert slot.environment({"A": "b"}) == {"A": "b", "CUDA_VISIBLE_DEVICES": "3", "MUJOCO_EGL_DEVICE_ID": "3"}
+    assert slot.environment({"MUJOCO_EGL_DEVICE_ID": "0"})["MUJOCO_EGL_DEVICE_ID"] == "0"
+    assert "MUJOCO_EGL_DEVICE_ID" not in packing.Slot("GPU-a", (0,)).environment({})
+    assert packing.Slot(None, (0,)).environment({}) == {}
+
+
+def test_a_signal_lets_every_run_save_first(planned, launch, endings):
     runs = [planned(f"run{i}", "time.sleep(60)") for i in range(3)]
 
     def interrupt():
@@ -141,3 +164,4 @@ def test_a_signal_lets_every_run_save_first(planned, launch):
         launch(runs)
     assert stopped.value.exit_code == 143
     assert [(run.run_dir / "saved").exists() for run in runs] == [True, True, False]
+    assert [endings.get(run) for run in runs] == [143, 143, None]

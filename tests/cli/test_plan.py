@@ -63,10 +63,15 @@ def test_runs_are_every_combination():
     assert [chosen(run, "task", "head", "seed") for run in runs] == list(expected)
 
 
-def test_two_runs_in_one_folder_are_refused_and_the_way_out_works():
-    with pytest.raises(InvalidInput, match=r"run_suffix=_lr\$\{lr\}"):
-        plan(["lr=1e-3,1e-4"])
-    assert len({run.run_dir for run in plan(["lr=1e-3,1e-4", "run_suffix=_lr${lr}"])}) == 2
+@pytest.mark.parametrize("words", [["lr=1e-3,1e-4"], ["augmentation=none,flip"], ["run_dir=somewhere", "seed=1,2"]])
+def test_two_runs_in_one_folder_are_refused_and_the_way_out_works(words):
+    with pytest.raises(InvalidInput, match="accepted is a run_") as refused:
+        plan(words)
+    cure = str(refused.value).split("'")[-2]
+    kept = [word for word in words if word.split("=")[0] != cure.split("=")[0]]
+    folders = {run.run_dir for run in plan([*kept, cure])}
+    assert len(folders) == 2
+    assert all("{" not in str(folder) for folder in folders)
 
 
 @pytest.mark.parametrize("word", ["seed=x", "seed=-1", "seed=1.5"])

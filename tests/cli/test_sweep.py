@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from drq_sn.cli import sweep as command
+from drq_sn.cli.plan import PlannedRun
 from drq_sn.cli.sweep import sweep
 from tests.conftest import TINY
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = [*TINY, "num_train_frames=200", "normalizer=none", "diagnose_states=0"]
 
 
@@ -36,17 +39,17 @@ def test_all_runs_end_whatever_becomes_of_one(tmp_path):
         "synthetic_point/drqv2_mlp2_none_lr0.0001/seed_1": "finished",
         "synthetic_point/drqv2_mlp2_none_lr1e+30/seed_1": "crashed",
     }
-    assert "1 of 2 runs have finished" in result.stdout
+    assert "1 of 2 runs finished" in result.stdout
     (folder,) = (tmp_path / "sweeps").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == [
+        "1_synthetic_point_drqv2_mlp2_none_lr0.0001_seed_1.log",
+        "2_synthetic_point_drqv2_mlp2_none_lr1e+30_seed_1.log",
         "summary.txt",
-        "synthetic_point_drqv2_mlp2_none_lr0.0001_seed_1.log",
-        "synthetic_point_drqv2_mlp2_none_lr1e+30_seed_1.log",
     ]
     assert "drqv2_mlp2_none_lr1e+30/seed_1: crashed" in (folder / "summary.txt").read_text()
     again = call(tmp_path, *words)
-    assert again.returncode == 0
-    assert again.stdout == "2 runs, 2 of them over already\n"
+    assert again.returncode == 3
+    assert again.stdout.startswith("2 runs, 2 over already\n1 of 2 runs finished\n")
 
 
 def test_a_stopped_sweep_goes_on_where_it_was(tmp_path):
@@ -63,8 +66,9 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 143
+    assert "drqv2_mlp2_none/seed_1: stopped, with a checkpoint, at frame" in output
     assert errors == "stopped by SIGTERM; the same command goes on from here\n"
     assert list(statuses(tmp_path).values()) == ["interrupted"]
     assert call(tmp_path, *words).returncode == 0
@@ -77,7 +81,7 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert sweep(["experiment=table1", "task=cup_catch", "seed=1,2", "dry_run=true"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "6 runs, 0 of them over already"
+    assert lines[0] == "6 runs, 0 over already"
     assert lines[1].split() == [
         "agent=drqv2",
         "task=cup_catch",
@@ -90,12 +94,58 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def make(tmp_path):
+    """`make("sweep", "SEEDS=1,2")` -> the words that reach Python."""
+    program = tmp_path / "venv" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
+    program.chmod(0o755)
+    for name in (".installed", ".installed-slurm"):
+        (tmp_path / "venv" / name).touch()
+
+    def call(*words):
+        command = ["make", *words, f"VENV={tmp_path / 'venv'}"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()[2:]
+
+    return call
+
+
+def test_what_the_documentation_types_reaches_the_command(make):
+    lines = (ROOT / "docs" / "sweeps.md").read_text()
+    suffix = "ARGS='lr=1e-3,1e-4 run_suffix=_lr\\$${lr}'"
+    assert suffix in lines
+    assert make("sweep", "TASK=cheetah_run", suffix[len("ARGS='"):-1].join(["ARGS=", ""])) == [
+        "launcher=local", "task=cheetah_run", "lr=1e-3,1e-4", "run_suffix=_lr${lr}"]  # fmt: skip
+    assert "ARGS=\"'seed=range(1,11)'\"" in lines
+    assert make("sweep", "ARGS='seed=range(1,11)'") == ["launcher=local", "seed=range(1,11)"]
+    assert make("table1", "SEEDS=1,2", "FRAMES=100000") == [
+        "experiment=table1", "launcher=local", "seed=1,2", "num_train_frames=100000"]  # fmt: skip
+    assert make("figure4", "HEAD=modern4", "NORM=spectral", "LAUNCHER=slurm") == [
+        "experiment=figure4", "launcher=slurm", "head=modern4", "normalizer=spectral"]  # fmt: skip
+    assert make("table3", "BATCH=64") == ["agent=drq", "heads=[mlp2,mlp4,modern2,modern4]", "normalizers=[none]", "batch_size=64"]
+
+
 def test_table3_is_a_profile(monkeypatch):
     called = []
     monkeypatch.setattr(command.subprocess, "call", lambda words: called.append(words) or 0)
+    assert sweep(["experiment=table3", "batch_size=8", "dry_run=true"]) == 0
+    assert called == []
     assert sweep(["experiment=table3", "batch_size=8"]) == 0
     words = "agent=drq heads=[mlp2,mlp4,modern2,modern4] normalizers=[none] batch_size=8"
     assert called[0][1:] == ["-m", "drq_sn.cli.profile", *words.split()]
+
+
+def test_the_report_says_how_runs_ended_and_what_they_said_last(tmp_path, capsys):
+    runs = [PlannedRun((), tmp_path / name, 100) for name in ("refused", "killed", "waits")]
+    logs = {run: tmp_path / f"{run.run_dir.name}.log" for run in runs}
+    logs[runs[0]].write_text("first\nerror: lr=-1: accepted is a number > 0\n")
+    assert command._report(runs, {runs[0]: 2, runs[1]: -9}, logs, tmp_path) == 1
+    lines = (tmp_path / "summary.txt").read_text().splitlines()
+    assert lines[0] == "0 of 3 runs finished"
+    assert lines[1].endswith("refused: refused, at frame 0: error: lr=-1: accepted is a number > 0")
+    assert lines[2].endswith("killed: killed by SIGKILL, at frame 0")
+    assert lines[3].endswith("waits: not begun, at frame 0")
 
 
 @pytest.mark.parametrize(
@@ -103,10 +153,19 @@ def test_table3_is_a_profile(monkeypatch):
     [
         (["experiment=tabel1"], "did you mean table1"),
         (["launcher=slrum"], "did you mean slurm"),
-        (["experiment=table1", "head=mlp4"], "none of its runs has head=mlp4"),
+        (["experiment=table1", "head=mlp2", "normalizer=spectral"], "none of its runs has head=mlp2 normalizer=spectral"),
         (["experiment=table1", "task=cup_cach"], "task='cup_cach'"),
         (["sed=1,2"], "did you mean seed"),
-        (["seed=1,1"], "run_dir=runs/cheetah_run/drqv2_modern4_spectral/seed_1"),
+        (["seed=1,1"], "run_dir=runs/cheetah_run/drqv2_modern4_spectral/seed_1: asked for twice"),
+        (["experiment=table1", "head=modern4,simba"], "head=simba: experiment=table1 has head=mlp2, modern4 alone"),
+        (["experiment=table1", "experiment=table2"], "experiment is given more than once"),
+        (["experiment=table1", "experiment.seeds=[1]"], "such as seed=1,2"),
+        (["launcher=local,ray"], "accepted is one value"),
+        (["seed=4294967296"], "seed=4294967296"),
+        (["num_train_frames=abc"], "num_train_frames='abc'"),
+        (["device=cuda:1"], "CUDA_VISIBLE_DEVICES"),
+        (["experiment=table3", "heads=[mlp7]", "nonsense"], "nonsense"),
+        (["experiment=table3", "sed=1"], "option='sed'"),
         (["fresh=true"], "not accepted in a sweep"),
         (["cores=[0]"], "not accepted in a sweep"),
         (["launcher.runs_per_gpu=0"], "launcher.runs_per_gpu=0"),
