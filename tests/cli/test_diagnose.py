@@ -46,7 +46,7 @@ def test_the_published_runs_are_drawn_by_the_command(tmp_path):
     assert names(tmp_path) == ["diagnosis"]
     assert names(tmp_path / "diagnosis") == FILES
     assert "drqv2_modern4_none_laptop: 22 values of grad_norm/actor left out, zero or negative on a log axis" in result.stdout
-    assert result.stdout.count("2 finished") == 7
+    assert result.stdout.count("2 finished") == 8
     assert result.stderr == ""
 
 
