@@ -192,19 +192,20 @@ class Report:
         return list(made)
 
     def _aggregates_section(self) -> Section:
-        drawn, tables, notes, rows = [], [], [], []
+        drawn, tables, lines, rows = [], [], [], []
         limit = max(plan.num_train_frames for plan in self.plans.values())
         for setting, agent, own in self._by_agent():
             choices = self.choices
             made, left_out = aggregates.aggregate(agent, own, limit, choices.frame, choices.num_bootstrap, choices.seed)
-            notes += [f"{agent_title(agent)}, {setting.name}: {line}" for line in left_out]
+            lines += [f"aggregates, {agent_title(agent)}, {setting.name}: {line}" for line in left_out]
             if made is not None:
                 rows += aggregates.csv_rows(made, setting.name)
                 tables.append(aggregates.table(made, setting.name, f"aggregates_{agent}{setting.suffix}"))
                 drawn.append(figures.aggregates(f"aggregates_{agent}{setting.suffix}", made))
         self.files[AGGREGATES] = csv_bytes(aggregates.FIELDS, rows)
         words = [AGGREGATES_WORDS.format(self.choices.num_bootstrap)] if tables else ["No runs to aggregate yet."]
-        return Section("Aggregates over tasks", [*words, *notes], (), tables, self._drawn(drawn))
+        self.warnings += lines
+        return Section("Aggregates over tasks", words, lines, tables, self._drawn(drawn))
 
     def _by_agent(self) -> list[tuple[Setting, str, list[ScoredRun]]]:
         agents = sorted({run.variant.agent for run in self._counted})

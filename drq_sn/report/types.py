@@ -100,7 +100,7 @@ class Aggregates:
     Attributes:
         agent: name of the agent's option.
         frame: at which runs are compared.
-        tasks: that every variant has been trained on.
+        tasks: that every variant taking part has been trained on.
         num_seeds: label of a variant -> runs taken per task.
         iqm: label -> interquartile mean of the scores.
         improvement: labels (x, y) -> probability that x scores higher than y.

@@ -192,14 +192,21 @@ def test_a_former_report_is_overwritten_and_other_files_stay(make_run, go, tmp_p
     make_run("a1", MLP2, whole(10.0))
     small = make_run("small", [*MLP2, "env.image_size=48"], whole(30.0))
     go()
-    (tmp_path / "out" / "notes.txt").write_text("mine")
+    own = ("notes.txt", "table2_final.tex", "figure1_annotated.png", "aggregates_notes.md", "table2_settings3.md")
+    for name in own:
+        (tmp_path / "out" / name).write_text("mine")
+    (tmp_path / "elsewhere.md").write_text("mine")
+    with (tmp_path / "out" / "files.txt").open("a") as file:
+        file.write("../elsewhere.md\n")
     assert "table2_settings2.md" in names(tmp_path / "out")
     before = (tmp_path / "out" / "table2.csv").read_bytes()
     (small / "config.yaml").unlink()
     go()
     assert (tmp_path / "out" / "table2.csv").read_bytes() == before
-    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert [(tmp_path / "out" / name).read_text() for name in (*own, "../elsewhere.md")] == ["mine"] * 6
     assert not [name for name in names(tmp_path / "out") if "settings2" in name]
+    listed = (tmp_path / "out" / "files.txt").read_text().splitlines()
+    assert sorted([*listed, "files.txt", *own]) == names(tmp_path / "out")
 
 
 def test_the_same_runs_are_the_same_report(make_run, go, tmp_path):
