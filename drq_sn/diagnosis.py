@@ -120,12 +120,14 @@ def points(run: Run, quantity: Quantity) -> Points:
     """The values of `quantity` that can be drawn: finite, and positive on a logarithmic axis.
 
     Several values in one bin become their mean, on a logarithmic axis the geometric one. A bin bears the frame it ends with.
+    Without bins, the last of several rows with the same frame counts.
     """
     kept: dict[float, list[float]] = {}
     left_out: Counter[str] = Counter()
-    log = run.logs.get(quantity.file)
-    for frame, numbers in log.values(quantity.columns) if log else ():
-        value, width = quantity.combine(numbers), quantity.bin_frames
+    log, width = run.logs.get(quantity.file), quantity.bin_frames
+    rows = list(log.values(quantity.columns)) if log else []
+    for frame, numbers in rows if width else dict(rows).items():
+        value = quantity.combine(numbers)
         together = kept.setdefault(math.ceil(frame / width) * width if width else frame, [])
         if not math.isfinite(value):
             left_out["not finite"] += 1

@@ -63,6 +63,11 @@ def test_evaluations_are_not_binned():
     assert points(run, RETURN).values == {0: 1, 500: -2, 700: 3}
 
 
+def test_the_last_of_several_rows_with_one_frame_counts_where_there_are_no_bins():
+    run = run_of(eval=log_of(frame=[0, 10, 10], episode_return_mean=[1, 2, 6]))
+    assert points(run, RETURN).values == {0: 1, 10: 6}
+
+
 def test_what_a_log_axis_cannot_show_is_left_out_and_counted():
     run = run_of(diagnostics=log_of(frame=[0, 1, 2, 3, 4], critic_loss=[0, -1, "nan", "inf", 2]))
     values, gaps, left_out = points(run, LOSS)

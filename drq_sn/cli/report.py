@@ -25,7 +25,8 @@ from drq_sn.run_logs import find_runs, read_run
 
 CONFIG_NAME = "report"
 PLANS = ("table1", "table2", "figure1", "figure2", "figure3", "figure4")
-FILES = "files.txt"  # names of all that a report wrote
+FILES = "report_files.txt"
+FILES_HEADER = "written by `make report`, which takes these files away when it writes here again:"
 
 
 def run_report(patterns: list[str], out: Path, choices: Choices, profiles: list[str]) -> None:
@@ -76,12 +77,13 @@ def write(out: Path, files: dict[str, bytes]) -> None:
         write_atomically(out / name, data)
     for name in left:
         (out / name).unlink(missing_ok=True)
-    write_atomically(out / FILES, "".join(f"{name}\n" for name in sorted(files)).encode())
+    write_atomically(out / FILES, "".join(f"{line}\n" for line in (FILES_HEADER, *sorted(files))).encode())
 
 
 def _former(out: Path) -> set[str]:
     """Names of the files in `out` that a former report wrote; nothing where it left no list."""
-    listed = (out / FILES).read_text(errors="replace").splitlines() if (out / FILES).is_file() else []
+    lines = (out / FILES).read_text(errors="replace").splitlines() if (out / FILES).is_file() else []
+    listed = lines[1:] if lines[:1] == [FILES_HEADER] else []
     return {name for name in listed if Path(name).name == name and (out / name).is_file()}
 
 

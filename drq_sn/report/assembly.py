@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from drq_sn.report import aggregates, figures, page
-from drq_sn.report.cautions import cautions, name_runs, table_cautions
+from drq_sn.report.cautions import cautions, left_out_cautions, name_runs, table_cautions
 from drq_sn.report.costs import FIELDS as RUN_FIELDS
 from drq_sn.report.costs import cost_table, runs_rows, total_table
 from drq_sn.report.formats import csv_bytes, latex, markdown, text
@@ -27,7 +27,7 @@ from drq_sn.report.scores import (
     released_curves,
 )
 from drq_sn.report.tables import ALL_FIELDS, CSV_FIELDS, ScoreTable, agent_title, all_cells, runs_of
-from drq_sn.report.types import Figure, Plan, ScoredRun, Section, Table
+from drq_sn.report.types import Figure, Plan, ScoredRun, Section, Table, Variant
 
 RUNS, INDEX, WARNINGS, AGGREGATES = "runs.csv", "index.html", "warnings.txt", "aggregates.csv"
 TITLE = "drq_sn: report"
@@ -158,16 +158,17 @@ class Report:
             drawn += made
             if not made:
                 words.append(f"{title}: no runs; `make {name}` trains them.")
-            rest = replace(plan, variants=tuple(variant for variant in plan.variants if variant not in covered))
+            lines += [line for setting in self._comparable for line in self._missing(plan, setting, title, covered)]
             covered |= set(plan.variants)
-            lines += [line for setting in self._comparable for line in self._missing(rest, setting, title)]
         self.warnings += lines
         return Section("Figures 1, 2 and 4: learning curves", words, lines, (), self._drawn(drawn))
 
-    def _missing(self, plan: Plan, setting: Setting, title: str) -> list[str]:
+    def _missing(self, plan: Plan, setting: Setting, title: str, covered: Collection[Variant] = ()) -> list[str]:
+        """What a figure lacks of the variants that are not `covered`; its last frame is that of all."""
         own = runs_of(plan, setting.runs)
         frame = common_frame(own, plan.num_train_frames) if self.choices.frame is None else self.choices.frame
-        cells = [make_cell(own, task, variant, frame) for task in plan.tasks for variant in plan.variants]
+        rest = [variant for variant in plan.variants if variant not in covered]
+        cells = [make_cell(own, task, variant, frame) for task in plan.tasks for variant in rest]
         return table_cautions(plan, cells, f"{title}, {setting.name}", behind="curves end early")
 
     def _curves(self, plan: Plan, setting: Setting) -> Figure:
@@ -184,7 +185,9 @@ class Report:
         drawn = [figures.dynamics(f"{DYNAMICS}{s.suffix}", members, plan.variants) for s, members in own if members]
         words = [f"{s.name}: {name_runs(members)}; the paper averages 5 runs." for s, members in own if members]
         missing = f"No runs of {agent_title(plan.agent)} on {plan.tasks[0]}; `make {DYNAMICS}` trains them."
-        return Section("Figure 3: what happens inside", words or [missing], (), (), self._drawn(drawn))
+        lines = [line for setting in self._comparable for line in self._missing(plan, setting, "Figure 3")]
+        self.warnings += lines
+        return Section("Figure 3: what happens inside", words or [missing], lines, (), self._drawn(drawn))
 
     def _drawn(self, made: Sequence[Figure]) -> list[Figure]:
         for figure in made:
@@ -213,7 +216,10 @@ class Report:
         return [group for group in groups if group[2]]
 
     def _all_runs_section(self) -> Section:
-        table, rows = all_cells([(s, cell) for s in self._comparable for cell in own_cells(s.runs)])
+        cells = {setting.name: own_cells(setting.runs) for setting in self._comparable}
+        table, rows = all_cells([(s, cell) for s in self._comparable for cell in cells[s.name]])
+        lines = [line for name, own in cells.items() for line in left_out_cautions(own, f"All runs, {name}")]
+        self.warnings += lines
         words = [line for setting in self._settings for line in _setting_words(setting)]
         self._save(replace(table, notes=[*table.notes, *words]), ALL_FIELDS, rows)
         self.text.append(f"All runs\n{text(table)}")
@@ -224,7 +230,7 @@ class Report:
                 name, variants = f"curves_{agent}{setting.suffix}", in_order(run.variant for run in own)
                 tasks = sorted({run.run.task for run in own})
                 drawn.append(figures.curves(name, own, tasks, variants, released_curves(agent), last))
-        return Section("All runs by task and variant", words, (), [table], self._drawn(drawn))
+        return Section("All runs by task and variant", words, lines, [table], self._drawn(drawn))
 
     def _costs_section(self) -> Section:
         return Section("Cost per run", (), (), [total_table(self.found), cost_table(self.found, self._of)])

@@ -158,7 +158,7 @@ def crash_notes(cells: Sequence[Cell]) -> list[str]:
     """Which seeds crashed where, if any did."""
     crashed = []
     for cell in (cell for cell in cells if cell.crashed):
-        places = [(run.run.seed, run.record.get("frame", run.run.last_frame)) for run in cell.crashed]
+        places = [(run.run.seed, run.end_frame) for run in cell.crashed]
         where = ", ".join(f"seed {seed} at frame {frames(frame)}" for seed, frame in places)
         crashed.append(f"{cell.variant.label} on {cell.task} {where}")
     return [f"{CRASHES}: {'; '.join(crashed)}."] if crashed else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -73,6 +74,12 @@ class ScoredRun:
     def crashed(self) -> bool:
         """Whether learning crashed."""
         return self.run.status == CRASHED
+
+    @property
+    def end_frame(self) -> float:
+        """Where learning crashed, by the record, or else the last frame that is logged."""
+        frame = self.record.get("frame") if self.crashed else None
+        return frame if isinstance(frame, (int, float)) and math.isfinite(frame) else self.run.last_frame
 
     def score(self, frame: float) -> float | None:
         """Mean return of the evaluation at `frame`; the last one before it for a crashed run; None where there is none.
