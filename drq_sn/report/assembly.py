@@ -79,7 +79,7 @@ class Report:
     text: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Group the runs; `_comparable` has each seed once."""
+        """Group the runs; `_comparable` has each seed once, `_listed` all in the order of tables."""
         self._counted, self._dropped = once_per_seed(self.found)
         self._settings = group_by_setting(self.found)
         self._of = {id(run): setting for setting in self._settings for run in setting.runs}
@@ -87,11 +87,13 @@ class Report:
             replace(setting, runs=tuple(run for run in self._counted if self._of[id(run)] is setting))
             for setting in self._settings
         ]
+        places = {variant: place for place, variant in enumerate(in_order(run.variant for run in self.found))}
+        self._listed = sorted(self.found, key=lambda run: (run.run.task, places[run.variant], run.run.seed))
         self._shown: set[frozenset[int]] = set()
 
     def build(self) -> None:
         """Make every table, figure and file."""
-        rows = runs_rows(self.found, self._of, {id(run) for run in self._counted}, self.start)
+        rows = runs_rows(self._listed, self._of, {id(run) for run in self._counted}, self.start)
         self.files[RUNS] = csv_bytes(RUN_FIELDS, rows)
         general = cautions(self.found, self._dropped)
         self.warnings += general
@@ -120,19 +122,17 @@ class Report:
 
     def _table_section(self, plan: Plan, title: str) -> Section:
         made = [ScoreTable(plan, s, self.choices.frame) for s in self._comparable if s.number == 1 or runs_of(plan, s.runs)]
-        tables, lines, words = [], [], []
+        tables, lines = [], []
         for score_table in made:
-            table = score_table.table()
-            apart = _setting_words(score_table.setting)
-            self._save(replace(table, notes=[*table.notes, *apart]), CSV_FIELDS, score_table.csv_rows())
+            table, setting = score_table.table(), score_table.setting
+            self._save(replace(table, notes=[*table.notes, *_setting_words(setting)]), CSV_FIELDS, score_table.csv_rows())
             tables.append(table)
-            where = f"{title}, {score_table.setting.name}"
+            where = f"{title}, {setting.name}"
             lines += table_cautions(plan, score_table.cells, where)
-            words += apart
             if score_table.runs:
                 self.text.append(f"{where}, {agent_title(plan.agent)}\n{text(table)}")
-        if not made[0].runs:
-            words.insert(0, f"No runs at the published setting; `make {plan.name}` trains them.")
+        words = [] if made[0].runs else [f"No runs at the published setting; `make {plan.name}` trains them."]
+        words += [ELSEWHERE] if len(made) > 1 else []
         self.warnings += lines
         return Section(f"{title}: {agent_title(plan.agent)}", words, lines, tables)
 
@@ -220,8 +220,8 @@ class Report:
         table, rows = all_cells([(s, cell) for s in self._comparable for cell in cells[s.name]])
         lines = [line for name, own in cells.items() for line in left_out_cautions(own, f"All runs, {name}")]
         self.warnings += lines
-        words = [line for setting in self._settings for line in _setting_words(setting)]
-        self._save(replace(table, notes=[*table.notes, *words]), ALL_FIELDS, rows)
+        apart = [line for setting in self._settings for line in _setting_words(setting)]
+        self._save(replace(table, notes=[*table.notes, *apart]), ALL_FIELDS, rows)
         self.text.append(f"All runs\n{text(table)}")
         drawn = []
         for setting, agent, own in self._by_agent():
@@ -230,12 +230,14 @@ class Report:
                 name, variants = f"curves_{agent}{setting.suffix}", in_order(run.variant for run in own)
                 tasks = sorted({run.run.task for run in own})
                 drawn.append(figures.curves(name, own, tasks, variants, released_curves(agent), last))
+        words = [ELSEWHERE] if len(self._comparable) > 1 else []
         return Section("All runs by task and variant", words, lines, [table], self._drawn(drawn))
 
     def _costs_section(self) -> Section:
-        return Section("Cost per run", (), (), [total_table(self.found), cost_table(self.found, self._of)])
+        return Section("Cost per run", (), (), [total_table(self.found), cost_table(self._listed, self._of)])
 
 
+ELSEWHERE = "What numbered settings are is said at the top of the page."
 AGGREGATES_WORDS = (
     "By rliable, on returns / 1000, with 95 % intervals from {} stratified bootstrap samples: interquartile mean over all runs "
     "and tasks; probability that a run of one variant scores higher than one of the other on the same task; share of runs above "

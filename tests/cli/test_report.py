@@ -181,13 +181,29 @@ def test_runs_with_other_settings_have_tables_of_their_own(make_run, go, tmp_pat
     means = {name: [row["mean"] for row in rows(tmp_path / "out" / name) if row["n"] != "0" and row["mean"]]
              for name in ("table2.csv", "table2_settings2.csv", "table1.csv")}  # fmt: skip
     assert means == {"table2.csv": ["10"], "table2_settings2.csv": ["31"], "table1.csv": []}
-    assert "Settings 2 differ from the published ones: env.image_size=48 (published: 84)." in (
-        (tmp_path / "out" / "index.html").read_text().replace("<wbr>", "").replace("\N{ZERO WIDTH SPACE}", "")
-    )
+    page = (tmp_path / "out" / "index.html").read_text().replace("<wbr>", "")
+    assert page.count("Settings 2 differ from the published ones: env.image_size=48 (published: 84).") == 1
+    assert page.count("What numbered settings are is said at the top of the page.") == 2  # Table 2 and all runs
+    assert "env.image_size=48 (published: 84)" in (tmp_path / "out" / "all_runs.tex").read_text()
     assert "env.image\\_size=48 (published: 84)" in (tmp_path / "out" / "table2_settings2.md").read_text()
     assert "first frames differ" not in printed  # another image size is another world
     assert {"figure1", "figure1_settings2"} <= drawn.keys()
     assert [run.departures for run in drawn["figure1_settings2"][0]] == [("env.image_size=48 (published: 84)",)] * 2
+
+
+def test_runs_are_listed_by_task_variant_and_seed(make_run, go, tmp_path):
+    for name, words, seed, task in (
+        ("a", MODERN_SN, 1, "walker_run"),
+        ("b", MLP2, 10, "walker_run"),
+        ("c", MLP2, 2, "walker_run"),
+        ("d", MODERN_SN, 3, "cheetah_run"),
+    ):
+        make_run(name, words, whole(1.0), seed=seed, task=task)
+    go()
+    assert [row["folder"] for row in rows(tmp_path / "out" / "runs.csv")] == ["runs/d", "runs/c", "runs/b", "runs/a"]
+    costs = (tmp_path / "out" / "index.html").read_text().split('id="s-cost-per-run"')[1].replace("<wbr>", "")
+    places = [costs.index(f"{name} seed {seed}") for name, seed in (("modern4 + SN", 3), ("mlp2", 2), ("mlp2", 10))]
+    assert places == sorted(places)
 
 
 def test_mixtures_are_never_silent(make_run, go, tmp_path):
