@@ -75,12 +75,13 @@ class Points(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Mean over seeds, and a band of one standard error that is NaN where one seed has a value, all of shape (frames,)."""
+    """Mean over seeds, a band of one standard error that is NaN where one seed has a value, and how many have; all (frames,)."""
 
     frames: np.ndarray
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    num_seeds: np.ndarray
 
 
 def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -119,12 +120,14 @@ def points(run: Run, quantity: Quantity) -> Points:
     """The values of `quantity` that can be drawn: finite, and positive on a logarithmic axis.
 
     Several values in one bin become their mean, on a logarithmic axis the geometric one. A bin bears the frame it ends with.
+    Without bins, the last of several rows with the same frame counts.
     """
     kept: dict[float, list[float]] = {}
     left_out: Counter[str] = Counter()
-    log = run.logs.get(quantity.file)
-    for frame, numbers in log.values(quantity.columns) if log else ():
-        value, width = quantity.combine(numbers), quantity.bin_frames
+    log, width = run.logs.get(quantity.file), quantity.bin_frames
+    rows = list(log.values(quantity.columns)) if log else []
+    for frame, numbers in rows if width else dict(rows).items():
+        value = quantity.combine(numbers)
         together = kept.setdefault(math.ceil(frame / width) * width if width else frame, [])
         if not math.isfinite(value):
             left_out["not finite"] += 1
@@ -145,9 +148,15 @@ def average(runs: Sequence[Mapping[float, float]], log: bool = False, gaps: Iter
         gaps: frames that appear in any case, as NaN where no run has a value, so that no line is drawn across them.
     """
     frames = sorted({*gaps}.union(*runs))
-    bands = [_band([run[frame] for run in runs if frame in run], log) for frame in frames]
-    mean, low, high = np.array(bands, dtype=float).reshape(-1, 3).T
-    return Curve(np.array(frames, dtype=float), mean, low, high)
+    found = [[run[frame] for run in runs if frame in run] for frame in frames]
+    mean, low, high = np.array([_band(values, log) for values in found], dtype=float).reshape(-1, 3).T
+    return Curve(np.array(frames, dtype=float), mean, low, high, np.array([len(values) for values in found]))
+
+
+def go_on(values: Mapping[float, float], frames: Iterable[float]) -> dict[float, float]:
+    """`values`, whose last one stands for all later `frames` as well: the paper's rule for the returns of crashed runs."""
+    last = max(values, default=math.inf)
+    return {**values, **{frame: values[last] for frame in frames if frame > last}}
 
 
 def _mean(values: Sequence[float], log: bool) -> float:
@@ -179,7 +188,7 @@ def table_rows(groups: Groups) -> list[Row]:
             "status": Counter(run.status for run in runs),
             "frames": [run.last_frame for run in runs],
             "return": mean_and_error(_last(runs, RETURN)),
-            **{f"largest_grad_norm/{name}": _largest_norm(runs, name) for name in ("actor", "critic")},
+            **{f"largest_grad_norm/{name}": largest_norm(runs, name) for name in ("actor", "critic")},
             **{f"effective_rank/{name}": mean_and_error(_last(runs, rank))[0] for name, rank in RANKS.items()},
         }
         for label, runs in groups.items()
@@ -191,7 +200,7 @@ def _last(runs: Sequence[Run], quantity: Quantity) -> list[float]:
     return [list(values.values())[-1] for run in runs if (values := points(run, quantity).values)]
 
 
-def _largest_norm(runs: Sequence[Run], network: str) -> float:
+def largest_norm(runs: Sequence[Run], network: str) -> float:
     """Largest norm of any update, or episode's mean where that is all there is; infinity counts, what is no number does not."""
     logs = [run.logs[TRAIN] for run in runs if TRAIN in run.logs]
     columns = (f"grad_norm_max/{network}", f"grad_norm/{network}")

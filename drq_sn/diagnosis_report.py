@@ -12,7 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from drq_sn.diagnosis import CRASHED, FIGURE3, INSTRUMENTS, Curve, Groups, Quantity, average, points, shorten, table_rows
+from drq_sn.diagnosis import (
+    CRASHED,
+    FIGURE3,
+    INSTRUMENTS,
+    RETURN,
+    Curve,
+    Groups,
+    Points,
+    Quantity,
+    average,
+    go_on,
+    points,
+    shorten,
+    table_rows,
+)
+from drq_sn.run_logs import Run
 
 TABLE = "diagnosis.csv"
 FIELDS = ("group", "seed", "frame", "quantity", "value")
@@ -28,6 +43,8 @@ PAPER_COLUMNS, INSTRUMENT_COLUMNS = 2, 3
 
 Style = dict[str, Any]
 """Keywords of a line."""
+
+THIN: Style = {"linewidth": 0.9, "alpha": 0.55}  # where not every run has a value
 
 
 def files(groups: Groups) -> dict[str, bytes]:
@@ -98,7 +115,11 @@ def _number(value: float) -> str:
 
 
 def draw(
-    quantities: Sequence[Quantity], groups: Groups, num_columns: int, looks: Mapping[str, Style] | None = None
+    quantities: Sequence[Quantity],
+    groups: Groups,
+    num_columns: int,
+    looks: Mapping[str, Style] | None = None,
+    as_learning_curves: bool = False,
 ) -> dict[str, bytes]:
     """One panel per quantity over frames, with a legend of all groups below.
 
@@ -107,6 +128,8 @@ def draw(
         groups: label -> runs.
         num_columns: panels side by side.
         looks: label -> style; the legend then names groups in full. Without, styles are by order, and names shortened.
+        as_learning_curves: let the last return of a crashed run stand for all later ones, and draw thin where seeds are
+            missing. Without, every mean is one of the seeds that have a value, however few.
 
     Returns:
         `png` and `svg` -> the file.
@@ -123,12 +146,12 @@ def draw(
     size = (max(9.0, 4.6 * num_columns), 3.0 * num_rows + 0.6 + 0.2 * len(groups))
     figure, panels = plt.subplots(num_rows, num_columns, figsize=size, squeeze=False, layout="constrained")
     for axes, quantity in zip(panels.flat, quantities, strict=False):
-        _draw_panel(axes, quantity, groups, styles)
+        _draw_panel(axes, quantity, groups, styles, as_learning_curves)
     for axes in panels.flat[len(quantities) :]:
         axes.set_axis_off()
     if not quantities:
         _say_no_data(panels.flat[0], f"no data in {INSTRUMENTS[0].file}")
-    _add_legend(figure, groups, styles, shorten(list(groups)) if looks is None else ("", list(groups)))
+    _add_legend(figure, groups, styles, shorten(list(groups)) if looks is None else ("", list(groups)), as_learning_curves)
     images = save_images(figure)
     plt.close(figure)
     return images
@@ -152,7 +175,7 @@ def style(number: int) -> Style:
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)], "linewidth": 1.6}
 
 
-def _draw_panel(axes: Any, quantity: Quantity, groups: Groups, styles: Sequence[Style]) -> None:
+def _draw_panel(axes: Any, quantity: Quantity, groups: Groups, styles: Sequence[Style], as_learning_curves: bool) -> None:
     axes.set_title(quantity.title, fontsize=10)
     taken = {label: [points(run, quantity) for run in runs] for label, runs in groups.items()}
     if not any(seed.values for seeds in taken.values() for seed in seeds):
@@ -160,9 +183,13 @@ def _draw_panel(axes: Any, quantity: Quantity, groups: Groups, styles: Sequence[
         return
     if quantity.log:
         axes.set_yscale("log")
+    end = max(frame for seeds in taken.values() for seed in seeds for frame in seed.values)
     for row, ((label, seeds), look) in enumerate(zip(taken.items(), styles, strict=True), 1):
         gaps: set[float] = set().union(*(s.gaps for s in seeds))
-        _draw_curve(axes, average([s.values for s in seeds], quantity.log, gaps), look)
+        values: Sequence[Mapping[float, float]] = [seed.values for seed in seeds]
+        if as_learning_curves and quantity == RETURN:
+            values = _after_crashes(groups[label], seeds, end)
+        _draw_curve(axes, average(values, quantity.log, gaps), look, len(seeds) if as_learning_curves else 0)
         if quantity.log:
             height = [BELOW_HEIGHT * row] * len(gaps)  # of the panel, whatever its scale
             mark = {**BELOW, "color": look["color"], "transform": axes.get_xaxis_transform()}
@@ -177,11 +204,28 @@ def _draw_panel(axes: Any, quantity: Quantity, groups: Groups, styles: Sequence[
     axes.grid(alpha=0.3)
 
 
-def _draw_curve(axes: Any, curve: Curve, look: Style) -> None:
-    """A line with its band; points that no line reaches, and all where there are few, are shown."""
+def _after_crashes(runs: Sequence[Run], seeds: Sequence[Points], end: float) -> list[dict[float, float]]:
+    """Values of each of `seeds`; those of crashed `runs` go on at every frame that another one has, and to `end`."""
+    frames = {end}.union(*(seed.values for seed in seeds))
+    return [go_on(seed.values, frames if run.status == CRASHED else ()) for run, seed in zip(runs, seeds, strict=True)]
+
+
+def split(mean: np.ndarray, partial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`mean` where every run has a value, and the stretches to and from points where not all have; NaN elsewhere."""
+    reached = partial.copy()
+    reached[1:] |= partial[:-1]
+    reached[:-1] |= partial[1:]
+    return np.where(partial, np.nan, mean), np.where(reached, mean, np.nan)
+
+
+def _draw_curve(axes: Any, curve: Curve, look: Style, num_runs: int = 0) -> None:
+    """A line with its band, thin where fewer than `num_runs` have a value; lone points, and all of few, are shown."""
+    whole, thin = split(curve.mean, curve.num_seeds < num_runs)
     missing = np.isnan(np.concatenate([[np.nan], curve.mean, [np.nan]]))
     shown = missing[:-2] & missing[2:] if len(curve.frames) > FEW else np.ones(len(curve.frames), bool)
-    axes.plot(curve.frames / 1000, curve.mean, **look, marker="o", markersize=3, markevery=shown)
+    for mean, own in ((whole, look), (thin, {**look, **THIN})):
+        if own is look or not np.isnan(mean).all():
+            axes.plot(curve.frames / 1000, mean, **own, marker="o", markersize=3, markevery=shown)
     axes.fill_between(curve.frames / 1000, curve.low, curve.high, color=look["color"], alpha=0.15, linewidth=0)
 
 
@@ -190,7 +234,9 @@ def _say_no_data(axes: Any, text: str) -> None:
     axes.set(xticks=[], yticks=[])
 
 
-def _add_legend(figure: Any, groups: Groups, styles: Sequence[Style], names: tuple[str, list[str]]) -> None:
+def _add_legend(
+    figure: Any, groups: Groups, styles: Sequence[Style], names: tuple[str, list[str]], as_learning_curves: bool
+) -> None:
     """All groups below the panels, and above them what the labels share."""
     from matplotlib.lines import Line2D
 
@@ -207,7 +253,10 @@ def _add_legend(figure: Any, groups: Groups, styles: Sequence[Style], names: tup
     handles = [Line2D([], [], **look) for look in styles]
     if any(run.status == CRASHED for runs in groups.values() for run in runs):
         handles.append(Line2D([], [], color="grey", **CROSS))
-        labels.append("last point of a run that crashed")
+        labels.append("last point of a run that crashed" + ("; its return stands for all later ones" * as_learning_curves))
+    if any(line.get_alpha() == THIN["alpha"] for axes in figure.axes for line in axes.lines):
+        handles.append(Line2D([], [], color="grey", **THIN))
+        labels.append("thin: not every seed has a value there")
     if _any_below(groups):
         handles.append(Line2D([], [], color="grey", **BELOW))
         labels.append("zero or negative, below a log axis")

@@ -160,7 +160,7 @@ def _read_status(path: Path) -> str:
     with contextlib.suppress(OSError, ValueError):
         record = json.loads(path.read_text())
         if isinstance(record, dict):
-            return str(record.get("status", "unknown"))
+            return str(record.get("status") or "unknown")
     return "unknown"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drq_sn.diagnosis import FIGURE3, INSTRUMENTS, Quantity, average, group_runs, points, shorten, table_rows
+from drq_sn.diagnosis import FIGURE3, INSTRUMENTS, Quantity, average, go_on, group_runs, points, shorten, table_rows
 from drq_sn.run_logs import Log, Run
 
 LOSS, RETURN, ACTOR, _ = FIGURE3
@@ -30,6 +30,12 @@ def test_mean_and_standard_error():
     np.testing.assert_allclose(curve.mean, [3, 5, 5])
     np.testing.assert_allclose(curve.high - curve.mean, [2 / math.sqrt(3), 3, np.nan])  # sd of (1, 3, 5) is 2
     np.testing.assert_allclose(curve.mean - curve.low, [2 / math.sqrt(3), 3, np.nan])
+
+
+def test_curves_count_seeds_and_a_crashed_run_goes_on():
+    assert list(average([{0: 1.0, 10: 2.0}, {0: 3.0}], gaps=[20]).num_seeds) == [2, 1, 0]
+    assert go_on({0: 1.0, 10: 2.0}, [0, 5, 20]) == {0: 1.0, 10: 2.0, 20: 2.0}
+    assert go_on({}, [5]) == {}
 
 
 def test_geometric_mean_and_its_band():
@@ -55,6 +61,11 @@ def test_episodes_are_binned_by_the_frame_the_bin_ends_with():
 def test_evaluations_are_not_binned():
     run = run_of(eval=log_of(frame=[0, 500, 700], episode_return_mean=[1, -2, 3]))
     assert points(run, RETURN).values == {0: 1, 500: -2, 700: 3}
+
+
+def test_the_last_of_several_rows_with_one_frame_counts_where_there_are_no_bins():
+    run = run_of(eval=log_of(frame=[0, 10, 10], episode_return_mean=[1, 2, 6]))
+    assert points(run, RETURN).values == {0: 1, 10: 6}
 
 
 def test_what_a_log_axis_cannot_show_is_left_out_and_counted():

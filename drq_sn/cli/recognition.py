@@ -18,6 +18,7 @@ from drq_sn.checks import InvalidInput
 from drq_sn.cli.build import ADDED, CONFIG, config_dir, read_config
 from drq_sn.cli.overrides import INTERNAL_GROUPS, initialized
 from drq_sn.cli.run_folder import MAY_DIFFER, MEANT, flatten
+from drq_sn.report.scores import SETTINGS_UNKNOWN
 from drq_sn.report.types import Variant
 from drq_sn.run_logs import YAML_LOADER
 
@@ -77,7 +78,7 @@ class Recogniser:
 
     def _departures(self, variant: Variant, options: Options) -> tuple[str, ...]:
         if "agent._target_" not in options:
-            return ("settings unknown",)
+            return (SETTINGS_UNKNOWN, *(f"{name}={_word(options, name)}" for name in sorted(options) if _is_compared(name)))
         published, derived = self._setting(variant, str(options["task"])), self._derived(variant)
         meant = MEANT | _plain_leaves(ADDED)
         before, now = meant | published, meant | options
@@ -85,7 +86,7 @@ class Recogniser:
         return tuple(
             f"{name}={_word(now, name)} (published: {_word(before, name)})"
             for name in names
-            if not {name, name.split(".")[0]} & NOT_COMPARED and not (name in derived and now.get(name) == now.get(derived[name]))
+            if _is_compared(name) and not (name in derived and now.get(name) == now.get(derived[name]))
         )
 
     def _setting(self, variant: Variant, task: str) -> Options:
@@ -120,6 +121,10 @@ def _read_options(folder: Path) -> Options:
         if "task" in options and not any(isinstance(value, str) and "${" in value for value in options.values()):
             return options
     return flatten(read_config(folder))
+
+
+def _is_compared(name: str) -> bool:
+    return not {name, name.split(".")[0]} & NOT_COMPARED
 
 
 def _tells_heads_apart(name: str, value: Any) -> bool:

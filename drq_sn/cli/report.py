@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import hydra
@@ -26,7 +25,8 @@ from drq_sn.run_logs import find_runs, read_run
 
 CONFIG_NAME = "report"
 PLANS = ("table1", "table2", "figure1", "figure2", "figure3", "figure4")
-OWN_NAMES = re.compile(r"(table[123]|figure|curves_|aggregates|all_runs)\w*\.(md|csv|tex|svg|png)")
+FILES = "report_files.txt"
+FILES_HEADER = "written by `make report`, which takes these files away when it writes here again:"
 
 
 def run_report(patterns: list[str], out: Path, choices: Choices, profiles: list[str]) -> None:
@@ -70,13 +70,21 @@ def as_plan(experiment: Experiment) -> Plan:
 
 
 def write(out: Path, files: dict[str, bytes]) -> None:
-    """Write `files` to `out`, and take away what a former report left there that this one does not have."""
+    """Write `files` to `out`, and take away what a former report wrote there, by its own list, and this one does not have."""
     make_folder(out, "out")
+    left = _former(out) - files.keys()
     for name, data in files.items():
         write_atomically(out / name, data)
-    for path in out.iterdir():
-        if path.name not in files and OWN_NAMES.fullmatch(path.name):
-            path.unlink()
+    for name in left:
+        (out / name).unlink(missing_ok=True)
+    write_atomically(out / FILES, "".join(f"{line}\n" for line in (FILES_HEADER, *sorted(files))).encode())
+
+
+def _former(out: Path) -> set[str]:
+    """Names of the files in `out` that a former report wrote; nothing where it left no list."""
+    lines = (out / FILES).read_text(errors="replace").splitlines() if (out / FILES).is_file() else []
+    listed = lines[1:] if lines[:1] == [FILES_HEADER] else []
+    return {name for name in listed if Path(name).name == name and (out / name).is_file()}
 
 
 def _choices(cfg: DictConfig) -> Choices:

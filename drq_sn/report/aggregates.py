@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from drq_sn.report.formats import ABSENT, frames, number
 from drq_sn.report.scores import common_frame, in_order, make_cell
 from drq_sn.report.tables import agent_title
-from drq_sn.report.types import Aggregates, Interval, ScoredRun, Table
+from drq_sn.report.types import Aggregates, Interval, ScoredRun, Table, Variant
 
 MAX_RETURN = 1000.0  # of an episode in the suite
 THRESHOLDS = np.linspace(0.0, 1.0, 101)
@@ -42,27 +43,45 @@ def collect(runs: Sequence[ScoredRun], frame: float) -> tuple[Scores, tuple[str,
         frame: at which they are compared.
 
     Returns:
-        Scores; the tasks they have in common; one line per variant that lost seeds, and one for tasks.
+        Scores; the tasks they have in common; one line for tasks, one for variants, and one per variant that lost seeds.
     """
     variants = in_order(run.variant for run in runs)
     tasks = sorted({run.run.task for run in runs})
-    cells = {(v, task): make_cell(runs, task, v, frame) for v in variants for task in tasks}
-    taking_part = [v for v in variants if any(cells[v, task].scores for task in tasks)]
-    common = tuple(task for task in tasks if all(cells[v, task].scores for v in taking_part))
-    notes = [f"tasks that not every variant has at frame {frames(frame)} are left out: {', '.join(lost)}"
-             for lost in [[task for task in tasks if task not in common]] if lost]  # fmt: skip
-    late = [v.label for v in variants if v not in taking_part]
-    notes += [f"variants without a run at frame {frames(frame)} are left out: {', '.join(late)}"] if late else []
+    cells = {(v, task): make_cell(runs, task, v, frame).scores for v in variants for task in tasks}
+    counts = {v: {task: len(cells[v, task]) for task in tasks if cells[v, task]} for v in variants}
+    taking_part, common = _rectangle(counts, tasks)
+    at = f"at frame {frames(frame)}"
+    lost = ", ".join(task for task in tasks if task not in common)
+    notes = [f"tasks that not every variant has {at}, with half its usual seeds or more, are left out: {lost}"] if lost else []
+    late = ", ".join(v.label for v in variants if v not in taking_part)
+    notes += [f"variants {at} on fewer than half as many tasks as the one on most are left out: {late}"] if late else []
     scores = {}
     for v in taking_part if common else []:
-        counts = [len(cells[v, task].scores) for task in common]
-        columns = [cells[v, task].scores[: min(counts)] for task in common]
-        scores[v.label] = np.array(columns).T / MAX_RETURN
-        if max(counts) > min(counts):
-            notes.append(f"{v.label}: {min(counts)} of up to {max(counts)} seeds are taken, as many as every task has")
-        if min(counts) == 1:
+        least, most = (extreme(counts[v][task] for task in common) for extreme in (min, max))
+        scores[v.label] = np.array([cells[v, task][:least] for task in common]).T / MAX_RETURN
+        if most > least:
+            notes.append(f"{v.label}: {least} of up to {most} seeds are taken, as many as every task has")
+        if least == 1:
             notes.append(f"{v.label}: one seed per task tells nothing about other seeds: its intervals mean nothing")
     return scores, common, notes
+
+
+def _rectangle(counts: Mapping[Variant, Mapping[str, int]], tasks: Sequence[str]) -> tuple[list[Variant], tuple[str, ...]]:
+    """Variants and tasks to compare, so that a stray run cannot make all the others count for nothing.
+
+    Args:
+        counts: variant -> task -> seeds, where there are any.
+        tasks: all of them.
+
+    Returns:
+        Variants on at least half as many tasks as the one on most, and the tasks on which each of these has at least half as
+        many seeds as it usually has: the median over its tasks.
+    """
+    most = max(map(len, counts.values()), default=0)
+    taking_part = [v for v, own in counts.items() if own and len(own) >= most / 2]
+    usual = {v: statistics.median(counts[v].values()) for v in taking_part}
+    common = (task for task in tasks if all(counts[v].get(task, 0) >= usual[v] / 2 for v in taking_part))
+    return taking_part, tuple(common)
 
 
 def aggregate(

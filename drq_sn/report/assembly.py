@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from drq_sn.report import aggregates, figures, page
-from drq_sn.report.cautions import cautions, name_runs, table_cautions
+from drq_sn.report.cautions import cautions, left_out_cautions, name_runs, table_cautions
 from drq_sn.report.costs import FIELDS as RUN_FIELDS
 from drq_sn.report.costs import cost_table, runs_rows, total_table
 from drq_sn.report.formats import csv_bytes, latex, markdown, text
@@ -27,7 +27,7 @@ from drq_sn.report.scores import (
     released_curves,
 )
 from drq_sn.report.tables import ALL_FIELDS, CSV_FIELDS, ScoreTable, agent_title, all_cells, runs_of
-from drq_sn.report.types import Figure, Plan, ScoredRun, Section, Table
+from drq_sn.report.types import Figure, Plan, ScoredRun, Section, Table, Variant
 
 RUNS, INDEX, WARNINGS, AGGREGATES = "runs.csv", "index.html", "warnings.txt", "aggregates.csv"
 TITLE = "drq_sn: report"
@@ -79,7 +79,7 @@ class Report:
     text: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Group the runs; `_comparable` has each seed once."""
+        """Group the runs; `_comparable` has each seed once, `_listed` all in the order of tables."""
         self._counted, self._dropped = once_per_seed(self.found)
         self._settings = group_by_setting(self.found)
         self._of = {id(run): setting for setting in self._settings for run in setting.runs}
@@ -87,11 +87,13 @@ class Report:
             replace(setting, runs=tuple(run for run in self._counted if self._of[id(run)] is setting))
             for setting in self._settings
         ]
+        places = {variant: place for place, variant in enumerate(in_order(run.variant for run in self.found))}
+        self._listed = sorted(self.found, key=lambda run: (run.run.task, places[run.variant], run.run.seed))
         self._shown: set[frozenset[int]] = set()
 
     def build(self) -> None:
         """Make every table, figure and file."""
-        rows = runs_rows(self.found, self._of, {id(run) for run in self._counted}, self.start)
+        rows = runs_rows(self._listed, self._of, {id(run) for run in self._counted}, self.start)
         self.files[RUNS] = csv_bytes(RUN_FIELDS, rows)
         general = cautions(self.found, self._dropped)
         self.warnings += general
@@ -120,19 +122,17 @@ class Report:
 
     def _table_section(self, plan: Plan, title: str) -> Section:
         made = [ScoreTable(plan, s, self.choices.frame) for s in self._comparable if s.number == 1 or runs_of(plan, s.runs)]
-        tables, lines, words = [], [], []
+        tables, lines = [], []
         for score_table in made:
-            table = score_table.table()
-            apart = _setting_words(score_table.setting)
-            self._save(replace(table, notes=[*table.notes, *apart]), CSV_FIELDS, score_table.csv_rows())
+            table, setting = score_table.table(), score_table.setting
+            self._save(replace(table, notes=[*table.notes, *_setting_words(setting)]), CSV_FIELDS, score_table.csv_rows())
             tables.append(table)
-            where = f"{title}, {score_table.setting.name}"
+            where = f"{title}, {setting.name}"
             lines += table_cautions(plan, score_table.cells, where)
-            words += apart
             if score_table.runs:
                 self.text.append(f"{where}, {agent_title(plan.agent)}\n{text(table)}")
-        if not made[0].runs:
-            words.insert(0, f"No runs at the published setting; `make {plan.name}` trains them.")
+        words = [] if made[0].runs else [f"No runs at the published setting; `make {plan.name}` trains them."]
+        words += [ELSEWHERE] if len(made) > 1 else []
         self.warnings += lines
         return Section(f"{title}: {agent_title(plan.agent)}", words, lines, tables)
 
@@ -158,16 +158,17 @@ class Report:
             drawn += made
             if not made:
                 words.append(f"{title}: no runs; `make {name}` trains them.")
-            rest = replace(plan, variants=tuple(variant for variant in plan.variants if variant not in covered))
+            lines += [line for setting in self._comparable for line in self._missing(plan, setting, title, covered)]
             covered |= set(plan.variants)
-            lines += [line for setting in self._comparable for line in self._missing(rest, setting, title)]
         self.warnings += lines
         return Section("Figures 1, 2 and 4: learning curves", words, lines, (), self._drawn(drawn))
 
-    def _missing(self, plan: Plan, setting: Setting, title: str) -> list[str]:
+    def _missing(self, plan: Plan, setting: Setting, title: str, covered: Collection[Variant] = ()) -> list[str]:
+        """What a figure lacks of the variants that are not `covered`; its last frame is that of all."""
         own = runs_of(plan, setting.runs)
         frame = common_frame(own, plan.num_train_frames) if self.choices.frame is None else self.choices.frame
-        cells = [make_cell(own, task, variant, frame) for task in plan.tasks for variant in plan.variants]
+        rest = [variant for variant in plan.variants if variant not in covered]
+        cells = [make_cell(own, task, variant, frame) for task in plan.tasks for variant in rest]
         return table_cautions(plan, cells, f"{title}, {setting.name}", behind="curves end early")
 
     def _curves(self, plan: Plan, setting: Setting) -> Figure:
@@ -184,7 +185,9 @@ class Report:
         drawn = [figures.dynamics(f"{DYNAMICS}{s.suffix}", members, plan.variants) for s, members in own if members]
         words = [f"{s.name}: {name_runs(members)}; the paper averages 5 runs." for s, members in own if members]
         missing = f"No runs of {agent_title(plan.agent)} on {plan.tasks[0]}; `make {DYNAMICS}` trains them."
-        return Section("Figure 3: what happens inside", words or [missing], (), (), self._drawn(drawn))
+        lines = [line for setting in self._comparable for line in self._missing(plan, setting, "Figure 3")]
+        self.warnings += lines
+        return Section("Figure 3: what happens inside", words or [missing], lines, (), self._drawn(drawn))
 
     def _drawn(self, made: Sequence[Figure]) -> list[Figure]:
         for figure in made:
@@ -192,19 +195,20 @@ class Report:
         return list(made)
 
     def _aggregates_section(self) -> Section:
-        drawn, tables, notes, rows = [], [], [], []
+        drawn, tables, lines, rows = [], [], [], []
         limit = max(plan.num_train_frames for plan in self.plans.values())
         for setting, agent, own in self._by_agent():
             choices = self.choices
             made, left_out = aggregates.aggregate(agent, own, limit, choices.frame, choices.num_bootstrap, choices.seed)
-            notes += [f"{agent_title(agent)}, {setting.name}: {line}" for line in left_out]
+            lines += [f"aggregates, {agent_title(agent)}, {setting.name}: {line}" for line in left_out]
             if made is not None:
                 rows += aggregates.csv_rows(made, setting.name)
                 tables.append(aggregates.table(made, setting.name, f"aggregates_{agent}{setting.suffix}"))
                 drawn.append(figures.aggregates(f"aggregates_{agent}{setting.suffix}", made))
         self.files[AGGREGATES] = csv_bytes(aggregates.FIELDS, rows)
         words = [AGGREGATES_WORDS.format(self.choices.num_bootstrap)] if tables else ["No runs to aggregate yet."]
-        return Section("Aggregates over tasks", [*words, *notes], (), tables, self._drawn(drawn))
+        self.warnings += lines
+        return Section("Aggregates over tasks", words, lines, tables, self._drawn(drawn))
 
     def _by_agent(self) -> list[tuple[Setting, str, list[ScoredRun]]]:
         agents = sorted({run.variant.agent for run in self._counted})
@@ -212,9 +216,12 @@ class Report:
         return [group for group in groups if group[2]]
 
     def _all_runs_section(self) -> Section:
-        table, rows = all_cells([(s, cell) for s in self._comparable for cell in own_cells(s.runs)])
-        words = [line for setting in self._settings for line in _setting_words(setting)]
-        self._save(replace(table, notes=[*table.notes, *words]), ALL_FIELDS, rows)
+        cells = {setting.name: own_cells(setting.runs) for setting in self._comparable}
+        table, rows = all_cells([(s, cell) for s in self._comparable for cell in cells[s.name]])
+        lines = [line for name, own in cells.items() for line in left_out_cautions(own, f"All runs, {name}")]
+        self.warnings += lines
+        apart = [line for setting in self._settings for line in _setting_words(setting)]
+        self._save(replace(table, notes=[*table.notes, *apart]), ALL_FIELDS, rows)
         self.text.append(f"All runs\n{text(table)}")
         drawn = []
         for setting, agent, own in self._by_agent():
@@ -223,12 +230,14 @@ class Report:
                 name, variants = f"curves_{agent}{setting.suffix}", in_order(run.variant for run in own)
                 tasks = sorted({run.run.task for run in own})
                 drawn.append(figures.curves(name, own, tasks, variants, released_curves(agent), last))
-        return Section("All runs by task and variant", words, (), [table], self._drawn(drawn))
+        words = [ELSEWHERE] if len(self._comparable) > 1 else []
+        return Section("All runs by task and variant", words, lines, [table], self._drawn(drawn))
 
     def _costs_section(self) -> Section:
-        return Section("Cost per run", (), (), [total_table(self.found), cost_table(self.found, self._of)])
+        return Section("Cost per run", (), (), [total_table(self.found), cost_table(self._listed, self._of)])
 
 
+ELSEWHERE = "What numbered settings are is said at the top of the page."
 AGGREGATES_WORDS = (
     "By rliable, on returns / 1000, with 95 % intervals from {} stratified bootstrap samples: interquartile mean over all runs "
     "and tasks; probability that a run of one variant scores higher than one of the other on the same task; share of runs above "

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 
 from drq_sn.report.costs import UNKNOWN, fact, short_commit
 from drq_sn.report.formats import frames
-from drq_sn.report.scores import RETURN, Cell, setting_of
+from drq_sn.report.scores import RETURN, SETTINGS_UNKNOWN, Cell, setting_of
 from drq_sn.report.tables import agent_title
 from drq_sn.report.types import CRASHED, Plan, ScoredRun
 from drq_sn.run_logs import EVAL
@@ -28,6 +29,7 @@ def cautions(runs: Sequence[ScoredRun], dropped: Sequence[tuple[ScoredRun, Score
     lines = [
         *(line for package in PACKAGES for line in _mixed(f"mixed versions of {package}", runs, _version(package))),
         *_mixed_frames(runs),
+        *_unknown_settings(runs),
         *_unrecorded(runs),
         *(_duplicate(*pair) for pair in dropped),
         *(line for run in runs for line in _evaluation_lines(run)),
@@ -68,6 +70,12 @@ def _mixed_frames(runs: Sequence[ScoredRun]) -> Iterator[str]:
         yield from _mixed(what, members, lambda run: fact(run.record, "first_frame_sha256")[:8])
 
 
+def _unknown_settings(runs: Iterable[ScoredRun]) -> Iterator[str]:
+    members = [run for run in runs if SETTINGS_UNKNOWN in run.departures]
+    if members:
+        yield f"settings unknown, as config.yaml names no agent; the very same options are averaged: {name_runs(members)}"
+
+
 def _unrecorded(runs: Iterable[ScoredRun]) -> Iterator[str]:
     facts = [("versions", package) for package in PACKAGES] + [("first_frame_sha256",)]
     members = [run for run in runs if any(fact(run.record, *names) == UNKNOWN for names in facts)]
@@ -87,24 +95,43 @@ def _evaluation_lines(run: ScoredRun) -> Iterator[str]:
     missing = [frame for frame in _claimed_frames(run) if frame not in _logged(run)]
     if missing:
         named = ", ".join(map(frames, missing[:MAX_NAMED])) + (" ..." if len(missing) > MAX_NAMED else "")
-        yield f"{name_runs([run])}: finished, but {len(missing)} evaluations are missing, at frames {named}"
-    promised = run.options.get("num_eval_episodes")
-    log = run.run.logs.get(EVAL)
+        yield f"{name_runs([run])}: {run.run.status}, but {len(missing)} evaluations are missing, at frames {named}"
+    promised, log = _positive(run, "num_eval_episodes"), run.run.logs.get(EVAL)
     counts = [count for _, (count,) in log.values("num_episodes")] if log else []
     if promised is not None and any(count < promised for count in counts):
         few = [count for count in counts if count < promised]
         yield f"{name_runs([run])}: {len(few)} evaluations have fewer than {promised} episodes, at least {min(few):.0f}"
+    yield from _repeated(run)
     bad = [frame for frame, value in _logged(run).items() if not math.isfinite(value)]
     if bad:
         yield f"{name_runs([run])}: left out where the return is no number: frames {', '.join(map(frames, bad))}"
 
 
 def _claimed_frames(run: ScoredRun) -> list[int]:
-    """Frames that a finished run must have been evaluated at."""
-    end, period = run.options.get("num_train_frames"), run.options.get("eval_every_frames")
-    if run.run.status != FINISHED or not isinstance(end, int) or not isinstance(period, int):
+    """Frames that a run must have been evaluated at; where it stands or crashed, the evaluation may not have begun."""
+    end, period = _positive(run, "num_train_frames"), _positive(run, "eval_every_frames")
+    if period is None:
         return []
-    return [*range(0, end, period), end]
+    if run.run.status != FINISHED:
+        return [*range(0, math.ceil(run.end_frame), period)]
+    return [*range(0, end, period), end] if end else []
+
+
+def _positive(run: ScoredRun, name: str) -> int | None:
+    """The option `name`, where it is a number that can be meant."""
+    value = run.options.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _repeated(run: ScoredRun) -> Iterator[str]:
+    """Frames that stand in `eval.csv` again with another return."""
+    log = run.run.logs.get(EVAL)
+    found: dict[float, list[float]] = {}
+    for frame, (value,) in log.values(RETURN) if log else ():
+        found.setdefault(frame, []).append(value)
+    twice = [frame for frame, values in found.items() if len(set(values)) > 1]
+    if twice:
+        yield f"{name_runs([run])}: evaluated more than once, the last return counts: frames {', '.join(map(frames, twice))}"
 
 
 def _logged(run: ScoredRun) -> Mapping[float, float]:
@@ -115,7 +142,11 @@ def _logged(run: ScoredRun) -> Mapping[float, float]:
 def _not_finished(runs: Iterable[ScoredRun]) -> Iterator[str]:
     for status, members in _groups(runs, lambda run: run.run.status).items():
         if status == CRASHED:
-            yield f"crashed: {name_runs(members)}; their last evaluations stand for all later ones (†)"
+            scored, others = ([run for run in members if bool(run.evaluations) == found] for found in (True, False))
+            if scored:
+                yield f"crashed: {name_runs(scored)}; their last evaluations stand for all later ones (†)"
+            if others:
+                yield f"crashed before any evaluation, in no mean: {name_runs(others)}"
         elif status != FINISHED:
             stand = sorted({run.run.last_frame for run in members})
             at = frames(stand[0]) + (f" to {frames(stand[-1])}" if len(stand) > 1 else "")
@@ -123,7 +154,7 @@ def _not_finished(runs: Iterable[ScoredRun]) -> Iterator[str]:
 
 
 def _no_logs(runs: Iterable[ScoredRun]) -> Iterator[str]:
-    members = [run for run in runs if not run.evaluations]
+    members = [run for run in runs if not run.evaluations and not run.crashed]
     if members:
         yield f"no evaluation yet: {name_runs(members)}"
 
@@ -148,9 +179,8 @@ def table_cautions(plan: Plan, cells: Sequence[Cell], where: str, behind: str = 
         behind: what it does with runs that are not there yet.
     """
     filled = [cell for cell in cells if cell.runs]
-    left_out = [run for cell in cells for run in cell.left_out]
     lines = []
-    if not filled and not left_out:
+    if not filled and not any(cell.left_out for cell in cells):
         return []
     empty = [cell for cell in cells if not cell.runs and not cell.left_out]
     if empty:
@@ -160,18 +190,29 @@ def table_cautions(plan: Plan, cells: Sequence[Cell], where: str, behind: str = 
     sizes = sorted({len(cell.runs) for cell in filled})
     if len(sizes) > 1:
         lines.append(f"{where}: cells average different numbers of seeds, {sizes[0]} to {sizes[-1]}")
-    for last, members in sorted(_by_last_evaluation(left_out).items()):
-        at = f"evaluated up to frame {frames(last)}" if last >= 0 else "without evaluations"
-        lines.append(f"{where}: {behind}, {at}: {name_runs(members, limit=None)}")
-    return lines
+    return lines + left_out_cautions(cells, where, behind)
 
 
-def _by_last_evaluation(runs: Iterable[ScoredRun]) -> dict[float, list[ScoredRun]]:
-    """Frame of the last evaluation, -1 where there is none, -> runs."""
-    groups: dict[float, list[ScoredRun]] = {}
-    for run in runs:
-        groups.setdefault(max(run.evaluations, default=-1.0), []).append(run)
-    return groups
+def left_out_cautions(cells: Iterable[Cell], where: str, behind: str = "left out") -> list[str]:
+    """Runs without a score at the frame of their cell, and why; see `table_cautions` for the arguments."""
+    groups: dict[tuple[float, str], list[ScoredRun]] = {}
+    for cell in cells:
+        for run in cell.left_out:
+            groups.setdefault(_why_left_out(run, cell.frame), []).append(run)
+    return [
+        f"{where}: {behind}, {why}: {name_runs(members, limit=None)}"
+        for (_, why), members in sorted(groups.items(), key=itemgetter(0))
+    ]
+
+
+def _why_left_out(run: ScoredRun, frame: float | None) -> tuple[float, str]:
+    """By which such runs are put in order, and the reason."""
+    last = max(run.evaluations, default=-1.0)
+    if frame is not None and frame in _logged(run):
+        return frame, f"no number at frame {frames(frame)}"
+    if frame is not None and last > frame:
+        return frame, f"not evaluated at frame {frames(frame)}"
+    return last, f"evaluated up to frame {frames(last)}" if last >= 0 else "without evaluations"
 
 
 def _missing_seeds(plan: Plan, cells: Iterable[Cell], where: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -44,22 +45,22 @@ class Cost:
 
 def cost_of(run: ScoredRun) -> Cost:
     """What `run`'s logs say it cost."""
-    seconds = _column(run, TRAIN, "wall_time_s") + _column(run, EVAL, "wall_time_s")
+    seconds = [*_column(run, TRAIN, "wall_time_s").values(), *_column(run, EVAL, "wall_time_s").values()]
     updates = _column(run, TRAIN, "num_updates")
     speeds = _column(run, TRAIN, "frames_per_second")
-    learning = [speed for speed, count in zip(speeds, updates, strict=False) if count] if len(speeds) == len(updates) else []
-    taken = learning or speeds
+    taken = [speed for frame, speed in speeds.items() if updates.get(frame)] or list(speeds.values())
     return Cost(
         max(seconds) / SECONDS_PER_HOUR if seconds else None,
         statistics.median(taken) if taken else None,
-        int(max(updates, default=0)),
+        int(max(updates.values(), default=0)),
         fact(run.record, "device"),
     )
 
 
-def _column(run: ScoredRun, file: str, name: str) -> list[float]:
+def _column(run: ScoredRun, file: str, name: str) -> dict[float, float]:
+    """Frame -> the finite number that stands there last."""
     log = run.run.logs.get(file)
-    return [value for _, (value,) in log.values(name)] if log else []
+    return {frame: value for frame, (value,) in log.values(name) if math.isfinite(value)} if log else {}
 
 
 def fact(record: Mapping[str, Any], *names: str) -> str:

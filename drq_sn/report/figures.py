@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from drq_sn.diagnosis import CRASHED, FIGURE3, table_rows
+from drq_sn.diagnosis import FIGURE3, largest_norm
 from drq_sn.diagnosis_report import PAPER_COLUMNS, save_images
 from drq_sn.diagnosis_report import draw as draw_quantities
 from drq_sn.report import aggregate_figure, learning_curves
-from drq_sn.report.looks import counted, looks, names
+from drq_sn.report.looks import in_frames, looks, names
+from drq_sn.report.scores import common_frame
 from drq_sn.report.types import Aggregates, Figure, ReleasedPoint, ScoredRun, Variant
-from drq_sn.run_logs import Run
 
 
 def curves(
@@ -47,27 +47,26 @@ def dynamics(name: str, runs: Sequence[ScoredRun], variants: Sequence[Variant]) 
         variants: in the order of the legend.
     """
     tasks = sorted({run.run.task for run in runs if run.variant in variants})
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[ScoredRun]] = {}
     called = names(variants)
     for task in tasks:
         for variant, label in called.items():
-            own = [run.run for run in runs if (run.run.task, run.variant) == (task, variant)]
+            own = [run for run in runs if (run.run.task, run.variant) == (task, variant)]
             if own:
                 groups[label if len(tasks) == 1 else f"{task}, {label}"] = own
-    images = draw_quantities(FIGURE3, groups, PAPER_COLUMNS, looks(list(groups)))
+    logs = {label: [run.run for run in own] for label, own in groups.items()}
+    images = draw_quantities(FIGURE3, logs, PAPER_COLUMNS, looks(list(groups)), as_learning_curves=True)
     return _figure(name, _describe_dynamics(groups, tasks), images)
 
 
-def _describe_dynamics(groups: Mapping[str, Sequence[Run]], tasks: Sequence[str]) -> str:
+def _describe_dynamics(groups: Mapping[str, Sequence[ScoredRun]], tasks: Sequence[str]) -> str:
+    last = common_frame(run for runs in groups.values() for run in runs) or 0.0
     lines = [f"Inside the runs on {', '.join(tasks) or 'no task'}: {', '.join(q.title for q in FIGURE3)}, over frames."]
-    for row in table_rows(groups):
-        numbers = {
-            "last return": row["return"][0],
-            **{f"largest {part} gradient norm": row[f"largest_grad_norm/{part}"] for part in ("actor", "critic")},
-        }
-        found = [f"{row['status'][CRASHED]} crashed"] if row["status"][CRASHED] else []
-        found += [f"{what} {value:.3g}" for what, value in numbers.items() if not math.isnan(value)]
-        lines.append(f"{row['group']} ({counted(row['seeds'], 'seed')}): {', '.join(found) or 'no numbers'}.")
+    lines[0] += f" Returns, ± one standard error, are those at {in_frames(last)} where nothing else is said."
+    for label, runs in groups.items():
+        norms = {part: largest_norm([run.run for run in runs], part) for part in ("actor", "critic")}
+        found = [f"largest {part} gradient norm {value:.3g}" for part, value in norms.items() if not math.isnan(value)]
+        lines.append("; ".join([learning_curves.last_point(label, runs, last), *found]) + ".")
     return "\n".join(lines)
 
 

@@ -35,7 +35,7 @@ def markdown(table: Table) -> bytes:
 
 def latex(table: Table) -> bytes:
     """A `tabular` that needs no package, in ASCII; the notes below it as comments."""
-    lines = [" & ".join(_escaped(row, LATEX)) + r" \\" for row in (table.columns, *table.rows)]
+    lines = [" & ".join(_ascii(_escaped(row, LATEX))) + r" \\" for row in (table.columns, *table.rows)]
     notes = [f"% {note}" for note in table.notes]
     columns = "l" + "r" * (len(table.columns) - 1)
     body = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", lines[0], r"\hline", *lines[1:], r"\hline", r"\end{tabular}"]
@@ -43,8 +43,10 @@ def latex(table: Table) -> bytes:
 
 
 def _ascii(lines: Sequence[str]) -> list[str]:
+    """Each in one line, which a comment needs to stay one."""
     plain = {"±": "+-", "†": "(crashed)", ABSENT: "--"}
-    return ["".join(plain.get(c, c) for c in line).encode("ascii", "replace").decode() for line in lines]
+    whole = (" ".join(line.splitlines()) for line in lines)
+    return ["".join(plain.get(c, c) for c in line).encode("ascii", "replace").decode() for line in whole]
 
 
 def _escaped(cells: Sequence[str], replaced: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from drq_sn.diagnosis import mean_and_error
-from drq_sn.diagnosis_report import CROSS, Style
+from drq_sn.diagnosis_report import CROSS, THIN, Style, split
 from drq_sn.report.looks import GREY, NORMAL, SMALL, add_legend, canvas, counted, in_frames, looks, names, say_nothing_there
 from drq_sn.report.types import ReleasedPoint, ScoredRun, Variant
 
@@ -21,7 +21,6 @@ MARGIN = 25.0
 WIDTHS = (4.6, 8.0, 9.5, 10.5, 11.5)  # of a figure with one column of panels, two, ... in inches
 FEW = 15  # points that are shown one by one
 MILLION = 1e6
-THIN: Style = {"linewidth": 0.9, "alpha": 0.55}
 MARK: Style = {"marker": "s", "markersize": 2.2, "color": "#999999", "linestyle": "", "elinewidth": 0.6}
 MANY_COLUMNS = 4  # of panels, too narrow for more than three numbers on their axis
 LEGEND = {
@@ -129,13 +128,11 @@ def _draw_panel(axes: Any, panel: Panel, styles: Mapping[str, Style], points: Se
 def _draw_curve(axes: Any, curve: SeedCurve, num_runs: int, look: Style, unit: float) -> None:
     """Thin and pale between points where not every run has a score, else as the variant looks."""
     frames, partial = curve.frames / unit, curve.num_seeds < num_runs
-    reached = partial.copy()
-    reached[1:] |= partial[:-1]
-    reached[:-1] |= partial[1:]
+    whole, thin = split(curve.mean, partial)
     mark = {"marker": "o", "markersize": 3} if len(frames) <= FEW else {}
-    axes.plot(frames, np.where(partial, np.nan, curve.mean), **look, **mark, zorder=3)
+    axes.plot(frames, whole, **look, **mark, zorder=3)
     if partial.any():
-        axes.plot(frames, np.where(reached, curve.mean, np.nan), **{**look, **THIN}, **mark, zorder=2.5)
+        axes.plot(frames, thin, **{**look, **THIN}, **mark, zorder=2.5)
     axes.fill_between(frames, curve.mean - curve.error, curve.mean + curve.error, color=look["color"], alpha=0.15, linewidth=0)
 
 
@@ -194,7 +191,7 @@ def describe(panels: Mapping[str, Panel], released: Mapping[str, Sequence[Releas
     lines = [f"Learning curves of {', '.join(drawn) or 'nothing'}: mean evaluation return over seeds, ± one standard error."]
     lines[0] += f" Numbers are those at {in_frames(last_frame)} where nothing else is said."
     for task, panel in panels.items():
-        words = [_last_point(name, runs, last_frame) for name, runs in panel.items()]
+        words = [last_point(name, runs, last_frame) for name, runs in panel.items()]
         points = [point for point in released.get(task, ()) if point.frame <= last_frame]
         if points:
             frame, mean, sd, number = points[-1]
@@ -203,7 +200,7 @@ def describe(panels: Mapping[str, Panel], released: Mapping[str, Sequence[Releas
     return "\n".join(lines)
 
 
-def _last_point(name: str, runs: Sequence[ScoredRun], last_frame: float) -> str:
+def last_point(name: str, runs: Sequence[ScoredRun], last_frame: float) -> str:
     """`mlp2 812 ± 13 (9 of 10 seeds, 1 crashed)`; the frame is added where it is not the last."""
     curve = seed_curve(runs, last_frame)
     if not curve.frames.size:

@@ -16,6 +16,7 @@ from drq_sn.run_logs import EVAL, Run
 RETURN = "episode_return_mean"
 SAME_TASK = {"cup_catch": "ball_in_cup_catch"}  # one task under two names
 OF_PUBLISHED = " (published: "
+SETTINGS_UNKNOWN = "settings unknown"
 HEADS, NORMALIZERS = ("mlp2", "mlp4", "modern2", "modern4"), ("none", "spectral")  # the paper's, in its order
 
 
@@ -29,12 +30,14 @@ def score_run(
 ) -> ScoredRun:
     """`run` with its finite evaluations, under its task's canonical name; see `ScoredRun` for the arguments.
 
+    Where a frame stands in `eval.csv` more than once, the last row counts.
+
     Raises:
         InvalidInput: for a cell of `eval.csv` that is no number.
     """
     log = run.logs.get(EVAL)
     values = {frame: mean for frame, (mean,) in log.values(RETURN)} if log else {}
-    finite = {frame: value for frame, value in values.items() if math.isfinite(value)}
+    finite = {frame: value for frame, value in sorted(values.items()) if math.isfinite(value)}
     return ScoredRun(replace(run, task=canonical(run.task)), variant, tuple(departures), record, finite, options)
 
 

@@ -12,7 +12,7 @@ from drq_sn.report.types import Plan, ReleasedPoint, ScoredRun, Table, Variant
 
 PAPER_FRAME = 500_000
 CSV_FIELDS = ("task", "variant", "mean", "se", "sd", "n", "num_crashed", "frame", "paper_mean", "paper_spread",
-              "released_mean", "released_sd")  # fmt: skip
+              "released_mean", "released_sd", "released_n")  # fmt: skip
 ALL_FIELDS = ("settings", "task", "agent", "variant", "mean", "se", "sd", "n", "num_crashed", "frame")
 RELEASED_HEAD = "mlp2"  # of the original authors' agents
 
@@ -27,16 +27,19 @@ class Source(NamedTuple):
         spread: what its spreads are.
         extra: a further column: the head's name in `file`, and its title.
         digits: that it gives.
+        remark: what else a reader must know of it.
     """
 
     file: str
     spread: str
     extra: tuple[str, str] | None
     digits: int
+    remark: str = ""
 
 
+SPARSE = 'The paper prints "cartpole sparse", read here as cartpole_balance_sparse.'
 SOURCES = {
-    "table1": Source(TABLE1, "look like standard errors", None, 2),
+    "table1": Source(TABLE1, "look like standard errors", None, 2, SPARSE),
     "table2": Source(TABLE2, "are standard deviations", ("dreamer", "Dreamer"), 1),
 }
 
@@ -78,7 +81,7 @@ class ScoreTable:
         return [
             _numbers(cell)
             | {"paper_mean": paper and paper.mean, "paper_spread": paper and paper.spread}
-            | ({"released_mean": point.mean, "released_sd": point.sd} if point and self._is_as_released(cell.variant) else {})
+            | (_released_numbers(point) if point and self._is_as_released(cell.variant) else {})
             for cell in self.cells
             for paper, point in [(self._reported(cell.task, cell.variant), self._released[cell.task])]
         ] + self._extra_rows()
@@ -105,6 +108,8 @@ class ScoreTable:
             OURS.format(frames(self.frame)) if self.frame is not None else "No runs yet.",
             f"paper: Bjorck et al. (2021) at {frames(PAPER_FRAME)} frames, 10 seeds; its spreads {self.source.spread}.",
         ]
+        if self.source.remark:
+            notes.append(self.source.remark)
         if self.source.extra:
             notes.append(f"{self.source.extra[1]}: as that paper reports it.")
         notes.append(
@@ -158,7 +163,7 @@ def crash_notes(cells: Sequence[Cell]) -> list[str]:
     """Which seeds crashed where, if any did."""
     crashed = []
     for cell in (cell for cell in cells if cell.crashed):
-        places = [(run.run.seed, run.record.get("frame", run.run.last_frame)) for run in cell.crashed]
+        places = [(run.run.seed, run.end_frame) for run in cell.crashed]
         where = ", ".join(f"seed {seed} at frame {frames(frame)}" for seed, frame in places)
         crashed.append(f"{cell.variant.label} on {cell.task} {where}")
     return [f"{CRASHES}: {'; '.join(crashed)}."] if crashed else []
@@ -169,6 +174,10 @@ def _numbers(cell: Cell) -> Row:
     if cell.scores:
         numbers = {"mean": cell.mean, "se": cell.error, "sd": cell.sd, "num_crashed": len(cell.crashed), "frame": cell.frame}
     return {"task": cell.task, "variant": cell.variant.label, "n": len(cell.scores), **numbers}
+
+
+def _released_numbers(point: ReleasedPoint) -> Row:
+    return {"released_mean": point.mean, "released_sd": point.sd, "released_n": point.num_seeds}
 
 
 def all_cells(cells: Sequence[tuple[Setting, Cell]], name: str = "all_runs") -> tuple[Table, list[Row]]:

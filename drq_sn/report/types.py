@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -74,6 +75,12 @@ class ScoredRun:
         """Whether learning crashed."""
         return self.run.status == CRASHED
 
+    @property
+    def end_frame(self) -> float:
+        """Where learning crashed, by the record, or else the last frame that is logged."""
+        frame = self.record.get("frame") if self.crashed else None
+        return frame if isinstance(frame, (int, float)) and math.isfinite(frame) else self.run.last_frame
+
     def score(self, frame: float) -> float | None:
         """Mean return of the evaluation at `frame`; the last one before it for a crashed run; None where there is none.
 
@@ -100,7 +107,7 @@ class Aggregates:
     Attributes:
         agent: name of the agent's option.
         frame: at which runs are compared.
-        tasks: that every variant has been trained on.
+        tasks: that every variant taking part has been trained on.
         num_seeds: label of a variant -> runs taken per task.
         iqm: label -> interquartile mean of the scores.
         improvement: labels (x, y) -> probability that x scores higher than y.

@@ -107,6 +107,14 @@ def test_a_configuration_of_nothing_but_task_and_seed(tmp_path, recogniser):
     assert recogniser.recognise(tmp_path)[:2] == ((OTHER, OTHER, OTHER), ("settings unknown",))
 
 
+def test_unknown_settings_are_one_setting_only_where_all_options_are_the_same(tmp_path, recogniser):
+    found = []
+    for text in ("lr: 1", "lr: 2", "lr: 2\ndevice: cpu"):
+        (tmp_path / "config.yaml").write_text(f"task: t\nseed: 1\n{text}\n")
+        found.append(recogniser.recognise(tmp_path)[1])
+    assert found == [("settings unknown", "lr=1"), ("settings unknown", "lr=2"), ("settings unknown", "lr=2")]
+
+
 def test_an_interpolation_that_leads_nowhere_is_one_line(tmp_path, recogniser):
     (tmp_path / "config.yaml").write_text("task: t\nseed: 1\nlr: ${nowhere}\n")
     with pytest.raises(InvalidInput, match=r"config\.yaml: .*nowhere.*; accepted is what a run wrote there") as error:

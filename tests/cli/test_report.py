@@ -111,6 +111,59 @@ def test_seeds_that_finished_crashed_and_still_run(make_run, go, tmp_path, drawn
     assert drawn["figure4"][4] == 20_000
 
 
+def test_finished_runs_that_are_shorter_are_named_where_they_do_not_count(make_run, go, tmp_path):
+    long = {**whole(3.0), 50_000: 9.0}
+    for seed, returns in enumerate((whole(1.0), whole(2.0), long), start=1):
+        make_run(f"a{seed}", MLP2, returns, seed=seed, task="dog_run")
+    go()
+    (row,) = rows(tmp_path / "out" / "all_runs.csv")
+    assert (row["n"], row["mean"]) == ("1", "9")
+    line = "All runs, published setting: left out, evaluated up to frame 20 000: dog_run DrQ mlp2 seeds 1-2"
+    assert line in (tmp_path / "out" / "warnings.txt").read_text().splitlines()
+
+
+def test_curves_that_end_before_those_of_another_variant_are_named(make_run, go, tmp_path):
+    for task in ("cartpole_swingup", "cheetah_run"):
+        make_run(f"{task}_long", MLP2, {**whole(3.0), 50_000: 9.0}, task=task)
+        make_run(f"{task}_short", ["agent=drq", "head=modern4", "normalizer=none"], whole(4.0), task=task)
+    go()
+    lines = (tmp_path / "out" / "warnings.txt").read_text().splitlines()
+    short = "curves end early, evaluated up to frame 20 000"
+    assert f"Figure 1, published setting: {short}: cartpole_swingup DrQ modern4 seed 1, cheetah_run DrQ modern4 seed 1" in lines
+    assert f"Figure 3, published setting: {short}: cartpole_swingup DrQ modern4 seed 1" in lines
+    assert "Figure 3, published setting: mlp2 lacks seeds 2-5 of 1-5 on cartpole_swingup" in lines
+
+
+def test_aggregates_say_what_they_left_out_where_warnings_stand(make_run, go, tmp_path):
+    for task in ("dog_run", "dog_walk", "dog_trot"):
+        make_run(task, MLP2, whole(3.0), task=task)
+    make_run("stray", MODERN_SN, whole(3.0), task="dog_run")
+    line = "aggregates, DrQ, published setting: variants at frame 20 000 on fewer than half as many tasks as the one on most "
+    line += "are left out: modern4 + SN"
+    assert f"warning: {line}" in go()
+    assert line in (tmp_path / "out" / "warnings.txt").read_text().splitlines()
+    assert {row["num_tasks"] for row in rows(tmp_path / "out" / "aggregates.csv")} == {"3"}
+
+
+@pytest.mark.parametrize("status", ["finished", "crashed", "running"])
+def test_damaged_numbers_make_a_report_all_the_same(make_run, go, tmp_path, status):
+    run = make_run("a1", MLP2, whole(3.0), status=status, record={"frame": "soon"})
+    config = (run / "config.yaml").read_text()
+    config = config.replace("eval_every_frames: 10000", "eval_every_frames: 0")
+    (run / "config.yaml").write_text(config.replace("num_eval_episodes: 10", "num_eval_episodes: ten"))
+    (run / "train.csv").write_text("frame,num_updates,frames_per_second,wall_time_s\n0,nan,inf,-inf\n9,inf,nan,nan\n")
+    go()
+    assert "eval_every_frames: 0" in (run / "config.yaml").read_text()
+    (row,) = rows(tmp_path / "out" / "runs.csv")
+    assert (row["num_updates"], row["frames_per_second"]) == ("0", "")
+
+
+def test_a_status_that_is_null_is_unknown(make_run, go):
+    run = make_run("a1", MLP2, whole(3.0))
+    (run / "run.json").write_text('{"status": null}')
+    assert "unknown, not finished: cheetah_run DrQ mlp2 seed 1" in go()
+
+
 def test_another_frame_and_figure_3(make_run, go, tmp_path, drawn):
     make_run("a1", MLP2, whole(10.0), task="cartpole_swingup")
     go(Choices(frame=10_000, num_bootstrap=20))
@@ -128,13 +181,29 @@ def test_runs_with_other_settings_have_tables_of_their_own(make_run, go, tmp_pat
     means = {name: [row["mean"] for row in rows(tmp_path / "out" / name) if row["n"] != "0" and row["mean"]]
              for name in ("table2.csv", "table2_settings2.csv", "table1.csv")}  # fmt: skip
     assert means == {"table2.csv": ["10"], "table2_settings2.csv": ["31"], "table1.csv": []}
-    assert "Settings 2 differ from the published ones: env.image_size=48 (published: 84)." in (
-        (tmp_path / "out" / "index.html").read_text().replace("<wbr>", "").replace("\N{ZERO WIDTH SPACE}", "")
-    )
+    page = (tmp_path / "out" / "index.html").read_text().replace("<wbr>", "")
+    assert page.count("Settings 2 differ from the published ones: env.image_size=48 (published: 84).") == 1
+    assert page.count("What numbered settings are is said at the top of the page.") == 2  # Table 2 and all runs
+    assert "env.image_size=48 (published: 84)" in (tmp_path / "out" / "all_runs.tex").read_text()
     assert "env.image\\_size=48 (published: 84)" in (tmp_path / "out" / "table2_settings2.md").read_text()
     assert "first frames differ" not in printed  # another image size is another world
     assert {"figure1", "figure1_settings2"} <= drawn.keys()
     assert [run.departures for run in drawn["figure1_settings2"][0]] == [("env.image_size=48 (published: 84)",)] * 2
+
+
+def test_runs_are_listed_by_task_variant_and_seed(make_run, go, tmp_path):
+    for name, words, seed, task in (
+        ("a", MODERN_SN, 1, "walker_run"),
+        ("b", MLP2, 10, "walker_run"),
+        ("c", MLP2, 2, "walker_run"),
+        ("d", MODERN_SN, 3, "cheetah_run"),
+    ):
+        make_run(name, words, whole(1.0), seed=seed, task=task)
+    go()
+    assert [row["folder"] for row in rows(tmp_path / "out" / "runs.csv")] == ["runs/d", "runs/c", "runs/b", "runs/a"]
+    costs = (tmp_path / "out" / "index.html").read_text().split('id="s-cost-per-run"')[1].replace("<wbr>", "")
+    places = [costs.index(f"{name} seed {seed}") for name, seed in (("modern4 + SN", 3), ("mlp2", 2), ("mlp2", 10))]
+    assert places == sorted(places)
 
 
 def test_mixtures_are_never_silent(make_run, go, tmp_path):
@@ -192,14 +261,30 @@ def test_a_former_report_is_overwritten_and_other_files_stay(make_run, go, tmp_p
     make_run("a1", MLP2, whole(10.0))
     small = make_run("small", [*MLP2, "env.image_size=48"], whole(30.0))
     go()
-    (tmp_path / "out" / "notes.txt").write_text("mine")
+    own = ("notes.txt", "table2_final.tex", "figure1_annotated.png", "aggregates_notes.md", "table2_settings3.md")
+    for name in own:
+        (tmp_path / "out" / name).write_text("mine")
+    (tmp_path / "elsewhere.md").write_text("mine")
+    with (tmp_path / "out" / "report_files.txt").open("a") as file:
+        file.write("../elsewhere.md\n")
     assert "table2_settings2.md" in names(tmp_path / "out")
     before = (tmp_path / "out" / "table2.csv").read_bytes()
     (small / "config.yaml").unlink()
     go()
     assert (tmp_path / "out" / "table2.csv").read_bytes() == before
-    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert [(tmp_path / "out" / name).read_text() for name in (*own, "../elsewhere.md")] == ["mine"] * 6
     assert not [name for name in names(tmp_path / "out") if "settings2" in name]
+    listed = (tmp_path / "out" / "report_files.txt").read_text().splitlines()[1:]
+    assert sorted([*listed, "report_files.txt", *own]) == names(tmp_path / "out")
+
+
+def test_a_users_own_list_takes_nothing_away(make_run, go, tmp_path):
+    make_run("a1", MLP2, whole(10.0))
+    go()
+    (tmp_path / "out" / "mine.md").write_text("mine")
+    (tmp_path / "out" / "report_files.txt").write_text("mine.md\n")
+    go()
+    assert (tmp_path / "out" / "mine.md").read_text() == "mine"
 
 
 def test_the_same_runs_are_the_same_report(make_run, go, tmp_path):

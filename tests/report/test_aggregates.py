@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from drq_sn.report.aggregates import aggregate, collect, csv_rows, probability_of_improvement, share_above, table
-from drq_sn.report.types import Interval
+from drq_sn.report.types import Interval, Variant
 from tests.report.synthetic_runs import DASH, MLP2, MODERN_SN, scored
 
 LIMIT = 500_000
@@ -101,7 +101,7 @@ def test_what_does_not_make_a_rectangle_is_left_out_and_named():
         "modern4 + SN": [[0.007, 0.008]],
     }
     assert notes == [
-        "tasks that not every variant has at frame 10 are left out: c",
+        "tasks that not every variant has at frame 10, with half its usual seeds or more, are left out: c",
         "mlp2: 2 of up to 3 seeds are taken, as many as every task has",
         "modern4 + SN: one seed per task tells nothing about other seeds: its intervals mean nothing",
     ]
@@ -111,7 +111,39 @@ def test_a_variant_that_has_not_got_there_takes_no_other_with_it():
     behind = [scored({0: 1.0}, task="a", variant=MODERN_SN)]
     scores, tasks, notes = collect(runs_of({"a": [1, 2]}, MLP2) + behind, 10)
     assert (list(scores), tasks) == (["mlp2"], ("a",))
-    assert notes == ["variants without a run at frame 10 are left out: modern4 + SN"]
+    assert notes == ["variants at frame 10 on fewer than half as many tasks as the one on most are left out: modern4 + SN"]
+
+
+FIVE = {task: [1, 2, 3, 4, 5] for task in "abcde"}
+
+
+def test_a_stray_variant_takes_no_task_with_it():
+    stray = runs_of({"a": [9]}, Variant("drq", "simba", "none"))
+    scores, tasks, notes = collect(runs_of(FIVE, MLP2) + runs_of(FIVE, MODERN_SN) + stray, 10)
+    assert {label: matrix.shape for label, matrix in scores.items()} == {"mlp2": (5, 5), "modern4 + SN": (5, 5)}
+    assert tasks == tuple("abcde")
+    assert notes == ["variants at frame 10 on fewer than half as many tasks as the one on most are left out: simba"]
+
+
+def test_a_task_with_one_seed_takes_no_seeds_with_it():
+    one_more = FIVE | {"f": [9]}
+    scores, tasks, notes = collect(runs_of(one_more, MLP2) + runs_of(one_more, MODERN_SN), 10)
+    assert {label: matrix.shape for label, matrix in scores.items()} == {"mlp2": (5, 5), "modern4 + SN": (5, 5)}
+    assert tasks == tuple("abcde")
+    assert notes == ["tasks that not every variant has at frame 10, with half its usual seeds or more, are left out: f"]
+
+
+def test_half_of_the_tasks_and_of_the_seeds_is_enough():
+    half = {"a": [1, 2, 3, 4, 5], "b": [1, 2, 3]}
+    scores, tasks, _ = collect(runs_of({task: FIVE[task] for task in "abcd"}, MLP2) + runs_of(half, MODERN_SN), 10)
+    assert (tasks, {label: len(matrix) for label, matrix in scores.items()}) == (("a", "b"), {"mlp2": 5, "modern4 + SN": 3})
+
+
+def test_seeds_are_resampled_within_each_task():
+    same = aggregated(runs_of({"a": [0, 0], "b": [1000, 1000]}, MLP2), reps=500).iqm["mlp2"]
+    assert same == Interval(0.5, 0.5, 0.5)  # drawn from both tasks together, it would differ from resample to resample
+    crossed = aggregated(runs_of({"a": [0, 1000], "b": [1000, 0]}, MLP2), reps=500).iqm["mlp2"]
+    assert crossed == Interval(0.5, 0.0, 1.0)  # one resample in 16 is of zeros alone; whole seeds, 0 and 1, give 0.5 always
 
 
 def test_nothing_in_common_is_said():

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
-from drq_sn.report.cautions import cautions, name_runs, ranges, table_cautions
+from drq_sn.report.cautions import cautions, left_out_cautions, name_runs, ranges, table_cautions
 from drq_sn.report.scores import make_cell
 from drq_sn.report.types import Plan
-from tests.report.synthetic_runs import MLP2, MODERN_SN, scored
+from drq_sn.run_logs import EVAL
+from tests.report.synthetic_runs import MLP2, MODERN_SN, log, scored
 
 CLAIMS = {"num_train_frames": 20, "eval_every_frames": 10, "num_eval_episodes": 10}
 WHOLE = {0: 1.0, 10: 2.0, 20: 3.0}
+AGAIN = log(EVAL, *({"frame": f, "episode_return_mean": v} for f, v in ((0, 1), (10, 1), (20, 3), (10, 2), (20, 3))))
 
 
 def lines(*runs, dropped=()):
@@ -65,6 +68,42 @@ def test_fewer_evaluations_than_a_finished_run_claims():
     assert not any("missing" in line for line in lines(run(4, {0: 1.0}, status="running")))
 
 
+@pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
+def test_fewer_evaluations_than_a_run_on_its_way_claims(status):
+    found = lines(run(4, {20: 1.0}, status=status, train=[{"frame": 30}]))
+    assert f"cheetah_run DrQ mlp2 seed 4: {status}, but 2 evaluations are missing, at frames 0, 10" in found
+    at_one = run(4, {0: 1.0}, status=status, train=[{"frame": 10}])  # whose evaluation may not have begun
+    assert not any("missing" in line for line in lines(at_one))
+
+
+def test_fewer_evaluations_than_a_crashed_run_claims_up_to_its_crash():
+    crashed = run(4, {0: 1.0}, status="crashed", record={"frame": 11}, train=[{"frame": 8}])
+    assert "cheetah_run DrQ mlp2 seed 4: crashed, but 1 evaluations are missing, at frames 10" in lines(crashed)
+    assert not any("missing" in line for line in lines(run(4, {0: 1.0}, status="crashed", record={"frame": 10})))
+
+
+@pytest.mark.parametrize("value", [0, -10, True, "ten", None, 2.5])
+@pytest.mark.parametrize("name", CLAIMS)
+def test_claims_that_are_no_positive_whole_numbers_claim_nothing(name, value):
+    assert lines(scored(WHOLE, options=CLAIMS | {name: value})) == []
+
+
+def test_a_crash_without_a_readable_frame_is_where_the_log_ends():
+    for frame in (None, "ten", math.nan):
+        assert run(4, {0: 1.0, 10: 2.0}, status="crashed", record={"frame": frame}).end_frame == 10
+
+
+def test_a_frame_that_was_evaluated_again_with_another_return():
+    twice = dataclasses.replace(run(4), run=dataclasses.replace(run(4).run, logs={EVAL: AGAIN}))
+    assert lines(twice) == ["cheetah_run DrQ mlp2 seed 4: evaluated more than once, the last return counts: frames 10"]
+
+
+def test_unknown_settings_are_a_warning():
+    (line,) = lines(run(1), run(2, departures=("settings unknown", "lr=3")))
+    assert line.startswith("settings unknown, as config.yaml names no agent")
+    assert line.endswith(": cheetah_run DrQ mlp2 seed 2")
+
+
 def test_fewer_episodes_than_claimed():
     assert lines(run(num_episodes=7)) == ["cheetah_run DrQ mlp2 seed 1: 3 evaluations have fewer than 10 episodes, at least 7"]
 
@@ -78,6 +117,10 @@ def test_returns_that_are_no_numbers():
 def test_how_runs_ended():
     found = lines(run(1, status="crashed"), run(2, status="running"), run(3, {0: 1.0}, status="running"), run(4))
     assert "crashed: cheetah_run DrQ mlp2 seed 1; their last evaluations stand for all later ones (†)" in found
+    found_before = lines(run(1, status="crashed"), run(2, {}, status="crashed"), run(3, {0: math.nan}, status="crashed"))
+    assert "crashed: cheetah_run DrQ mlp2 seed 1; their last evaluations stand for all later ones (†)" in found_before
+    assert "crashed before any evaluation, in no mean: cheetah_run DrQ mlp2 seeds 2-3" in found_before
+    assert not any(line.startswith("no evaluation yet") for line in found_before)
     assert "running, not finished: cheetah_run DrQ mlp2 seeds 2-3, at frame 0 to 20" in found
     assert lines(run(5, {}, status="failed")) == [
         "failed, not finished: cheetah_run DrQ mlp2 seed 5, at frame 0",
@@ -114,6 +157,16 @@ def test_what_a_table_lacks():
         "T: cells average different numbers of seeds, 1 to 2",
         "T: left out, without evaluations: cheetah_run DrQ mlp2 seed 3",
         "T: left out, evaluated up to frame 10: cheetah_run DrQ mlp2 seed 2",
+    ]
+
+
+def test_why_runs_are_left_out():
+    runs = [run(1), run(2, WHOLE | {20: math.nan}), run(3, {0: 1.0, 30: 1.0}), run(4, {0: 1.0}), run(5, {})]
+    assert left_out_cautions([make_cell(runs, "cheetah_run", MLP2, 20)], "T") == [
+        "T: left out, without evaluations: cheetah_run DrQ mlp2 seed 5",
+        "T: left out, evaluated up to frame 0: cheetah_run DrQ mlp2 seed 4",
+        "T: left out, no number at frame 20: cheetah_run DrQ mlp2 seed 2",
+        "T: left out, not evaluated at frame 20: cheetah_run DrQ mlp2 seed 3",
     ]
 
 

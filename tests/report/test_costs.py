@@ -12,16 +12,32 @@ from tests.report.synthetic_runs import MODERN_SN, scored
 
 TRAIN = [
     {"frame": frame, "wall_time_s": seconds, "num_updates": updates, "frames_per_second": speed}
-    for frame, seconds, updates, speed in ((1000, 10, 0, 900.0), (2000, 1800, 500, 10.0), (3000, 3600, 1000, 30.0))
+    for frame, seconds, updates, speed in (
+        (1000, 10, 0, 900.0),
+        (2000, 1800, 500, 10.0),
+        (2500, 2000, 600, 90.0),
+        (3000, 3600, 1000, 30.0),
+    )
 ]
 
 
 def test_hours_speed_and_updates():
     cost = cost_of(scored({0: 1.0, 20_000: 2.0}, train=TRAIN))
-    assert (cost.hours, cost.frames_per_second, cost.num_updates, cost.device) == (1.0, 20.0, 1000, "a CPU")
+    assert (cost.hours, cost.frames_per_second, cost.num_updates, cost.device) == (
+        1.0,
+        30.0,
+        1000,
+        "a CPU",
+    )  # the median of 10, 90 and 30; their mean is 43
     assert cost_of(scored({0: 1.0, 72_000: 2.0}, train=TRAIN)).hours == 2.0  # the last evaluation ends later
     assert cost_of(scored({}, train=TRAIN[:1])).frames_per_second == 900.0
     assert (cost_of(scored({})).hours, cost_of(scored({})).frames_per_second) == (None, None)
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", "-inf"])
+def test_cells_that_are_no_finite_numbers_are_passed_over(bad):
+    damaged = {"frame": 2700, "wall_time_s": bad, "num_updates": bad, "frames_per_second": bad}
+    assert cost_of(scored({}, train=[*TRAIN, damaged])) == cost_of(scored({}, train=TRAIN))
 
 
 def test_hours_are_summed_per_variant_and_device():
@@ -38,7 +54,7 @@ def test_one_line_per_run(tmp_path):
     run = scored({0: 1.0, 20: 2.5}, folder=tmp_path / "runs" / "x", train=TRAIN, departures=("a=1 (published: 2)", "b=3"))
     setting = Setting(2, run.departures, (run,))
     (line,) = cost_table([run], {id(run): setting}).rows
-    assert line == ("cheetah_run DrQ mlp2 seed 1", "settings 2", "finished", "3 000", "1.00", "20.0", "1 000", "a CPU")
+    assert line == ("cheetah_run DrQ mlp2 seed 1", "settings 2", "finished", "3 000", "1.00", "30.0", "1 000", "a CPU")
     (row,) = runs_rows([run], {id(run): setting}, set(), Path(tmp_path))
     assert tuple(row) == FIELDS
     assert (row["folder"], row["last_evaluation"], row["last_return"]) == ("runs/x", 20, 2.5)

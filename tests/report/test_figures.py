@@ -9,8 +9,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from drq_sn import diagnosis_report
+from drq_sn.diagnosis import RETURN
 from drq_sn.report import aggregate_figure, figures, learning_curves
-from drq_sn.report.looks import NUMBERS, in_frames, looks, names
+from drq_sn.report.looks import NUMBERS, canvas, in_frames, looks, names
 from drq_sn.report.types import Aggregates, Interval, ReleasedPoint, ScoredRun, Variant
 from drq_sn.run_logs import Run
 from tests.test_diagnosis import log_of
@@ -193,7 +195,29 @@ def test_dynamics_keep_the_looks_and_the_names():
     made = figures.dynamics("figure3", [run([3], SN, end=10), run([5], SN, 2, "crashed", end=10), nap], [*PAPER, nap.variant])
     assert {"modern4 + SN (2 seeds, 1 crashed)", "modern4 + nap (1 seed)"} <= set(texts(made.svg))
     assert looks(["modern4 + SN"])["modern4 + SN"]["color"].lower() in made.svg.decode()
-    assert "modern4 + SN (2 seeds): 1 crashed, last return 4, largest critic gradient norm 2.5." in made.alt.splitlines()
+    assert "modern4 + SN 4 ± 1 (2 seeds, 1 crashed); largest critic gradient norm 2.5." in made.alt.splitlines()
+
+
+def test_the_returns_of_dynamics_follow_the_rule_for_crashes_and_tell_where_seeds_are_missing():
+    runs = [run([1000] * 4), run([400, 0], seed=2, status="crashed"), run([1000] * 3, seed=3, status="running")]
+    axes = canvas(4, 4).subplots()
+    diagnosis_report._draw_panel(axes, RETURN, {"mlp2": [member.run for member in runs]}, [looks(["mlp2"])["mlp2"]], True)
+    whole, thin, cross = axes.lines
+    assert curve_of(whole) == [[0, 800], [10, pytest.approx(2000 / 3)], [20, pytest.approx(2000 / 3)]]
+    assert curve_of(thin) == [[20, pytest.approx(2000 / 3)], [30, 500]]
+    assert cross.get_xydata().tolist() == [[10, 0]]
+    made = figures.dynamics("figure3", runs, PAPER)
+    assert "mlp2 500 ± 500 (2 of 3 seeds, 1 crashed); largest critic gradient norm 2.5." in made.alt.splitlines()
+    assert "Returns, ± one standard error, are those at 30 thousand frames" in made.alt
+    assert "thin: not every seed has a value there" in texts(made.svg)
+    assert "last point of a run that crashed; its return stands for all later ones" in texts(made.svg)
+
+
+def test_a_group_that_crashed_as_a_whole_goes_on_to_the_end_of_the_panel():
+    groups = {"a": [run([9, 5], status="crashed").run], "b": [run([1, 2, 3, 4]).run]}
+    axes = canvas(4, 4).subplots()
+    diagnosis_report._draw_panel(axes, RETURN, groups, list(looks(["a", "b"]).values()), True)
+    assert curve_of(axes.lines[0]) == [[0, 9], [10, 5], [30, 5]]
 
 
 @pytest.fixture

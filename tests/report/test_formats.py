@@ -38,6 +38,19 @@ def test_latex_is_ascii_and_escaped():
     assert r"\textbackslash{}" in latex(Table("t", ("a\\",), [])).decode()
 
 
+def test_latex_stays_ascii_and_in_its_lines_whatever_stands_in_cells_and_notes():
+    strange = Table("t", ("tâche",), [("a\nb",), ("ü ± ß",)], ["head=a\r\nb\nc\u2028d"])
+    assert latex(strange).decode("ascii").splitlines()[2:] == [
+        r"t?che \\",
+        r"\hline",
+        r"a b \\",
+        r"? $\pm$ ? \\",
+        r"\hline",
+        r"\end{tabular}",
+        "% head=a b c d",
+    ]
+
+
 def test_text_is_aligned():
     assert text(TABLE).splitlines() == ["task             a|b", "walker_run  1 ± 2 †1", f"50 % & #$          {DASH}", "note: ±_"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -17,6 +18,7 @@ from drq_sn.report.scores import (
     score_run,
 )
 from drq_sn.report.types import Variant
+from drq_sn.run_logs import EVAL
 from tests.report.synthetic_runs import MLP2, MODERN_SN, log, scored
 
 
@@ -63,6 +65,14 @@ def test_returns_that_are_no_numbers_do_not_count_and_a_task_has_one_name():
     assert read.run.task == "ball_in_cup_catch"
     assert make_cell([read], "cup_catch", MLP2, 20).scores == make_cell([read], "ball_in_cup_catch", MLP2, 20).scores == (3.0,)
     assert score_run(scored({}).run, MLP2, [], {}, {}).evaluations == {}
+
+
+def test_the_last_evaluation_of_a_crashed_run_is_that_of_the_largest_frame_whatever_the_order_of_the_file():
+    rows = ({"frame": frame, "episode_return_mean": value} for frame, value in ((10, 7.0), (0, 1.0), (20, 3.0), (20, 4.0)))
+    run = dataclasses.replace(scored({}, status="crashed").run, logs={EVAL: log(EVAL, *rows)})
+    read = score_run(run, MLP2, [], {}, {})
+    assert list(read.evaluations.items()) == [(0, 1), (10, 7), (20, 4)]
+    assert (read.score(15), read.score(30)) == (7, 4)
 
 
 def test_runs_with_other_settings_are_another_group_whatever_is_published_for_their_task():

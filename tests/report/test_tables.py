@@ -8,7 +8,7 @@ from drq_sn.cli.experiments import load_experiment
 from drq_sn.cli.report import as_plan
 from drq_sn.report.formats import latex, markdown
 from drq_sn.report.scores import Setting, own_cells
-from drq_sn.report.tables import ScoreTable, all_cells
+from drq_sn.report.tables import CSV_FIELDS, ScoreTable, all_cells
 from drq_sn.report.types import Variant
 from tests.report.synthetic_runs import DASH, MODERN_SN, scored
 
@@ -39,6 +39,9 @@ def test_without_runs_the_papers_numbers_stand_there():
     assert (row["mlp2"], row["mlp2, paper"], row["modern4 + SN, paper"]) == (DASH, "966.67 ± 2.32", "975.32 ± 1.30")
     assert row["DrQ-v2's released curve"] == "843.8 (186.3, 8)"
     assert table.notes[0] == "No runs yet."
+    sparse = 'The paper prints "cartpole sparse", read here as cartpole_balance_sparse.'
+    assert sparse in table.notes
+    assert sparse not in made(TABLE2, []).table().notes
 
 
 def test_table_1_with_seeds_one_of_which_crashed():
@@ -77,7 +80,9 @@ def test_table_2_has_dreamer_and_the_released_curve_at_the_same_frame():
     assert csv_row(score_table, "walker_run", "Dreamer")["paper_mean"] == 466.2
     (released,) = [row for row in score_table.csv_rows() if row["task"] == "walker_run" and row.get("released_mean")]
     assert released["variant"] == "mlp2"  # what its authors trained
-    assert row["DrQ's released curve"].startswith(f"{released['released_mean']:.1f} (")
+    shown = "{released_mean:.1f} ({released_sd:.1f}, {released_n})".format(**released)
+    assert row["DrQ's released curve"] == shown
+    assert set(released) <= set(CSV_FIELDS)
     at_the_end = made(TABLE2, []).table()
     assert row_of(at_the_end, "walker_run")["DrQ's released curve"] != row["DrQ's released curve"]
 
