@@ -150,6 +150,8 @@ types: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 
 figures: $(VENV)/.installed
+	@$(BIN)/python -m drq_sn.cli.report 'runs=[results/laptop]' profiles=null out=build/report > /dev/null
+	@cp build/report/curves_drqv2_settings2.png results/laptop/curves.png
 	@$(BIN)/python -m drq_sn.cli.diagnose 'runs=[results/normalizers/runs]' out=results/normalizers/diagnosis
 
 options: $(VENV)/.installed
