@@ -29,6 +29,7 @@ def cautions(runs: Sequence[ScoredRun], dropped: Sequence[tuple[ScoredRun, Score
     lines = [
         *(line for package in PACKAGES for line in _mixed(f"mixed versions of {package}", runs, _version(package))),
         *_mixed_frames(runs),
+        *(line for run in runs for line in _continued_otherwise(run)),
         *_unknown_settings(runs),
         *_unrecorded(runs),
         *(_duplicate(*pair) for pair in dropped),
@@ -68,6 +69,18 @@ def _mixed_frames(runs: Sequence[ScoredRun]) -> Iterator[str]:
     for (task, *_), members in worlds.items():
         what = f"{task}: first frames differ, so runs did not see the same pixels"
         yield from _mixed(what, members, lambda run: fact(run.record, "first_frame_sha256")[:8])
+
+
+def _continued_otherwise(run: ScoredRun) -> Iterator[str]:
+    """One line per continuation after which a run was made by other versions or saw other pixels (see `run.json`)."""
+    for resumed in run.record.get("resumed", []):
+        before = resumed.get("before", {})
+        names = [("versions", package) for package in PACKAGES if "versions" in before]
+        names += [("first_frame_sha256",)] if "first_frame_sha256" in before else []
+        changed = [(name[-1], fact(before, *name), fact(run.record, *name)) for name in names]
+        words = [f"{name} {old[:12]}, not {new[:12]}" for name, old, new in changed if old != new]
+        if words:
+            yield f"{name_runs([run])}: up to frame {frames(resumed['frame'])} made by {', '.join(words)}"
 
 
 def _unknown_settings(runs: Iterable[ScoredRun]) -> Iterator[str]:

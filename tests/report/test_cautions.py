@@ -11,7 +11,7 @@ from drq_sn.report.cautions import cautions, left_out_cautions, name_runs, range
 from drq_sn.report.scores import make_cell
 from drq_sn.report.types import Plan
 from drq_sn.run_logs import EVAL
-from tests.report.synthetic_runs import MLP2, MODERN_SN, log, scored
+from tests.report.synthetic_runs import MLP2, MODERN_SN, RECORD, log, scored
 
 CLAIMS = {"num_train_frames": 20, "eval_every_frames": 10, "num_eval_episodes": 10}
 WHOLE = {0: 1.0, 10: 2.0, 20: 3.0}
@@ -45,6 +45,16 @@ def test_mixed_frames_count_within_one_task_and_one_world():
     assert "aaaabbbb in cheetah_run DrQ mlp2 seed 1; ffff0000 in cheetah_run DrQ mlp2 seed 2" in line
     small = run(2, record={"first_frame_sha256": "ffff0000"}, departures=("env.image_size=48 (published: 84)",))
     assert lines(run(1), small) == []
+
+
+def test_a_run_that_was_continued_in_another_world():
+    before = {"versions": RECORD["versions"] | {"mujoco": "3.17.0"}, "first_frame_sha256": "ffff", "git_commit": "9"}
+    resumed = [{"frame": 10, "time": "t"}, {"frame": 20, "time": "t", "before": before}]
+    assert lines(run(1, record={"resumed": resumed})) == [
+        "cheetah_run DrQ mlp2 seed 1: up to frame 20 made by mujoco 3.17.0, not 3.11.0, first_frame_sha256 ffff, not aaaabbbbcccc"
+    ]
+    harmless = [{"frame": 20, "time": "t", "before": {"git_commit": "9", "device": "another CPU"}}]
+    assert lines(run(1, record={"resumed": harmless})) == []
 
 
 def test_what_was_not_recorded_is_no_version_of_its_own():
