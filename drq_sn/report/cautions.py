@@ -75,7 +75,7 @@ def _continued_otherwise(run: ScoredRun) -> Iterator[str]:
     """One line per continuation after which a run was made by other versions or saw other pixels (see `run.json`)."""
     for resumed in run.record.get("resumed", []):
         before = resumed.get("before", {})
-        names = [("versions", package) for package in PACKAGES if "versions" in before]
+        names: list[tuple[str, ...]] = [("versions", package) for package in PACKAGES if "versions" in before]
         names += [("first_frame_sha256",)] if "first_frame_sha256" in before else []
         changed = [(name[-1], fact(before, *name), fact(run.record, *name)) for name in names]
         words = [f"{name} {old[:12]}, not {new[:12]}" for name, old, new in changed if old != new]
