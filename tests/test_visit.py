@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -70,6 +71,18 @@ def test_when_the_time_is_over_a_step_may_save_and_the_next_visit_goes_on(visit,
     assert statuses(visit.visit(plan, out, minutes=2 / 60)) == {"long": "interrupted", "report": "done"}
     assert (plan[0].folder / "saved").exists()
     assert statuses(visit.visit(plan, out, minutes=1)) == {"long": "done", "later": "done", "report": "done"}
+
+
+def test_graphs_are_used_only_where_their_tests_have_passed(visit, step, out):
+    tests, learn = step("gpu_tests", "raise SystemExit(1)"), step("learn", "import sys; print(sys.argv[1])")
+    learn = dataclasses.replace(learn, words=(*learn.words, visit.FASTEST))
+    visit.visit([tests, learn], out, minutes=1)
+    (tests.folder / "gpu_tests_code.py").write_text("")
+    (learn.folder / "learn_code.py").write_text("import sys; print(sys.argv[1]); sys.exit(1)")
+    again = dataclasses.replace(learn, name="again")
+    visit.visit([tests, again], out, minutes=1)
+    assert (out / "learn.txt").read_text() == "runtime=eager\n"
+    assert (out / "again.txt").read_text() == "runtime=cuda_graph\n"
 
 
 def test_what_steps_leave_is_kept_without_weights(visit, step, out):
