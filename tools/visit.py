@@ -4,8 +4,8 @@ usage: visit.py [--out results] [--work visit] [--minutes 600] [--runs-per-gpu 4
 
 Results go to {out}/{machine}/: what each step said, its data, and visit.json with every step's command, date, duration,
 exit code and the machine. A step that fails keeps none of the others from their turn, and the next visit tries it
-again. Training uses CUDA graphs if the gpu tests have passed, else not. When the minutes are over, what runs is asked to stop; training goes on at the next visit from its checkpoints,
-which lie in {work}/{machine}/runs.
+again. Training uses CUDA graphs if the gpu tests have passed, else not. When the minutes are over, what runs is asked
+to stop; training goes on at the next visit from its checkpoints, which lie in {work}/{machine}/runs.
 --try goes through every step with the smallest numbers, to see on any machine that all of it works.
 """
 
