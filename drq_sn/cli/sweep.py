@@ -37,7 +37,6 @@ NOT_HERE = {
 }
 SUMMARY = "summary.txt"
 FAILED = 1
-PROFILES = ("table3",)  # experiments whose words are a profile's
 
 
 def sweep(words: Sequence[str]) -> int:
@@ -81,11 +80,15 @@ def _settings(own: Sequence[str]) -> tuple[DictConfig, Experiment | None]:
             raise checks.InvalidInput(f"{word}: accepted are options of runs, such as seed=1,2, to take a part of an experiment")
         if name in OWN and "," in word and "[" not in word:
             raise checks.InvalidInput(f"{word}: accepted is one value; runs alone take several")
-    experiments = [word.split("=", 1)[1] for word in own if word.startswith("experiment=")]
     with initialized():
         cfg = compose(CONFIG_NAME, [word for word in own if not word.startswith("experiment")])
     checks.boolean("dry_run", cfg.dry_run)
-    return cfg, load_experiment(experiments[0]) if experiments else None
+    return cfg, _experiment(own)
+
+
+def _experiment(own: Sequence[str]) -> Experiment | None:
+    names = [word.split("=", 1)[1] for word in own if word.startswith("experiment=")]
+    return load_experiment(names[0]) if names else None
 
 
 def _profile(experiment: Experiment, words: Sequence[str], cfg: DictConfig) -> int:
@@ -175,8 +178,10 @@ def main() -> None:
         _show()
         return
     with exit_on_invalid_input():
-        is_profile = any(word == f"experiment={name}" for name in PROFILES for word in words)
-        check_overrides(["-m", *(words if not is_profile else split_words(words, OWN)[0])], CONFIG_NAME)
+        own, _ = split_words(words, OWN)
+        experiment = _experiment(own)
+        # the others are a profile's, where the experiment is one
+        check_overrides(["-m", *(own if experiment and experiment.profile else words)], CONFIG_NAME)
         sys.exit(sweep(words))
 
 
