@@ -123,7 +123,7 @@ def take(step: Step, out: Path, seconds: float | None) -> dict:
     return {
         "status": "interrupted" if not in_time else DONE if code in (0, NO_TESTS) else "failed",
         "exit_code": code,
-        "command": " ".join(["python", "-m", *step.words]),
+        "command": " ".join(["python", "-m", *step.words]).replace(f"{ROOT}/", ""),
         "date": began.isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - started, 1),
         "git_commit": machine.git_commit(),
