@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from drq_sn.checkpoint import write_atomically, write_json
+from drq_sn.tabular import aligned, csv_of
 
 CHANGED = ("changed", "value")  # what a row of the part `scaling` varies
 Row = dict[str, Any]
@@ -53,15 +52,14 @@ def _training(row: Row) -> Row:
 
 def format_tables(results: Measured) -> str:
     """Every part as a table."""
-    return "\n\n".join(f"{part}\n{_aligned(summary(part, rows))}" for part, rows in results.items() if rows)
+    return "\n\n".join(f"{part}\n{_as_text(summary(part, rows))}" for part, rows in results.items() if rows)
 
 
-def _aligned(rows: Sequence[Row]) -> str:
+def _as_text(rows: Sequence[Row]) -> str:
     fields = list(dict.fromkeys(field for row in rows for field in row))
     lines = [[field.replace("_", " ") for field in fields]]
     lines += [[_cell(row.get(field, "")) for field in fields] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return aligned(lines, num_left=len(fields))
 
 
 def _cell(value: Any) -> str:
@@ -82,11 +80,5 @@ def write_report(out_dir: Path, about: Row, results: Measured, text: str) -> Non
     write_json(out_dir / "bench.json", {**about, "results": results})
     write_atomically(out_dir / "table.txt", f"{about['machine']['device']}\n\n{text}\n".encode())
     for part, measured in results.items():
-        rows = summary(part, measured)
-        if not rows:
-            continue
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, list(dict.fromkeys(field for row in rows for field in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(out_dir / f"{part}.csv", buffer.getvalue().encode())
+        if rows := summary(part, measured):
+            write_atomically(out_dir / f"{part}.csv", csv_of(rows))

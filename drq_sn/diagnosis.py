@@ -14,7 +14,6 @@ import numpy as np
 from drq_sn.run_logs import DIAGNOSTICS, EVAL, TRAIN, Run
 
 BIN_FRAMES = 1000  # episodes of different seeds end at different frames; their bins are the same
-CRASHED = "crashed"
 
 Row = dict[str, Any]
 Groups = Mapping[str, Sequence[Run]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import logging
 import math
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from drq_sn.diagnosis import (
-    CRASHED,
     FIGURE3,
     INSTRUMENTS,
     RETURN,
@@ -27,7 +25,8 @@ from drq_sn.diagnosis import (
     shorten,
     table_rows,
 )
-from drq_sn.run_logs import Run
+from drq_sn.run_logs import CRASHED, Run
+from drq_sn.tabular import aligned, csv_of
 
 TABLE = "diagnosis.csv"
 FIELDS = ("group", "seed", "frame", "quantity", "value")
@@ -61,15 +60,14 @@ def files(groups: Groups) -> dict[str, bytes]:
 
 def _csv(groups: Groups) -> bytes:
     """What is drawn, run by run, in long form."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(FIELDS)
-    for label, runs in groups.items():
-        for run in runs:
-            for quantity in (*FIGURE3, *INSTRUMENTS):
-                values = points(run, quantity).values
-                writer.writerows((label, run.seed, f"{frame:.0f}", quantity.name, value) for frame, value in values.items())
-    return buffer.getvalue().encode()
+    rows = [
+        (label, run.seed, f"{frame:.0f}", quantity.name, value)
+        for label, runs in groups.items()
+        for run in runs
+        for quantity in (*FIGURE3, *INSTRUMENTS)
+        for frame, value in points(run, quantity).values.items()
+    ]
+    return csv_of([dict(zip(FIELDS, row, strict=True)) for row in rows], FIELDS)
 
 
 def format_table(groups: Groups) -> str:
@@ -89,12 +87,8 @@ def format_table(groups: Groups) -> str:
         )
         for label, row in zip(labels, table_rows(groups), strict=True)
     ]
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    text = [shared] if len(labels) > 1 and shared else []
-    for line in (header, *lines):
-        cells = [cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))]
-        text.append("  ".join(cells).rstrip())
-    return "\n".join([*text, *_left_out(groups)])
+    title = [shared] if len(labels) > 1 and shared else []
+    return "\n".join([*title, aligned([header, *lines]), *_left_out(groups)])
 
 
 def _left_out(groups: Groups) -> list[str]:

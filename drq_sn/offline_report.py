@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,7 @@ import numpy as np
 
 from drq_sn.checkpoint import write_atomically
 from drq_sn.diagnosis_report import COLOURS, LINES, save_images
+from drq_sn.tabular import csv_of
 
 Row = Mapping[str, Any]
 PANELS = {
@@ -28,15 +27,6 @@ LARGEST = ("grad_norm_max/",)  # over all updates; everything else as it is at t
 FLOOR = 1e-16  # what is smaller, zero included, is drawn there
 LINEAR = ("effective_rank/critic",)
 COLUMNS = 3
-
-
-def csv_of(rows: Sequence[Row]) -> bytes:
-    """Rows with perhaps different columns, as CSV."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(dict.fromkeys(name for row in rows for name in row)), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue().encode()
 
 
 def write(out_dir: Path, rows: Sequence[Row]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import shutil
 import statistics
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from drq_sn.checkpoint import write_atomically, write_json
+from drq_sn.tabular import aligned, csv_of
 
 METRICS = {
     "training_memory_gb": "training memory (GB)",
@@ -105,18 +104,18 @@ def format_tables(rows: Sequence[Row], measurements: Sequence[dict[str, Any]]) -
             )
             for row in rows
         ]
-        text.append(_aligned([header, *lines]))
+        text.append(aligned([header, *lines], num_left=2))
     operations = [
         (row["head"], row["normalizer"], _number(row["gflops_per_update"]), _percent(row["share_of_matmul"])) for row in rows
     ]
-    text.append(_aligned([("", "", "GFLOP an update", "share of a matrix product's rate"), *operations]))
+    text.append(aligned([("", "", "GFLOP an update", "share of a matrix product's rate"), *operations], num_left=2))
     detailed = [m for m in measurements if "phase_seconds" in m]
     if detailed:
         names = ("", "", *(f"{phase} (ms)" for phase in detailed[0]["phase_seconds"]))
         phases = [
             (m["head"], m["normalizer"], *(_number(seconds * 1e3) for seconds in m["phase_seconds"].values())) for m in detailed
         ]
-        text.append(_aligned([names, *phases]))
+        text.append(aligned([names, *phases], num_left=2))
     text += [f"{row['head']} {row['normalizer']}: a run failed: {row['error']}" for row in rows if "error" in row]
     return "\n\n".join(text)
 
@@ -135,14 +134,6 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    cells = [
-        [cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))] for row in lines
-    ]
-    return "\n".join("  ".join(row).rstrip() for row in cells)
-
-
 def write_report(
     out_dir: Path, about: dict[str, Any], rows: list[Row], text: str, measurements: list[dict[str, Any]], traces: Path
 ) -> None:
@@ -157,25 +148,16 @@ def write_report(
         traces: folder whose files go along.
     """
     write_json(out_dir / "profile.json", {**about, "measurements": measurements})
-    write_atomically(out_dir / "table.csv", _csv(rows))
+    write_atomically(out_dir / "table.csv", csv_of(rows))
     phases = [
         {"head": m["head"], "normalizer": m["normalizer"], **m["phase_seconds"]} for m in measurements if "phase_seconds" in m
     ]
     if phases:
-        write_atomically(out_dir / "phases.csv", _csv(phases))
+        write_atomically(out_dir / "phases.csv", csv_of(phases))
     write_atomically(out_dir / "table.txt", f"{about['machine']['device']}\n\n{text}\n".encode())
     for trace in traces.iterdir():
         shutil.move(str(trace), out_dir / trace.name)
     draw(out_dir / "profile.png", rows, about)
-
-
-def _csv(rows: Sequence[Row]) -> bytes:
-    fields = dict.fromkeys(field for row in rows for field in row)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(fields), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue().encode()
 
 
 def draw(path: Path, rows: Sequence[Row], about: dict[str, Any]) -> None:

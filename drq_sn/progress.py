@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from drq_sn.checks import InvalidInput
-from drq_sn.run_logs import CONFIG, EVAL, RECORD, TRAIN, Log, read_log
+from drq_sn.run_logs import CONFIG, CRASHED, EVAL, FINISHED, TRAIN, Log, read_log, read_record
 
-WAITING, RUNNING, FINISHED, CRASHED, INTERRUPTED, FAILED = "waiting", "running", "finished", "crashed", "interrupted", "failed"
+WAITING = "waiting"  # for its turn; what else runs can be stands in `run_logs`
 ENDED = (FINISHED, CRASHED)
 """What nothing is left to do for."""
 NUM_RECENT = 5  # episodes that the speed is the mean of
@@ -38,7 +37,7 @@ class Progress(NamedTuple):
 
 def read_progress(run_dir: Path) -> Progress:
     """What the folder of a run says now; a file that can't be read says nothing."""
-    record = _record(run_dir / RECORD)
+    record = read_record(run_dir)
     train, evaluations = _log(run_dir / TRAIN), _log(run_dir / EVAL)
     speeds, returns = _numbers(train, "frames_per_second")[-NUM_RECENT:], _numbers(evaluations, "episode_return_mean")
     frames = [frame for log in (train, evaluations) for _, frame, _ in log.rows]
@@ -54,15 +53,7 @@ def read_progress(run_dir: Path) -> Progress:
 
 def is_over(run_dir: Path) -> bool:
     """Whether the run in `run_dir` has nothing left to do."""
-    return (run_dir / CONFIG).is_file() and _record(run_dir / RECORD).get("status") in ENDED
-
-
-def _record(path: Path) -> dict:
-    with contextlib.suppress(OSError, ValueError):
-        record = json.loads(path.read_text())
-        if isinstance(record, dict):
-            return record
-    return {}
+    return (run_dir / CONFIG).is_file() and read_record(run_dir).get("status") in ENDED
 
 
 def _log(path: Path) -> Log:

@@ -20,6 +20,7 @@ import yaml
 from drq_sn.checks import InvalidInput
 
 CONFIG, RECORD = "config.yaml", "run.json"
+RUNNING, FINISHED, CRASHED, INTERRUPTED, FAILED = "running", "finished", "crashed", "interrupted", "failed"  # in run.json
 EVAL, TRAIN, DIAGNOSTICS = "eval.csv", "train.csv", "diagnostics.csv"
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is there
 NOT_SEARCHED = {"checkpoint", "video"}
@@ -143,7 +144,7 @@ def read_run(folder: Path) -> Run:
     """Read the run in `folder`; `InvalidInput` names a file that can't be read, and the line."""
     options = _read_config(folder / CONFIG)
     logs = {name: read_log(folder / name) for name in (EVAL, TRAIN, DIAGNOSTICS) if (folder / name).is_file()}
-    return Run(folder, str(options["task"]), options["seed"], _read_status(folder / RECORD), logs)
+    return Run(folder, str(options["task"]), options["seed"], str(read_record(folder).get("status") or "unknown"), logs)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -156,12 +157,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     return options
 
 
-def _read_status(path: Path) -> str:
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `run.json` in `folder` says; nothing where it is missing or damaged."""
     with contextlib.suppress(OSError, ValueError):
-        record = json.loads(path.read_text())
+        record = json.loads((folder / RECORD).read_text())
         if isinstance(record, dict):
-            return str(record.get("status") or "unknown")
-    return "unknown"
+            return record
+    return {}
 
 
 def read_log(path: Path) -> Log:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from drq_sn.progress import CRASHED, ENDED, FAILED, FINISHED, INTERRUPTED, RUNNING, WAITING, Progress, total
+from drq_sn.progress import ENDED, WAITING, Progress, total
+from drq_sn.run_logs import CRASHED, FAILED, FINISHED, INTERRUPTED, RUNNING
 
 REFRESH_SECONDS, PER_ROW_SECONDS, LINE_SECONDS = 2.0, 0.05, 600.0  # many runs are read less often
 MAX_ROWS = 30  # runs that are shown one by one

@@ -52,6 +52,7 @@ FLOORS = {
     "benchmark": 4.5,
     "bench_report": 2,
     "run_logs": 1,
+    "tabular": 0,
     "diagnosis": 2,
     "diagnosis_report": 2.5,
     "report": 3,

@@ -17,12 +17,12 @@ from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.checkpoint import write_json
 from drq_sn.cli.build import build_env, partial_env, random_states_of
 from drq_sn.cli.errors import STALLED
-from drq_sn.cli.run_folder import RECORD, read_record
 from drq_sn.envs.process import EnvironmentProcess
 from drq_sn.envs.watchdog import Watchdog
 from drq_sn.loop import evaluate
 from drq_sn.parallel_evaluation import evaluate_in_parallel
 from drq_sn.processor import available_cores
+from drq_sn.run_logs import FAILED, RECORD, read_record
 from drq_sn.types import Episode
 from drq_sn.video import VideoRecorder
 
@@ -44,7 +44,7 @@ def end_stalled(run_dir: Path, reason: str) -> None:
     try:
         print(f"error: {reason}; where it hangs:", file=sys.stderr)
         faulthandler.dump_traceback(all_threads=True)
-        write_json(run_dir / RECORD, {**read_record(run_dir), "status": "failed", "error": reason})
+        write_json(run_dir / RECORD, {**read_record(run_dir), "status": FAILED, "error": reason})
     finally:
         os._exit(STALLED)
 

@@ -29,6 +29,7 @@ from drq_sn.envs.wrappers import PixelStack
 from drq_sn.offline import fit
 from drq_sn.replay import UniformReplay
 from drq_sn.runtime import Eager
+from drq_sn.tabular import csv_of
 
 CONFIG_NAME = "offline"
 DEPTH_OPTIONS = ("num_blocks", "num_hidden_layers")
@@ -71,7 +72,7 @@ def run_offline(cfg: DictConfig) -> Path:
             if not path.exists():
                 seed_everything(each.seed)
                 agent = build_agent(config, env, device, Eager())
-                write_atomically(path, offline_report.csv_of(_fit(agent, replay, cfg, config, each)))
+                write_atomically(path, csv_of(_fit(agent, replay, cfg, config, each)))
     rows = [row for path in sorted((out_dir / PARTS).glob("*.csv")) for row in csv.DictReader(path.read_text().splitlines())]
     print(offline_report.write(out_dir, rows))
     print(f"results in {out_dir}")

@@ -15,13 +15,13 @@ from drq_sn.cli.errors import exit_on_invalid_input
 from drq_sn.cli.experiments import Experiment, load_experiment
 from drq_sn.cli.overrides import check_command_line
 from drq_sn.cli.recognition import Recogniser
-from drq_sn.cli.run_folder import make_folder, read_record, require_own
+from drq_sn.cli.run_folder import make_folder, require_own
 from drq_sn.report.assembly import INDEX, RUNS, Choices, Report
 from drq_sn.report.costs import FIELDS
 from drq_sn.report.profiles import find_profiles
 from drq_sn.report.scores import score_run
 from drq_sn.report.types import Plan, ScoredRun, Variant
-from drq_sn.run_logs import find_runs, read_run
+from drq_sn.run_logs import find_runs, read_record, read_run
 
 CONFIG_NAME = "report"
 PLANS = ("table1", "table2", "figure1", "figure2", "figure3", "figure4")

@@ -21,7 +21,6 @@ from drq_sn.cli.run_folder import (
     claimed,
     mark_finished,
     move_aside,
-    read_record,
     recorded,
     require_same,
     write_config,
@@ -33,6 +32,7 @@ from drq_sn.envs.gl import Backend, select_backend
 from drq_sn.instruments import Instruments
 from drq_sn.loop import LearningCrashed
 from drq_sn.metrics import RunLogger
+from drq_sn.run_logs import CRASHED, FINISHED, read_record
 from drq_sn.video import playback_rate
 
 
@@ -148,7 +148,7 @@ def _is_over(run_dir: Path, cfg: DictConfig) -> bool:
         LearningCrashed: for a run that ended so.
     """
     record = read_record(run_dir)
-    if record.get("status") == "crashed":
+    if record.get("status") == CRASHED:
         raise LearningCrashed(record.get("frame", 0))
     if not (run_dir / WEIGHTS).is_file():
         return False
@@ -158,7 +158,7 @@ def _is_over(run_dir: Path, cfg: DictConfig) -> bool:
             f"num_train_frames={cfg.num_train_frames}: the run in {run_dir} ended at {frame}; "
             "accepted is another run_dir, or fresh=true to start over"
         )
-    if record.get("status") != "finished":
+    if record.get("status") != FINISHED:
         mark_finished(run_dir)
     if not cfg.keep_checkpoint:
         CheckpointStore(run_dir).delete()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
-import json
 import os
 import sys
 import traceback
@@ -21,8 +20,9 @@ from drq_sn.checkpoint_store import FOLDER
 from drq_sn.cli.build import ADDED, CONFIG
 from drq_sn.cli.stopping import Stopped
 from drq_sn.loop import LearningCrashed
+from drq_sn.run_logs import CRASHED, FAILED, FINISHED, INTERRUPTED, RECORD, RUNNING, read_record
 
-RECORD, LOCK = "run.json", ".lock"
+LOCK = ".lock"
 # what may change when a run is continued: where and how far, not what
 MAY_DIFFER = {"run_dir", "fresh", "device", "num_threads", "num_train_frames", "video_every_frames", "keep_checkpoint"}
 MAY_DIFFER |= {
@@ -173,15 +173,6 @@ def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """What `run.json` in folder `path` says; nothing where it is missing or damaged."""
-    with contextlib.suppress(OSError, ValueError):
-        record = json.loads((path / RECORD).read_text())
-        if isinstance(record, dict):
-            return record
-    return {}
-
-
 @contextlib.contextmanager
 def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iterator[None]:
     """Keep `run.json` true: running, then finished, interrupted, crashed, or failed with the reason.
@@ -203,25 +194,25 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
     def write(status: str, **more: Any) -> None:
         write_json(path / RECORD, {"status": status, **description, **more})
 
-    write("running")
+    write(RUNNING)
     try:
         yield
     except LearningCrashed as error:
-        write("crashed", ended=_now(), frame=error.frame)
+        write(CRASHED, ended=_now(), frame=error.frame)
         raise
     except (Stopped, KeyboardInterrupt):
-        write("interrupted", ended=_now())
+        write(INTERRUPTED, ended=_now())
         raise
     except BaseException:
         with contextlib.suppress(OSError):  # the disk may be full
-            write("failed", ended=_now(), error=traceback.format_exc())
+            write(FAILED, ended=_now(), error=traceback.format_exc())
         raise
-    write("finished", ended=_now())
+    write(FINISHED, ended=_now())
 
 
 def mark_finished(path: Path) -> None:
     """Let `run.json` say so, for a run that was killed between its last two files."""
-    write_json(path / RECORD, {**read_record(path), "status": "finished"})
+    write_json(path / RECORD, {**read_record(path), "status": FINISHED})
 
 
 def write_config(path: Path, cfg: DictConfig) -> str:

@@ -24,8 +24,9 @@ from drq_sn.cli.plan import PlannedRun, plan, split_words
 from drq_sn.cli.run_folder import make_folder
 from drq_sn.cli.stopping import Stopped
 from drq_sn.envs import require_task
-from drq_sn.progress import CRASHED as CRASHED_RUN
-from drq_sn.progress import FINISHED, Progress, is_over, number, read_progress
+from drq_sn.progress import Progress, is_over, number, read_progress
+from drq_sn.run_logs import CRASHED as CRASHED_RUN
+from drq_sn.run_logs import FINISHED
 from drq_sn.sweep_table import Row, SweepTable
 
 CONFIG_NAME = "sweep"

@@ -10,13 +10,12 @@ from drq_sn.report.costs import UNKNOWN, fact, short_commit
 from drq_sn.report.formats import frames
 from drq_sn.report.scores import RETURN, SETTINGS_UNKNOWN, Cell, setting_of
 from drq_sn.report.tables import agent_title
-from drq_sn.report.types import CRASHED, Plan, ScoredRun
-from drq_sn.run_logs import EVAL
+from drq_sn.report.types import Plan, ScoredRun
+from drq_sn.run_logs import CRASHED, EVAL, FINISHED
 
 NOTE = "note: "
 PACKAGES = ("mujoco", "dm_control", "torch")
 MAX_NAMED = 4
-FINISHED = "finished"
 
 
 def cautions(runs: Sequence[ScoredRun], dropped: Sequence[tuple[ScoredRun, ScoredRun]]) -> list[str]:

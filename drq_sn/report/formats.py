@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drq_sn.report.types import Table
+from drq_sn.tabular import aligned, csv_of
 
 ABSENT = "\N{EN DASH}"
 LATEX = {
@@ -55,19 +54,12 @@ def _escaped(cells: Sequence[str], replaced: Mapping[str, str]) -> list[str]:
 
 def text(table: Table) -> str:
     """Columns aligned for a terminal, the notes below."""
-    lines = [table.columns, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rows = ([cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(r, widths, strict=True))] for r in lines)
-    return "\n".join([*("  ".join(row).rstrip() for row in rows), *table.notes])
+    return "\n".join([aligned([table.columns, *table.rows]), *table.notes])
 
 
 def csv_bytes(fields: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Rows under `fields`; None and NaN as empty cells, whole numbers without a point."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fields, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({field: _plain(value) for field, value in row.items()} for row in rows)
-    return buffer.getvalue().encode()
+    return csv_of([{field: _plain(value) for field, value in row.items()} for row in rows], fields)
 
 
 def _plain(value: Any) -> Any:

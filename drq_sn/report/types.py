@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from drq_sn.run_logs import Run
-
-CRASHED = "crashed"
+from drq_sn.run_logs import CRASHED, Run
 
 
 class Variant(NamedTuple):
