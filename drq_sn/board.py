@@ -16,6 +16,8 @@ OF_STATES = {
     "Smoothness": ("smoothness",),
     "Effective rank": ("effective_rank/actor", "effective_rank/critic"),
     "Share of dormant units": ("dormant/actor", "dormant/critic"),
+    "Actor pre-activations": ("actor_preactivation$", "actor_preactivation_max"),
+    "Share of saturated actions": ("actor_saturation",),
     "Overestimation": ("q_start", "discounted_return", "overestimation"),
 }
 COMPARED = {  # one quantity a chart, so that its lines are runs; every agent logs these
@@ -29,6 +31,7 @@ COMPARED_OF_STATES = {
     "Critic loss on the replay": "critic_loss",
     "Gradient at the action (mean)": "action_gradient_mean",
     "Smoothness": "smoothness",
+    "Share of saturated actions": "actor_saturation",
     **{f"Effective rank: {name}": f"effective_rank/{name}" for name in ("actor", "critic")},
     **{f"Share of dormant units: {name}": f"dormant/{name}" for name in ("actor", "critic")},
     "Overestimation": "overestimation",

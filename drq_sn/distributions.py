@@ -10,6 +10,7 @@ from torch import Tensor
 
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
 ACTION_LIMIT = 1.0 - 1e-6
+SATURATION_LIMIT = 0.99
 
 
 def normal_log_prob(value: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -35,10 +36,25 @@ def squashed_normal_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tupl
         Actions (B, A) in (-1, 1) and their log-probabilities (B,). The tanh correction
         log(1 - tanh(x)^2) is written 2 (log 2 - x - softplus(-2x)), which cannot overflow.
     """
-    std = log_std.exp()
-    x = mean + std * noise
+    x = mean + log_std.exp() * noise
+    log_prob = (-0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)  # (x - mean) / std is the noise
     correction = 2.0 * (math.log(2.0) - x - F.softplus(-2.0 * x))
-    return torch.tanh(x), normal_log_prob(x, mean, std) - correction.sum(-1)
+    return torch.tanh(x), log_prob - correction.sum(-1)
+
+
+def saturation_metrics(pre_tanh: Tensor) -> dict[str, Tensor]:
+    """How saturated the tanh of a policy is, from its pre-activations (B, A).
+
+    Returns:
+        Mean and maximum of the pre-activations' absolute values, and the share of action components beyond
+        +-`SATURATION_LIMIT`, where 98 % of the gradient is lost; each 0-d.
+    """
+    size = pre_tanh.detach().abs()
+    return {
+        "actor_preactivation": size.mean(),
+        "actor_preactivation_max": size.max(),
+        "actor_saturation": (torch.tanh(size) > SATURATION_LIMIT).to(size.dtype).mean(),
+    }
 
 
 def clamp_straight_through(x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from drq_sn import losses
 from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.distributions import saturation_metrics
 from drq_sn.metrics import to_host
 from drq_sn.types import Batch, Episode, Metrics
 
@@ -25,7 +26,7 @@ RELUS = (torch.relu, F.relu)
 SKETCH = {"q": 6, "niter": 8}  # of the randomised decomposition: sigma to a fraction of a percent
 OF_STATES = (
     "critic_loss", "action_gradient_mean", "action_gradient_max", "smoothness", "effective_rank/actor", "effective_rank/critic",
-    "dormant/actor", "dormant/critic",
+    "dormant/actor", "dormant/critic", "actor_preactivation", "actor_preactivation_max", "actor_saturation",
 )  # fmt: skip
 OF_EPISODES = ("q_start", "discounted_return", "overestimation")
 OF_LAYERS = ("sigma", "frobenius", "effective_lr")
@@ -81,6 +82,7 @@ def of_states(agent: ActorCriticAgent, batch: Batch) -> Metrics:
     - `critic_loss`: the critic's loss on the batch (Bjorck et al. 2021, Figure 3).
     - `action_gradient_mean`, `_max`: ||d min(Q1, Q2) / da|| at the policy's action, over the batch.
     - `smoothness`: the largest ||d min(Q1, Q2) / ds|| over the batch, pixels in [0, 1] (Gogianu 5.2).
+    - `actor_preactivation`, `_max`, `actor_saturation`: see `saturation_metrics`.
     - `effective_rank/{network}`: see `effective_rank`; of penultimate features, mean over the critic's heads.
     - `dormant/{network}`: see `dormant_share`; over all units of all heads.
     """
@@ -88,7 +90,8 @@ def of_states(agent: ActorCriticAgent, batch: Batch) -> Metrics:
         critic_loss = agent.critic_loss(batch)
     pixels = batch.obs.to(torch.get_default_dtype()).requires_grad_()
     features = agent.encoder(pixels)
-    action = agent.mean_action(features).detach().requires_grad_()
+    pre_tanh = agent.pre_tanh_action(features)
+    action = torch.tanh(pre_tanh).detach().requires_grad_()
     q = losses.clipped_double_q(agent.critic(features, action))
     by_action, by_pixel = torch.autograd.grad(q.sum(), (action, pixels))
     action_norms, pixel_norms = by_action.norm(dim=1), MAX_PIXEL * by_pixel.flatten(1).norm(dim=1)
@@ -97,6 +100,7 @@ def of_states(agent: ActorCriticAgent, batch: Batch) -> Metrics:
         "action_gradient_mean": action_norms.mean(),
         "action_gradient_max": action_norms.max(),
         "smoothness": pixel_norms.max(),
+        **saturation_metrics(pre_tanh),
     }
     heads = {"actor": [agent.actor.head], "critic": [agent.critic.q1, agent.critic.q2]}
     calls = {"actor": lambda: agent.actor(features), "critic": lambda: agent.critic(features, action)}

@@ -31,11 +31,12 @@ EPISODE_FIELDS = (
 )
 EVAL_FIELDS = ("frame", "step", "episode_return_mean", "episode_return_sd", "num_episodes", "wall_time_s")
 DIAGNOSIS_FIELDS = ("frame", "step")
+MAXIMUM = "_max"  # ends the names of metrics of which the maximum is logged, not the mean
 LOG_SECONDS = 30.0  # between progress lines where output goes to a file
 
 
 class MetricAccumulator:
-    """Means of metrics over many updates, and maxima of gradient norms, kept on the device."""
+    """Means of metrics over many updates, and maxima of gradient norms and of `*_max`, kept on the device."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -45,6 +46,9 @@ class MetricAccumulator:
     def add(self, metrics: Metrics) -> None:
         """Take one update's metrics, without waiting for the device."""
         for name, value in metrics.items():
+            if name.endswith(MAXIMUM):
+                self._maxima[name] = torch.maximum(self._maxima[name], value) if name in self._maxima else value
+                continue
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
             if name.startswith(GRAD_NORM):

@@ -51,6 +51,19 @@ def test_squashed_normal_stays_finite_far_out():
     assert float(log_prob) == pytest.approx(by_hand)
 
 
+def test_squashed_normal_keeps_its_precision_in_float32_where_the_noise_is_small_beside_the_mean():
+    mean, log_std, noise = (torch.tensor([[value]], dtype=torch.float32) for value in (50.0, -10.0, 0.5))
+    _, log_prob = distributions.squashed_normal_sample(mean, log_std, noise)
+    by_hand = -0.125 + 10 - 0.5 * math.log(2 * math.pi) - 2 * (math.log(2) - 50)
+    assert float(log_prob) == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_saturation_by_hand():
+    pre_tanh = torch.tensor([[0.0, -3.0], [2.0, 1.0]])  # tanh: 0, -0.995, 0.964, 0.762
+    metrics = {name: float(value) for name, value in distributions.saturation_metrics(pre_tanh).items()}
+    assert metrics == {"actor_preactivation": 1.5, "actor_preactivation_max": 3.0, "actor_saturation": 0.25}
+
+
 def test_clipped_normal_by_hand():
     mean, std = torch.tensor([[0.0, 0.9, -0.9]]), torch.tensor(0.4)
     noise = torch.tensor([[1.0, 0.5, -2.0]])  # scaled: 0.4, 0.2, -0.8

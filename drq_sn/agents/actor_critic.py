@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from drq_sn import checks
 from drq_sn.networks.actor_critic import Actor, Critic, HeadFactory, soft_update_
 from drq_sn.networks.encoders import ConvEncoder
 from drq_sn.networks.normalizers import Normalizer
-from drq_sn.networks.spectral import tracked_layers
+from drq_sn.networks.spectral import WARM_UP_FACTOR, WARM_UP_UPDATES, tracked_layers
 from drq_sn.penalties import Penalty
 from drq_sn.runtime import Runtime
 from drq_sn.types import Batch, Metrics
@@ -27,7 +27,7 @@ class ActorCriticAgent(abc.ABC):
     """Shared encoder, actor, critic, target networks and their optimisers.
 
     A subclass adds its target networks with `_add_target`, its optimisers with `_add_optimizer`,
-    its policy in `_policy`, and its recipe in `learn`, made of `_update_critic_` and `_update_actor_`.
+    its policy in `_pre_tanh` and `_explore`, and its recipe in `learn`, made of `_update_critic_` and `_update_actor_`.
 
     Args:
         obs_shape: (C, H, W) of the stacked frames.
@@ -91,6 +91,7 @@ class ActorCriticAgent(abc.ABC):
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         # a tensor, which a compiled or captured update reads anew; CUDA's Adam wants single precision
         self._lr = torch.tensor(self.lr, dtype=torch.float32 if self.device.type == "cuda" else torch.float64, device=self.device)
+        self.num_updates = 0
         self._losses_finite = torch.ones((), dtype=torch.bool, device=self.device)
         self._online_of_target: dict[str, nn.Module] = {}
         self._runtime = runtime
@@ -109,23 +110,40 @@ class ActorCriticAgent(abc.ABC):
 
     def _action(self, obs: Tensor, explore: bool) -> Tensor:
         """(B, C, H, W) -> actions (B, A) float32."""
-        return self._policy(self.actor(self.encoder(obs)), explore).float()
+        output = self.actor(self.encoder(obs))
+        return (self._explore(output) if explore else torch.tanh(self._pre_tanh(output))).float()
 
     def mean_action(self, features: Tensor) -> Tensor:
         """The encoder's features (B, F) -> the deterministic policy's actions (B, A)."""
-        return self._policy(self.actor(features), explore=False)
+        return torch.tanh(self.pre_tanh_action(features))
 
-    @abc.abstractmethod
+    def pre_tanh_action(self, features: Tensor) -> Tensor:
+        """The encoder's features (B, F) -> the deterministic policy's actions before their tanh (B, A)."""
+        return self._pre_tanh(self.actor(features))
+
     def update(self, batch: Batch, step: int) -> Metrics:
         """One gradient update at environment step `step`; never waits for the device."""
+        self.at_step_(step)
+        self._lr.fill_(self.learning_rate(step))
+        metrics = self._learn(batch, power_iteration_factor=self._power_iteration_factor(), **self._flags(step))
+        self.num_updates += 1
+        return metrics
+
+    def _flags(self, step: int) -> dict[str, Hashable]:
+        """Further keyword arguments of `learn` at environment step `step`."""
+        return {}
 
     @abc.abstractmethod
     def critic_loss(self, batch: Batch) -> Tensor:
         """The critic's loss on `batch`, 0-d, without training anything."""
 
     @abc.abstractmethod
-    def _policy(self, actor_output: Tensor, explore: bool) -> Tensor:
-        """The actor's output (B, policy_dim) -> actions (B, A)."""
+    def _pre_tanh(self, actor_output: Tensor) -> Tensor:
+        """The actor's output (B, policy_dim) -> mean actions before their tanh (B, A)."""
+
+    @abc.abstractmethod
+    def _explore(self, actor_output: Tensor) -> Tensor:
+        """The actor's output (B, policy_dim) -> sampled actions (B, A)."""
 
     def at_step_(self, step: int) -> None:  # noqa: B027  # not every agent has any
         """Set what acting and learning read and depends on the environment step."""
@@ -133,9 +151,6 @@ class ActorCriticAgent(abc.ABC):
     def learning_rate(self, step: int) -> float:
         """Of every optimiser at environment step `step`."""
         return self.lr * self.lr_schedule(step)
-
-    def _set_lr_(self, step: int) -> None:
-        self._lr.fill_(self.learning_rate(step))
 
     def _add_target(self, name: str, target: nn.Module, online: nn.Module) -> None:
         self.networks[name] = target
@@ -148,10 +163,16 @@ class ActorCriticAgent(abc.ABC):
             group["lr"] = self._lr
         self.optimizers[name] = optimizer
 
-    def _power_iterate_(self) -> None:
-        """Refresh u and v of every layer that tracks its norm, online and target, once per update."""
-        for layer in tracked_layers(self.networks).values():
-            layer.power_iterate_()
+    def _power_iterate_(self, num_iterations: int, *names: str) -> None:
+        """Refresh u and v of the layers of the named networks that track their norm; call after their weights changed."""
+        for name in names:
+            for layer in tracked_layers(self.networks[name]).values():
+                layer.power_iterate_(num_iterations)
+
+    def _power_iteration_factor(self) -> int:
+        """How many times as many power iterations as usual the next update does: more while the agent is young."""
+        is_young = self.num_updates < WARM_UP_UPDATES and bool(tracked_layers(self.networks))
+        return WARM_UP_FACTOR if is_young else 1
 
     def _update_targets_(self) -> None:
         for name, online in self._online_of_target.items():
@@ -222,12 +243,14 @@ class ActorCriticAgent(abc.ABC):
             "networks": self.networks.state_dict(),
             "optimizers": {n: o.state_dict() for n, o in self.optimizers.items()},
             "losses_finite": self._losses_finite,
+            "num_updates": self.num_updates,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.networks.load_state_dict(state["networks"])
         self._losses_finite.copy_(state["losses_finite"])
+        self.num_updates = state["num_updates"]
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
             for group in optimizer.param_groups:  # it took the saving device's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from drq_sn import checks, losses
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.distributions import bounded_log_std, squashed_normal_sample
+from drq_sn.distributions import bounded_log_std, saturation_metrics, squashed_normal_sample
 from drq_sn.networks.actor_critic import Temperature, target_copy
 from drq_sn.types import Batch, Metrics
 
@@ -28,7 +29,7 @@ class DrQ(ActorCriticAgent):
 
     metric_names = (
         "critic_loss", "critic_target", "q1", "q2", "actor_loss", "actor_log_prob", "actor_entropy",
-        "temperature", "temperature_loss", "batch_reward",
+        "actor_preactivation", "actor_preactivation_max", "actor_saturation", "temperature", "temperature_loss", "batch_reward",
         "grad_norm/encoder", "grad_norm/critic", "grad_norm/actor", "grad_norm/temperature",
     )  # fmt: skip
 
@@ -44,24 +45,29 @@ class DrQ(ActorCriticAgent):
         for name in ("encoder", "actor", "critic", "temperature"):
             self._add_optimizer(name, self.networks[name].parameters())
 
-    def _policy(self, actor_output: Tensor, explore: bool) -> Tensor:
-        if explore:
-            return self._sample_action(actor_output)[0]
-        return torch.tanh(actor_output.chunk(2, dim=-1)[0])
+    def _pre_tanh(self, actor_output: Tensor) -> Tensor:
+        return actor_output.chunk(2, dim=-1)[0]
 
-    def update(self, batch: Batch, step: int) -> Metrics:
-        """One update on `batch`; `step` (environment steps) decides whether the actor's turn has come."""
-        self._set_lr_(step)
-        return self._learn(batch, with_actor=step % self.actor_update_every_steps == 0)
+    def _explore(self, actor_output: Tensor) -> Tensor:
+        return self._sample_action(actor_output)[0]
 
-    def learn(self, batch: Batch, *, with_actor: bool) -> Metrics:
-        """See `ActorCriticAgent`; with or without actor, temperature and targets."""
-        self._power_iterate_()
+    def _flags(self, step: int) -> dict[str, Hashable]:
+        return {"with_actor": step % self.actor_update_every_steps == 0}
+
+    def learn(self, batch: Batch, *, with_actor: bool, power_iteration_factor: int) -> Metrics:
+        """See `ActorCriticAgent`; with or without actor, temperature and targets.
+
+        Power iterations are as many as in `torch.nn.utils.spectral_norm`, which iterates at every forward pass in
+        training mode: with an actor update every second step, 2.5 an update for critic and actor and 2 for the targets.
+        """
         views, next_views = self._two_views(batch.obs), self._two_views(batch.next_obs)
         metrics = self._update_critic_(batch, views, next_views)
+        self._power_iterate_((2 + with_actor) * power_iteration_factor, "encoder", "critic")
         if with_actor:
             metrics |= self._update_actor_(views[0])
+            self._power_iterate_(5 * power_iteration_factor, "actor")
             self._update_targets_()
+            self._power_iterate_(4 * power_iteration_factor, "encoder_target", "critic_target")
         return metrics
 
     def _two_views(self, obs: Tensor) -> Views:
@@ -95,7 +101,8 @@ class DrQ(ActorCriticAgent):
         """Train actor and temperature on features of the encoder as it is now, cut off from it."""
         with torch.no_grad():
             features = self.encoder(obs)
-        action, log_prob = self._sample_action(self.actor(features))
+        actor_output = self.actor(features)
+        action, log_prob = self._sample_action(actor_output)
         temperature = self.temperature()
         actor_loss = losses.soft_actor_loss(self.critic(features, action), log_prob, temperature.detach())
         temperature_loss = losses.temperature_loss(temperature, log_prob, self.target_entropy)
@@ -105,6 +112,7 @@ class DrQ(ActorCriticAgent):
             "actor_entropy": -log_prob.detach().mean(),
             "temperature": temperature.detach(),
             "temperature_loss": temperature_loss.detach(),
+            **saturation_metrics(self._pre_tanh(actor_output)),
         }
         # neither loss depends on the other's parameters: their sum has the gradients of both
         return metrics | self._descend_(actor_loss + temperature_loss, "actor", "temperature")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from drq_sn import checks, losses
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.distributions import clipped_normal_sample, normal_log_prob
+from drq_sn.distributions import clipped_normal_sample, normal_log_prob, saturation_metrics
 from drq_sn.networks.actor_critic import target_copy
 from drq_sn.types import Batch, Metrics
 
@@ -27,7 +27,8 @@ class DrQV2(ActorCriticAgent):
 
     metric_names = (
         "critic_loss", "critic_target", "q1", "q2", "actor_loss", "actor_log_prob", "actor_entropy",
-        "std", "batch_reward", "grad_norm/encoder", "grad_norm/critic", "grad_norm/actor",
+        "actor_preactivation", "actor_preactivation_max", "actor_saturation", "std", "batch_reward",
+        "grad_norm/encoder", "grad_norm/critic", "grad_norm/actor",
     )  # fmt: skip
 
     def __init__(self, *, action_dim: int, std_schedule: Callable[[int], float], noise_clip: float, **shared: Any) -> None:
@@ -42,23 +43,26 @@ class DrQV2(ActorCriticAgent):
     def at_step_(self, step: int) -> None:
         self.std.fill_(self.std_schedule(step))
 
-    def _policy(self, actor_output: Tensor, explore: bool) -> Tensor:
+    def _pre_tanh(self, actor_output: Tensor) -> Tensor:
+        return actor_output
+
+    def _explore(self, actor_output: Tensor) -> Tensor:
         mean = torch.tanh(actor_output)
-        return clipped_normal_sample(mean, self.std, self._noise_like(mean), noise_clip=None) if explore else mean
+        return clipped_normal_sample(mean, self.std, self._noise_like(mean), noise_clip=None)
 
-    def update(self, batch: Batch, step: int) -> Metrics:
-        """One update on `batch`; `step` (environment steps) sets the noise."""
-        self.at_step_(step)
-        self._set_lr_(step)
-        return self._learn(batch)
+    def learn(self, batch: Batch, *, power_iteration_factor: int) -> Metrics:
+        """See `ActorCriticAgent`; also reads `self.std`.
 
-    def learn(self, batch: Batch) -> Metrics:
-        """See `ActorCriticAgent`; also reads `self.std`."""
-        self._power_iterate_()
+        Power iterations per update are those of `torch.nn.utils.spectral_norm`, which iterates at every forward
+        pass in training mode: 2 for critic and actor, 1 for the target.
+        """
         obs, next_obs = self.augmentation(batch.obs), self.augmentation(batch.next_obs)
         features, metrics = self._update_critic_(batch, obs, next_obs)
+        self._power_iterate_(2 * power_iteration_factor, "encoder", "critic")
         metrics |= self._update_actor_(features)
+        self._power_iterate_(2 * power_iteration_factor, "actor")
         self._update_targets_()
+        self._power_iterate_(1 * power_iteration_factor, "critic_target")
         return metrics
 
     def _update_critic_(self, batch: Batch, obs: Tensor, next_obs: Tensor) -> tuple[Tensor, Metrics]:
@@ -86,7 +90,8 @@ class DrQV2(ActorCriticAgent):
 
     def _update_actor_(self, features: Tensor) -> Metrics:
         """Train the actor on features (B, F) of the encoder as it was before this update."""
-        mean = self.mean_action(features)
+        pre_tanh = self.pre_tanh_action(features)
+        mean = torch.tanh(pre_tanh)
         action = self._sample_action(mean)
         actor_loss = losses.deterministic_actor_loss(self.critic(features, action))
         metrics = self._descend_(actor_loss, "actor")
@@ -96,6 +101,7 @@ class DrQV2(ActorCriticAgent):
                 "actor_log_prob": normal_log_prob(action, mean, self.std).mean(),
                 "actor_entropy": mean.shape[-1] * (0.5 + 0.5 * math.log(2 * math.pi) + torch.log(self.std)),
                 "std": self.std.clone(),
+                **saturation_metrics(pre_tanh),
             }
 
     def _sample_action(self, mean: Tensor) -> Tensor:

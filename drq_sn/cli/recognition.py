@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -29,6 +29,44 @@ FREE_IN_HEADS = {"width", "pnorm"}  # what users change about a head without mak
 
 Options = dict[str, Any]
 """Dotted name -> value."""
+ABSENT = "absent"
+
+
+class Departure(NamedTuple):
+    """An option of a run that is not at its published value.
+
+    Attributes:
+        name: dotted name, as on the command line.
+        value: in the run; `absent` where the option does not exist.
+        published: value in the published setting, likewise.
+    """
+
+    name: str
+    value: Any
+    published: Any
+
+    def __str__(self) -> str:
+        return f"{self.name}={_word(self.value)} (published: {_word(self.published)})"
+
+
+def record_choices(cfg: DictConfig) -> dict[str, Any]:
+    """What a run of this command line was asked to train, for `run.json`.
+
+    Args:
+        cfg: the resolved configuration that Hydra composed.
+
+    Returns:
+        `choices`: agent, head, normalizer, preset, task and seed by name; `overrides`: every option that is not at
+        its published value, as name, value and published value.
+    """
+    chosen = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    recogniser, options = Recogniser(), flatten(cfg)
+    variant = recogniser.variant(options)  # where `cfg` was composed without a command line
+    variant = Variant(*(str(chosen.get(group, known)) for group, known in variant._asdict().items()))
+    return {
+        "choices": {**variant._asdict(), "preset": chosen.get("preset"), "task": cfg.task, "seed": cfg.seed},
+        "overrides": [departure._asdict() for departure in recogniser.departures(variant, options)],
+    }
 
 
 @dataclass
@@ -47,10 +85,14 @@ class Recogniser:
         """
         try:
             options = _read_options(folder)
-            variant = Variant(self._agent(options), self._head(options), self._normalizer(options))
-            return variant, self._departures(variant, options), options
+            variant = self.variant(options)
+            return variant, self._format_departures(variant, options), options
         except OmegaConfBaseException as error:  # a file that somebody edited
             raise InvalidInput(f"{folder / CONFIG}: {str(error).splitlines()[0]}; accepted is what a run wrote there") from None
+
+    def variant(self, options: Options) -> Variant:
+        """Agent, head and normalizer that `options` describe."""
+        return Variant(self._agent(options), self._head(options), self._normalizer(options))
 
     def _agent(self, options: Options) -> str:
         target = options.get("agent._target_")
@@ -76,18 +118,22 @@ class Recogniser:
             self._groups[group] = {file.stem: _raw(OmegaConf.load(file)) for file in files}
         return self._groups[group]
 
-    def _departures(self, variant: Variant, options: Options) -> tuple[str, ...]:
+    def _format_departures(self, variant: Variant, options: Options) -> tuple[str, ...]:
         if "agent._target_" not in options:
-            return (SETTINGS_UNKNOWN, *(f"{name}={_word(options, name)}" for name in sorted(options) if _is_compared(name)))
+            return (SETTINGS_UNKNOWN, *(f"{name}={_word(options[name])}" for name in sorted(options) if _is_compared(name)))
+        return tuple(map(str, self.departures(variant, options)))
+
+    def departures(self, variant: Variant, options: Options) -> list[Departure]:
+        """Every option among a run's `options` that is not at the published value of `variant` on its task."""
         published, derived = self._setting(variant, str(options["task"])), self._derived(variant)
         meant = MEANT | _plain_leaves(ADDED)
         before, now = meant | published, meant | options
         names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
-        return tuple(
-            f"{name}={_word(now, name)} (published: {_word(before, name)})"
+        return [
+            Departure(name, now.get(name, ABSENT), before.get(name, ABSENT))
             for name in names
             if _is_compared(name) and not (name in derived and now.get(name) == now.get(derived[name]))
-        )
+        ]
 
     def _setting(self, variant: Variant, task: str) -> Options:
         """The published setting on `task`."""
@@ -149,11 +195,8 @@ def _plain_leaves(node: Any, prefix: str = "") -> Options:
     return found
 
 
-def _word(options: Mapping[str, Any], name: str) -> str:
-    """How an option is written on the command line; `absent` where there is none."""
-    if name not in options:
-        return "absent"
-    value = options[name]
+def _word(value: Any) -> str:
+    """How an option's value is written on the command line."""
     if isinstance(value, bool):
         return str(value).lower()
     return "null" if value is None else str(value)

@@ -17,6 +17,7 @@ from drq_sn.cli.build import CONFIG, build_agent, build_env, build_loop, build_r
 from drq_sn.cli.columns import hyperparameters_of
 from drq_sn.cli.evaluator import Evaluator, watched_env
 from drq_sn.cli.overrides import INTERNAL_GROUPS
+from drq_sn.cli.recognition import record_choices
 from drq_sn.cli.run_folder import (
     claimed,
     mark_finished,
@@ -178,6 +179,7 @@ def _description(cfg: DictConfig, device: torch.device, backend: Backend) -> dic
     with contextlib.closing(build_env(cfg, seed=0)) as env:
         first_frame = machine.frame_hash(env)
     return {
+        **record_choices(cfg),
         "task": cfg.task,
         "seed": cfg.seed,
         "versions": machine.versions(),

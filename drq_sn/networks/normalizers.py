@@ -37,6 +37,8 @@ class Normalizer:
             raise checks.InvalidInput(f"normalizer.networks={networks!r}: accepted is a list of {' and '.join(NETWORKS)}")
         self.networks = tuple(checks.choice("normalizer.networks", name, NETWORKS) for name in networks)
         self.layers = _checked_layers("normalizer.layers", layers)
+        # its own random numbers: agents of one seed start from the same weights, normalized or not
+        self.generator = torch.Generator().manual_seed(torch.initial_seed())
 
     def head(self, network: str, head: nn.Module) -> nn.Module:
         """Normalise an initialised head of `network` (`actor` or `critic`), perhaps in place, and return it."""
@@ -98,7 +100,7 @@ class Spectral(Normalizer):
         self.normalizes_trunk = checks.boolean("normalizer.trunk", trunk)
 
     def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
-        return replaced(head, chosen, lambda layer: SpectralLinear(layer, self.strength))
+        return replaced(head, chosen, lambda layer: SpectralLinear(layer, self.strength, self.generator))
 
     def trunk_(self, network: str, trunk: nn.Module) -> None:
         """See `Normalizer`."""
@@ -109,7 +111,7 @@ class Spectral(Normalizer):
         """See `Normalizer`."""
         chosen = _choose("normalizer.conv_layers", _layers_of(encoder, nn.Conv2d), self.conv_layers)
         sizes = _input_sizes(encoder, obs_shape) if chosen else {}
-        replaced(encoder, chosen, lambda layer: SpectralConv2d(layer, sizes[layer], self.strength))
+        replaced(encoder, chosen, lambda layer: SpectralConv2d(layer, sizes[layer], self.strength, self.generator))
 
 
 class WeightNormLinear(nn.Linear):
@@ -121,9 +123,7 @@ class WeightNormLinear(nn.Linear):
     """
 
     def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(
-            linear.in_features, linear.out_features, linear.bias is not None, linear.weight.device, linear.weight.dtype
-        )
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")  # draws nothing
         self.weight, self.bias = linear.weight, linear.bias
         self.gain = nn.Parameter(linear.weight.detach().norm(dim=1))
 

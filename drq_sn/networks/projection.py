@@ -30,7 +30,7 @@ class ProjectedLinear(nn.Linear):
 
     def __init__(self, linear: nn.Linear, bias: bool) -> None:
         keeps_bias = bias and linear.bias is not None
-        super().__init__(linear.in_features, linear.out_features, keeps_bias, linear.weight.device, linear.weight.dtype)
+        super().__init__(linear.in_features, linear.out_features, keeps_bias, device="meta")  # draws nothing
         self.weight = linear.weight
         if keeps_bias:
             self.bias = linear.bias

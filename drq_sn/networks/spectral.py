@@ -14,6 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 INITIAL_POWER_ITERATIONS = 15
+WARM_UP_UPDATES = 300
+"""Updates of an agent during which u and v are iterated `WARM_UP_FACTOR` times as often.
+
+Adam's first steps are nearly rank-one matrices of norm up to lr sqrt(out * in), added to an orthogonal
+weight whose singular values are all equal: the leading singular vectors turn faster than later.
+"""
+WARM_UP_FACTOR = 10
 
 
 class Strength(NamedTuple):
@@ -23,7 +30,7 @@ class Strength(NamedTuple):
         minimum_sigma: lambda in W / max(sigma, lambda); None divides by sigma itself.
         gradient_through_sigma: whether the gradient sees sigma as a function of W (Miyato) or as a
             constant (Gogianu's stopped rho).
-        num_iterations: power iterations per update.
+        num_iterations: factor of the number of power iterations that an agent asks for.
     """
 
     minimum_sigma: float | None = None
@@ -42,12 +49,17 @@ def unit(x: Tensor) -> Tensor:
     return F.normalize(x.flatten(), dim=0).view_as(x)
 
 
+def _random_unit(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return unit(torch.randn(shape, generator=generator))
+
+
 class TrackedLinear(nn.Linear):
     """A linear layer that estimates its spectral norm and computes as any other.
 
     Args:
         linear: whose weight and bias it takes over.
         strength: how sigma is used.
+        generator: of the initial u and v.
 
     Attributes:
         weight, bias: the un-normalised parameters, as in `nn.Linear`.
@@ -58,21 +70,22 @@ class TrackedLinear(nn.Linear):
     u: Tensor
     v: Tensor
 
-    def __init__(self, linear: nn.Linear, strength: Strength) -> None:
-        super().__init__(
-            linear.in_features, linear.out_features, linear.bias is not None, linear.weight.device, linear.weight.dtype
-        )
+    def __init__(self, linear: nn.Linear, strength: Strength, generator: torch.Generator) -> None:
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")  # draws nothing
         self.weight, self.bias = linear.weight, linear.bias
         self.strength = strength
-        self.register_buffer("u", unit(torch.randn_like(self.weight[:, 0])))
-        self.register_buffer("v", unit(torch.randn_like(self.weight[0])))
-        for _ in range(INITIAL_POWER_ITERATIONS):
-            self.power_iterate_()
+        self.register_buffer("u", _random_unit((linear.out_features,), generator).to(self.weight))
+        self.register_buffer("v", _random_unit((linear.in_features,), generator).to(self.weight))
+        self.power_iterate_(INITIAL_POWER_ITERATIONS)
 
     @torch.no_grad()
-    def power_iterate_(self) -> None:
-        """Move u and v `num_iterations` times toward the leading singular vectors of the present weight."""
-        for _ in range(self.strength.num_iterations):
+    def power_iterate_(self, num_iterations: int = 1) -> None:
+        """Move u and v toward the leading singular vectors of the present weight.
+
+        Args:
+            num_iterations: how often, times the factor in `strength`.
+        """
+        for _ in range(num_iterations * self.strength.num_iterations):
             self.v.copy_(unit(self.weight.t().mv(self.u)))
             self.u.copy_(unit(self.weight.mv(self.v)))
 
@@ -105,6 +118,7 @@ class SpectralConv2d(nn.Conv2d):
         conv: whose weight and bias it takes over; without padding, as all of the encoder's.
         input_size: (H, W) of what it is applied to.
         strength: how sigma is used.
+        generator: of the initial v.
 
     Attributes:
         u: (1, out, H', W') and v: (1, in, H, W), buffers of unit length.
@@ -113,25 +127,31 @@ class SpectralConv2d(nn.Conv2d):
     u: Tensor
     v: Tensor
 
-    def __init__(self, conv: nn.Conv2d, input_size: tuple[int, int], strength: Strength) -> None:
-        super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, bias=conv.bias is not None)  # type: ignore[arg-type]
+    def __init__(self, conv: nn.Conv2d, input_size: tuple[int, int], strength: Strength, generator: torch.Generator) -> None:
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            bias=conv.bias is not None,
+            device="meta",
+        )
         self.weight, self.bias = conv.weight, conv.bias
         self.strength = strength
-        self.register_buffer("v", unit(torch.randn(1, conv.in_channels, *input_size).to(self.weight)))
+        self.register_buffer("v", _random_unit((1, conv.in_channels, *input_size), generator).to(self.weight))
         with torch.no_grad():
             self.register_buffer("u", unit(self._convolve(self.v)))
         # rows and columns at the end that the stride leaves out
         self._uncovered = [(n - k) % s for n, k, s in zip(input_size, self.kernel_size, self.stride, strict=True)]
-        for _ in range(INITIAL_POWER_ITERATIONS):
-            self.power_iterate_()
+        self.power_iterate_(INITIAL_POWER_ITERATIONS)
 
     def _convolve(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, None, self.stride)
 
     @torch.no_grad()
-    def power_iterate_(self) -> None:
-        """Move u and v `num_iterations` times toward the leading singular pair of the present convolution."""
-        for _ in range(self.strength.num_iterations):
+    def power_iterate_(self, num_iterations: int = 1) -> None:
+        """Move u and v toward the leading singular pair of the present convolution; see `TrackedLinear`."""
+        for _ in range(num_iterations * self.strength.num_iterations):
             back = F.conv_transpose2d(self.u, self.weight, None, self.stride, output_padding=self._uncovered)
             self.v.copy_(unit(back))
             self.u.copy_(unit(self._convolve(self.v)))

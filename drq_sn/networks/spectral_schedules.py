@@ -58,7 +58,7 @@ class RhoNormalizer(Normalizer):
         self.strength = checked_strength(minimum_sigma, False, num_iterations)
 
     def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
-        tracked = replaced(head, chosen, lambda layer: TrackedLinear(layer, self.strength))
+        tracked = replaced(head, chosen, lambda layer: TrackedLinear(layer, self.strength, self.generator))
         return self.wrapper(tracked) if chosen else head
 
 

@@ -48,6 +48,8 @@ def test_a_run_leaves_what_it_promises(trained):
     assert sum(name.startswith("sigma/") for name in train[0]) == 26  # 6 in each of 2 + 2 Q heads, 2 in the actor
     record = json.loads((trained / "run.json").read_text())
     assert record["status"] == "finished"
+    assert record["choices"]["head"] == "modern4"
+    assert {"name": "head.width", "value": 16, "published": 1024} in record["overrides"]
     assert set(record["versions"]) >= {"python", "torch", "mujoco", "dm_control"}
     assert set(record["gl"]) == {"backend", "renderer"}
     assert len(record["first_frame_sha256"]) == 64
