@@ -94,7 +94,7 @@ video: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.evaluate run=$(or $(RUN),null) episodes=1 video=true $(ARGS)
 
 offline: $(VENV)/.installed
-	@$(BIN)/python -m drq_sn.cli.offline run=$(or $(RUN),null) $(call named,NORM,normalizers=[$(NORM)]) $(if $(DEPTHS),depths=[$(DEPTHS)]) $(ARGS)
+	@$(BIN)/python -m drq_sn.cli.fit_replay run=$(or $(RUN),null) $(call named,NORM,normalizers=[$(NORM)]) $(if $(DEPTHS),depths=[$(DEPTHS)]) $(ARGS)
 
 board: $(VENV)/.installed
 	@$(BIN)/python -m tensorboard.main --logdir $(RUNS) --host localhost --port $(PORT)

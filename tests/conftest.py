@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from drq_sn.cli.build import build_agent, config_dir
+from drq_sn.cli.config.build import build_agent, config_dir
 from drq_sn.envs import make_env
 from drq_sn.types import Batch
 

@@ -31,9 +31,9 @@ def arrange(stage: str, number: int) -> None:
         return count == number
 
     if stage == "write":
-        from drq_sn import checkpoint, checkpoint_store
+        from drq_sn.runs import checkpoints, files
 
-        original = checkpoint.write_atomically
+        original = files.write_atomically
 
         def write(path, data):
             if due():
@@ -41,7 +41,7 @@ def arrange(stage: str, number: int) -> None:
                 die()
             original(path, data)
 
-        checkpoint.write_atomically = checkpoint_store.write_atomically = write
+        files.write_atomically = checkpoints.write_atomically = write
     elif stage == "fsync":
         fsync = os.fsync
         os.fsync = lambda file: die() if due() else fsync(file)
@@ -68,7 +68,7 @@ def arrange(stage: str, number: int) -> None:
 
         DrQV2.update = poisoned
     elif stage == "encoder":
-        from drq_sn.video import VideoRecorder
+        from drq_sn.runs.video import VideoRecorder
 
         film = VideoRecorder.__call__
 

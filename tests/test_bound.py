@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from drq_sn.cli.build import build_agent
+from drq_sn.cli.config.build import build_agent
 from drq_sn.cli.workload import row_config
 from drq_sn.envs import make_env
-from drq_sn.profiler import PERIOD, count_flops
+from drq_sn.profiling.profiler import PERIOD, count_flops
 from drq_sn.types import Batch
 
 PATH = Path(__file__).resolve().parent.parent / "tools" / "bound.py"

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from drq_sn.video import VideoRecorder
+from drq_sn.runs.video import VideoRecorder
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"

@@ -74,7 +74,7 @@ def test_a_full_bundle_trains_and_tests_without_a_network(full):
     tree = _unpack_and_install(full, sys.executable)
     _, films = _train(tree)
     assert [film.name for film in films] == ["0.mp4"]
-    assert "passed" in _offline("make", "test", "PYTHON=false", cwd=tree, PYTEST_ADDOPTS="tests/test_losses.py")
+    assert "passed" in _offline("make", "test", "PYTHON=false", cwd=tree, PYTEST_ADDOPTS="tests/agents/test_losses.py")
 
 
 @pytest.mark.slow  # as above

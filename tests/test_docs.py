@@ -28,8 +28,8 @@ NAMES = {"TASK": "task", "AGENT": "agent", "HEAD": "head", "NORM": "normalizer",
 RUN = """
 import json, sys
 from hydra import compose, initialize_config_dir
-from drq_sn.cli.build import config_dir
-from drq_sn.cli.run import run
+from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.running.run import run
 for words in json.loads(sys.argv[1]):
     with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
         cfg = compose("train", words)

@@ -11,8 +11,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from drq_sn.cli.build import config_dir
-from drq_sn.cli.overrides import INTERNAL_GROUPS
+from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.config.overrides import INTERNAL_GROUPS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drq_sn.cli.run import run
+from drq_sn.cli.running.run import run
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -69,7 +69,7 @@ def test_the_head_example_trains(configure, batch, monkeypatch):
     from torch import Tensor, nn
 
     import drq_sn.networks.heads
-    from drq_sn.cli.build import build_agent
+    from drq_sn.cli.config.build import build_agent
     from drq_sn.envs import make_env
 
     (source,) = re.findall(r"```python\n(class Bottleneck.*?)```", README, re.S)

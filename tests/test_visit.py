@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drq_sn.cli.overrides import check_overrides
+from drq_sn.cli.config.overrides import check_overrides
 
 ROOT = Path(__file__).resolve().parent.parent
 

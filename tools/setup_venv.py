@@ -23,7 +23,7 @@ SUPPORTED = ((3, 10), (3, 13))
 OFFLINE = ".offline.json"  # in an environment that came from a bundle: which pins, and whether tests can run
 MESA_PACKAGES = ["libegl1", "libgl1-mesa-dri", "libosmesa6"]
 PROBE = """
-from drq_sn.checks import InvalidInput
+from drq_sn.validation import InvalidInput
 from drq_sn.envs.gl import select_backend
 try:
     print(*select_backend())

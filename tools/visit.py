@@ -24,9 +24,9 @@ from pathlib import Path
 
 import torch
 
-from drq_sn import machine
-from drq_sn.checkpoint import write_json
-from drq_sn.cli.errors import INVALID_INPUT
+from drq_sn.cli.running.exit_codes import INVALID_INPUT
+from drq_sn.runs import provenance
+from drq_sn.runs.files import write_json
 
 GRACE_SECONDS = 120.0  # for a step that is asked to stop: runs write checkpoints of half a gigabyte
 RECORD, TESTS, REPORT, DONE = "visit.json", "gpu_tests", "report", "done"
@@ -93,7 +93,7 @@ def visit(plan: list[Step], out: Path, minutes: float) -> dict[str, dict]:
     """Take every step that is not done yet while there is time; returns what `visit.json` knows of all."""
     path = out / RECORD
     record = json.loads(path.read_text()) if path.is_file() else {"steps": {}}
-    record["machine"] = machine.describe(machine.select_device("auto"))
+    record["machine"] = provenance.describe(provenance.select_device("auto"))
     end = time.monotonic() + minutes * 60
     for step in plan:
         status = record["steps"].get(step.name, {}).get("status")
@@ -126,7 +126,7 @@ def take(step: Step, out: Path, seconds: float | None) -> dict:
         "command": " ".join(["python", "-m", *step.words]).replace(f"{ROOT}/", ""),
         "date": began.isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - started, 1),
-        "git_commit": machine.git_commit(),
+        "git_commit": provenance.git_commit(),
     }
 
 
@@ -172,7 +172,7 @@ def main() -> None:
     if device.type == "cpu" and not options.smallest:
         print("error: no GPU that torch can use; --try goes through the steps on any machine", file=sys.stderr)
         sys.exit(INVALID_INPUT)
-    name = machine.slug(machine.device_name(device)) + ("_try" if options.smallest else "")
+    name = provenance.slug(provenance.device_name(device)) + ("_try" if options.smallest else "")
     out, work = options.out.absolute() / name, options.work.absolute() / name
     for folder in (out, work):
         folder.mkdir(parents=True, exist_ok=True)

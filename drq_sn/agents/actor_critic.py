@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drq_sn import checks
+from drq_sn import validation
+from drq_sn.agents.penalties import Penalty
+from drq_sn.agents.runtime import Runtime
 from drq_sn.networks.actor_critic import Actor, Critic, HeadFactory, soft_update_
 from drq_sn.networks.encoders import ConvEncoder
-from drq_sn.networks.normalizers import Normalizer
-from drq_sn.networks.spectral import WARM_UP_FACTOR, WARM_UP_UPDATES, tracked_layers
-from drq_sn.penalties import Penalty
-from drq_sn.runtime import Runtime
+from drq_sn.networks.normalizers.base import Normalizer
+from drq_sn.networks.normalizers.spectral import WARM_UP_FACTOR, WARM_UP_UPDATES, tracked_layers
 from drq_sn.types import Batch, Metrics
 
 Augmentation = Callable[[Tensor], Tensor]
@@ -76,10 +76,10 @@ class ActorCriticAgent(abc.ABC):
     ) -> None:
         self.device = torch.device(device)
         self.augmentation = augmentation
-        self.tau = checks.real("agent.tau", tau, 0, 1)
-        self.lr, self.lr_schedule = checks.real("lr", lr, 0, open_low=True), lr_schedule
-        checks.real("lr_schedule at step 0", lr_schedule(0), 0)
-        self.adam_eps = checks.real("agent.adam_eps", adam_eps, 0)
+        self.tau = validation.real("agent.tau", tau, 0, 1)
+        self.lr, self.lr_schedule = validation.real("lr", lr, 0, open_low=True), lr_schedule
+        validation.real("lr_schedule at step 0", lr_schedule(0), 0)
+        self.adam_eps = validation.real("agent.adam_eps", adam_eps, 0)
         self._normalizer, self._penalty = normalizer, penalty
         self.metric_names = (*self.metric_names, *penalty.metric_names)
         encoder = ConvEncoder(obs_shape, num_filters, pixel_offset)

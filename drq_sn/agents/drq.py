@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drq_sn import checks, losses
+from drq_sn import validation
+from drq_sn.agents import losses
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.distributions import bounded_log_std, saturation_metrics, squashed_normal_sample
+from drq_sn.agents.distributions import bounded_log_std, saturation_metrics, squashed_normal_sample
 from drq_sn.networks.actor_critic import Temperature, target_copy
 from drq_sn.types import Batch, Metrics
 
@@ -36,8 +37,8 @@ class DrQ(ActorCriticAgent):
     def __init__(self, *, action_dim: int, initial_temperature: float, actor_update_every_steps: int, **shared: Any) -> None:
         super().__init__(action_dim=action_dim, policy_dim=2 * action_dim, **shared)
         self.target_entropy = -float(action_dim)
-        self.actor_update_every_steps = checks.integer("agent.actor_update_every_steps", actor_update_every_steps)
-        checks.real("agent.initial_temperature", initial_temperature, 0, open_low=True)
+        self.actor_update_every_steps = validation.integer("agent.actor_update_every_steps", actor_update_every_steps)
+        validation.real("agent.initial_temperature", initial_temperature, 0, open_low=True)
         self.temperature = Temperature(initial_temperature).to(self.device)
         self.networks["temperature"] = self.temperature
         self._add_target("encoder_target", target_copy(self.encoder), self.encoder)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drq_sn import checks, losses
+from drq_sn import validation
+from drq_sn.agents import losses
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.distributions import clipped_normal_sample, normal_log_prob, saturation_metrics
+from drq_sn.agents.distributions import clipped_normal_sample, normal_log_prob, saturation_metrics
 from drq_sn.networks.actor_critic import target_copy
 from drq_sn.types import Batch, Metrics
 
@@ -34,7 +35,7 @@ class DrQV2(ActorCriticAgent):
     def __init__(self, *, action_dim: int, std_schedule: Callable[[int], float], noise_clip: float, **shared: Any) -> None:
         super().__init__(action_dim=action_dim, policy_dim=action_dim, **shared)
         self.std_schedule = std_schedule
-        self.noise_clip = checks.real("agent.noise_clip", noise_clip, 0, open_low=True)
+        self.noise_clip = validation.real("agent.noise_clip", noise_clip, 0, open_low=True)
         self.std = torch.zeros((), device=self.device)
         self._add_target("critic_target", target_copy(self.critic), self.critic)
         for name in ("encoder", "actor", "critic"):

@@ -18,19 +18,21 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from drq_sn import checks, machine, processor
-from drq_sn.bench_report import Measured, format_tables, write_report
-from drq_sn.benchmark import measure_learning, measure_rendering
-from drq_sn.cli.build import build_agent, build_env, build_replay, config_dir
-from drq_sn.cli.errors import exit_on_invalid_input
+from drq_sn import validation
+from drq_sn.agents.runtime import Eager
+from drq_sn.cli.config.build import build_agent, build_env, build_replay, config_dir
+from drq_sn.cli.config.overrides import check_command_line, group_options
 from drq_sn.cli.fresh_process import ProcessDied, in_fresh_process
-from drq_sn.cli.overrides import check_command_line, group_options
-from drq_sn.cli.run_folder import make_folder, move_aside
-from drq_sn.cli.session import seed_everything
+from drq_sn.cli.running.checkpointing import seed_everything
+from drq_sn.cli.running.exit_codes import exit_on_invalid_input
+from drq_sn.cli.running.run_dir import make_folder, move_aside
 from drq_sn.cli.workload import NUM_REAL_STEPS, fill, row_config
 from drq_sn.envs import make_env, require_task
 from drq_sn.envs.gl import select_backend
-from drq_sn.runtime import Eager
+from drq_sn.profiling.benchmark import measure_learning, measure_rendering
+from drq_sn.report.bench_tables import Measured, format_tables, write_report
+from drq_sn.runs import provenance
+from drq_sn.training import cpu
 
 CONFIG_NAME = "bench"
 POLL_SECONDS = 0.5
@@ -54,14 +56,14 @@ def run_bench(cfg: DictConfig, words: list[str]) -> Path:
     Raises:
         InvalidInput: before anything is measured, for a wrong value.
     """
-    device = machine.select_device(cfg.device)
-    processor.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
+    device = provenance.select_device(cfg.device)
+    cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
     for word in words:
         if word.split("=", 1)[0] in ("agent", "head", "normalizer", "runtime"):
-            raise checks.InvalidInput(f"{word}: here accepted are agents=[...], models=[...] and runtimes=[...]")
+            raise validation.InvalidInput(f"{word}: here accepted are agents=[...], models=[...] and runtimes=[...]")
     settings = check_settings(cfg, device)
     backend = select_backend()
-    out_dir = make_folder(Path(cfg.out_dir) / machine.slug(machine.device_name(device)), "out_dir")
+    out_dir = make_folder(Path(cfg.out_dir) / provenance.slug(provenance.device_name(device)), "out_dir")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # through the `finally` below
     results: Measured = {}
     measure = {"updates": _updates, "rendering": _rendering, "training": _training, "scaling": _scaling}
@@ -72,7 +74,7 @@ def run_bench(cfg: DictConfig, words: list[str]) -> Path:
     finally:  # what is measured is kept, also when the rest is interrupted
         if any(results.values()):
             renderer = {"backend": backend.name, "renderer": backend.renderer}
-            about = {"machine": machine.describe(device), "gl": renderer, "settings": settings, "options": words}
+            about = {"machine": provenance.describe(device), "gl": renderer, "settings": settings, "options": words}
             text = format_tables(results)
             print(text)
             move_aside(out_dir)
@@ -89,19 +91,19 @@ def check_settings(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
     settings = {name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for name, value in settings.items()}
     accepted = {"parts": PARTS, "agents": group_options()["agent"], "runtimes": group_options()["runtime"]}
     for name, names in accepted.items():
-        settings[name] = [checks.choice(name, value, names) for value in _list_of(name, settings[name])]
+        settings[name] = [validation.choice(name, value, names) for value in _list_of(name, settings[name])]
     for model in _list_of("models", settings["models"]):
         if not isinstance(model, dict) or set(model) != {"head", "normalizer"}:
-            raise checks.InvalidInput(f"models: {model} is none; accepted is such as {{head: mlp2, normalizer: none}}")
+            raise validation.InvalidInput(f"models: {model} is none; accepted is such as {{head: mlp2, normalizer: none}}")
         for group, value in model.items():
-            checks.choice(f"models.{group}", value, group_options()[group])
+            validation.choice(f"models.{group}", value, group_options()[group])
     for task in _list_of("rendered_tasks", settings["rendered_tasks"]):
         require_task(task)
     for number in _list_of("runs_at_once", settings["runs_at_once"], minimum=0):
-        checks.integer("runs_at_once", number)
+        validation.integer("runs_at_once", number)
     for name in ("num_repeats", "num_updates", "rendered_frames"):
-        checks.integer(name, settings[name])
-    checks.integer("replay_steps", cfg.replay_steps, minimum=NUM_REAL_STEPS)
+        validation.integer(name, settings[name])
+    validation.integer("replay_steps", cfg.replay_steps, minimum=NUM_REAL_STEPS)
     _check_scaling(cfg, _list_of("scaling", settings["scaling"]))
     settings["training"] = _training_of(cfg, settings["training_preset"])
     return settings
@@ -109,8 +111,8 @@ def check_settings(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
 
 def _list_of(name: str, values: Any, minimum: int = 1) -> list[Any]:
     if not isinstance(values, list):
-        raise checks.InvalidInput(f"{name}={values}: accepted is a list, {name}=[{values}]")
-    checks.integer(f"number of {name}", len(values), minimum)
+        raise validation.InvalidInput(f"{name}={values}: accepted is a list, {name}=[{values}]")
+    validation.integer(f"number of {name}", len(values), minimum)
     return values
 
 
@@ -118,14 +120,16 @@ def _check_scaling(cfg: DictConfig, scaling: list[Any]) -> None:
     for entry in scaling:
         is_one = isinstance(entry, dict) and set(entry) == {"option", "values"} and isinstance(entry["values"], list)
         if not is_one or OmegaConf.select(cfg, str(entry["option"])) is None:
-            raise checks.InvalidInput(f"scaling: {entry} is none; accepted is such as {{option: batch_size, values: [64, 128]}}")
+            raise validation.InvalidInput(
+                f"scaling must hold entries like {{option: batch_size, values: [64, 128]}}, got {entry}"
+            )
 
 
 def _training_of(cfg: DictConfig, preset: str) -> dict[str, int]:
     """How much is trained with `preset`."""
-    training = dict(cfg.training[checks.choice("training_preset", preset, map(str, cfg.training))])
+    training = dict(cfg.training[validation.choice("training_preset", preset, map(str, cfg.training))])
     if training["num_train_frames"] <= training["eval_every_frames"]:
-        raise checks.InvalidInput(f"training.{preset}: accepted are more frames than eval_every_frames")
+        raise validation.InvalidInput(f"training.{preset}: accepted are more frames than eval_every_frames")
     return training
 
 
@@ -153,14 +157,14 @@ def _learning(changed: dict[str, Any], model: dict[str, str], settings: dict[str
     own = [*words, *(f"{group}={option}" for group, option in model.items())]
     try:
         return row | in_fresh_process(_measure_learning, own, settings["num_repeats"], settings["num_updates"])
-    except (RuntimeError, ProcessDied, checks.InvalidInput) as error:  # no compiler, no memory: the other rows still count
+    except (RuntimeError, ProcessDied, validation.InvalidInput) as error:  # no compiler, no memory: the other rows still count
         return row | {"error": str(error).splitlines()[0]}
 
 
 def _measure_learning(words: list[str], num_repeats: int, num_updates: int) -> dict[str, Any]:
     cfg = row_config(CONFIG_NAME, words)
-    device = machine.select_device(cfg.device)
-    processor.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
+    device = provenance.select_device(cfg.device)
+    cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
     seed_everything(cfg.seed)
     with contextlib.closing(build_env(cfg, cfg.seed)) as env:
         replay = build_replay(cfg, env, device)
@@ -212,7 +216,7 @@ def train_side_by_side(folder: Path, options: list[str], number: int) -> dict[st
         Frames per second of each run, from the first evaluation after learning began to the last one,
         evaluations included; and the most memory that one of them held, in bytes. Or the `error`.
     """
-    cores = processor.available_cores()
+    cores = cpu.available_cores()
     share = max(1, len(cores) // number)
     runs: list[subprocess.Popen[bytes]] = []
     try:

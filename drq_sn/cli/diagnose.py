@@ -7,14 +7,15 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from drq_sn import checks, diagnosis_report
-from drq_sn.checkpoint import write_atomically
-from drq_sn.cli.build import config_dir
-from drq_sn.cli.errors import exit_on_invalid_input
-from drq_sn.cli.overrides import check_command_line
-from drq_sn.cli.run_folder import make_folder, require_own
-from drq_sn.diagnosis import group_runs
-from drq_sn.run_logs import ACCEPTED, find_runs, read_run
+from drq_sn import validation
+from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.config.overrides import check_command_line
+from drq_sn.cli.running.exit_codes import exit_on_invalid_input
+from drq_sn.cli.running.run_dir import make_folder, require_own
+from drq_sn.report import dynamics_figure
+from drq_sn.report.curves import group_runs
+from drq_sn.runs.files import write_atomically
+from drq_sn.runs.reader import ACCEPTED, find_runs, read_run
 
 CONFIG_NAME = "diagnose"
 
@@ -25,22 +26,22 @@ def run_diagnosis(patterns: list[str], out: Path) -> None:
     Raises:
         InvalidInput: if a run can't be found or read, or `out` is not free; nothing is written then.
     """
-    header = f"{','.join(diagnosis_report.FIELDS)}\n".encode()
-    require_own(out, diagnosis_report.TABLE, header, "diagnosis")
+    header = f"{','.join(dynamics_figure.FIELDS)}\n".encode()
+    require_own(out, dynamics_figure.TABLE, header, "diagnosis")
     groups = group_runs([read_run(folder) for folder in find_runs(patterns)])
-    text, files = diagnosis_report.format_table(groups), diagnosis_report.files(groups)
+    text, files = dynamics_figure.format_table(groups), dynamics_figure.files(groups)
     make_folder(out, "out")
     for name, data in files.items():
         write_atomically(out / name, data)
     print(text)
-    print(f"figures and {diagnosis_report.TABLE} in {out}")
+    print(f"figures and {dynamics_figure.TABLE} in {out}")
 
 
 def patterns_of(value: object) -> list[str]:
     """The option `runs`, one word or a list, as words."""
     patterns = list(value) if isinstance(value, ListConfig) else [] if value is None else [value]
     if not patterns:
-        raise checks.InvalidInput(f"runs={value}: {ACCEPTED}")
+        raise validation.InvalidInput(f"runs={value}: {ACCEPTED}")
     return [str(pattern) for pattern in patterns]
 
 

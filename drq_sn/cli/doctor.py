@@ -9,11 +9,11 @@ import time
 
 import torch
 
-from drq_sn import machine
-from drq_sn.checks import InvalidInput
-from drq_sn.cli.errors import INVALID_INPUT
+from drq_sn.cli.running.exit_codes import INVALID_INPUT
 from drq_sn.envs import gl, make_env
-from drq_sn.replay import available_memory
+from drq_sn.runs import provenance
+from drq_sn.training.replay import available_memory
+from drq_sn.validation import InvalidInput
 
 TASK, NUM_FRAMES = "cheetah_run", 20
 MATCHING_PAIRS = {("1.0.30", "3.3.2"), ("1.0.31", "3.3.3"), ("1.0.44", "3.11.0"), ("1.0.50", "3.17.0")}
@@ -32,7 +32,7 @@ def report() -> tuple[list[str], list[str]]:
 
 
 def _versions() -> tuple[list[str], list[str]]:
-    found = machine.versions()
+    found = provenance.versions()
     problems = []
     pair = (found["dm_control"], found["mujoco"])
     if pair not in MATCHING_PAIRS:
@@ -47,10 +47,10 @@ def _versions() -> tuple[list[str], list[str]]:
 
 
 def _device() -> tuple[list[str], list[str]]:
-    device = machine.select_device("auto")
+    device = provenance.select_device("auto")
     memory = available_memory(torch.device("cpu"))
     facts = [
-        f"device: {device.type}, {machine.device_name(device)}",
+        f"device: {device.type}, {provenance.device_name(device)}",
         f"CPU threads: {torch.get_num_threads()}",
         f"free memory: {memory / 1e9:.1f} GB",
     ]

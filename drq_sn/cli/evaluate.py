@@ -10,24 +10,25 @@ import hydra
 import numpy as np
 from omegaconf import DictConfig
 
-from drq_sn import checks, processor
-from drq_sn.cli.build import build_env, config_dir, load_agent, random_states_of, read_config
-from drq_sn.cli.errors import exit_on_invalid_input
-from drq_sn.cli.overrides import check_command_line
-from drq_sn.loop import evaluate
-from drq_sn.video import VideoRecorder, playback_rate
+from drq_sn import validation
+from drq_sn.cli.config.build import build_env, config_dir, load_agent, random_states_of, read_config
+from drq_sn.cli.config.overrides import check_command_line
+from drq_sn.cli.running.exit_codes import exit_on_invalid_input
+from drq_sn.runs.video import VideoRecorder, playback_rate
+from drq_sn.training import cpu
+from drq_sn.training.loop import evaluate
 
 CONFIG_NAME = "evaluate"
 
 
 def run_evaluation(run_dir: Path, num_episodes: int, seed: int, device: str, video: bool) -> list[float]:
     """Play `num_episodes` with the final weights of `run_dir`; print returns, film the first if asked."""
-    checks.integer("episodes", num_episodes)
+    validation.integer("episodes", num_episodes)
     cfg = read_config(run_dir)
-    processor.set_up(None, None)
+    cpu.set_up(None, None)
     agent = load_agent(run_dir, device)
     with (
-        contextlib.closing(build_env(cfg, checks.integer("seed", seed, minimum=0))) as env,
+        contextlib.closing(build_env(cfg, validation.integer("seed", seed, minimum=0))) as env,
         contextlib.ExitStack() as stack,
     ):
         path = run_dir / "video" / f"final_seed_{seed}.mp4"
@@ -46,7 +47,7 @@ def run_evaluation(run_dir: Path, num_episodes: int, seed: int, device: str, vid
 def _evaluate(cfg: DictConfig) -> None:
     with exit_on_invalid_input():
         if cfg.run is None:
-            raise checks.InvalidInput("run is not given: accepted is the folder of a run, run=runs/TASK/AGENT_HEAD_NORM/seed_N")
+            raise validation.InvalidInput("run must be a run directory: run=runs/TASK/AGENT_HEAD_NORM/seed_N")
         run_evaluation(Path(str(cfg.run)), cfg.episodes, cfg.seed, cfg.device, cfg.video)
 
 

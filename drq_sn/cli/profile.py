@@ -17,19 +17,21 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from drq_sn import checks, machine, processor
-from drq_sn.cli.build import build_agent, build_env, build_replay, config_dir
-from drq_sn.cli.errors import exit_on_invalid_input
+from drq_sn import validation
+from drq_sn.cli.config.build import build_agent, build_env, build_replay, config_dir
+from drq_sn.cli.config.overrides import check_command_line, group_options
 from drq_sn.cli.fresh_process import ProcessDied, in_fresh_process
-from drq_sn.cli.overrides import check_command_line, group_options
-from drq_sn.cli.run_folder import make_folder, move_aside
-from drq_sn.cli.session import seed_everything
+from drq_sn.cli.running.checkpointing import seed_everything
+from drq_sn.cli.running.exit_codes import exit_on_invalid_input
+from drq_sn.cli.running.run_dir import make_folder, move_aside
 from drq_sn.cli.workload import NUM_REAL_STEPS, fill, row_config
 from drq_sn.envs import require_task
 from drq_sn.envs.gl import select_backend
-from drq_sn.profile_report import format_tables, table_rows, write_report
-from drq_sn.profiler import measure_agent
-from drq_sn.reference import TABLE3, read_table
+from drq_sn.profiling.profiler import measure_agent
+from drq_sn.report.profile_tables import format_tables, table_rows, write_report
+from drq_sn.report.published import TABLE3, read_table
+from drq_sn.runs import provenance
+from drq_sn.training import cpu
 
 CONFIG_NAME = "profile"
 
@@ -45,10 +47,10 @@ def run_profile(cfg: DictConfig, words: list[str]) -> Path:
         InvalidInput: before anything is measured, for a wrong value.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler notes each start and stop on stderr
-    device = machine.select_device(cfg.device)
-    processor.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
+    device = provenance.select_device(cfg.device)
+    cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
     settings = check_settings(cfg, device, words)
-    name = machine.slug(machine.device_name(device))
+    name = provenance.slug(provenance.device_name(device))
     agent = str(HydraConfig.get().runtime.choices["agent"])
     out_dir = make_folder(Path(cfg.out_dir) / name / f"{agent}_batch{settings['batch_size']}", "out_dir")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # through the `finally` below
@@ -59,7 +61,7 @@ def run_profile(cfg: DictConfig, words: list[str]) -> Path:
                 measurements.append(measurement)
         finally:  # what is measured is kept, also when the rest is interrupted
             if measurements:
-                about = {"agent": agent, "machine": machine.describe(device), "settings": settings}
+                about = {"agent": agent, "machine": provenance.describe(device), "settings": settings}
                 rows = table_rows(measurements, read_table(TABLE3, key="head"))
                 text = format_tables(rows, measurements)
                 print(text)
@@ -74,23 +76,23 @@ def check_settings(cfg: DictConfig, device: torch.device, words: list[str]) -> d
     for group, option in (("head", "heads"), ("normalizer", "normalizers")):
         for word in words:
             if word.startswith(f"{group}="):
-                raise checks.InvalidInput(f"{word}: here accepted is {option}=[{word.split('=', 1)[1]}], one or several")
+                raise validation.InvalidInput(f"{word}: here accepted is {option}=[{word.split('=', 1)[1]}], one or several")
         names = cfg[option] if OmegaConf.is_list(cfg[option]) else [cfg[option]]
         for name in names:
-            checks.choice(option, name, group_options()[group])
+            validation.choice(option, name, group_options()[group])
         cfg[option] = list(dict.fromkeys(names))
-        checks.integer(f"number of {option}", len(names))
+        validation.integer(f"number of {option}", len(names))
     if any(word.startswith("runtime=") for word in words):
-        raise checks.InvalidInput("runtime: accepted here is eager alone, whose phases can be seen; make bench compares runtimes")
+        raise validation.InvalidInput("runtime must be eager, whose phases can be traced; make bench compares runtimes")
     require_task(cfg.task)
     select_backend()
     defaults = cfg.device_settings[device.type]
     numbers = {name: cfg[name] if cfg[name] is not None else defaults[name] for name in defaults}
     for name in numbers:
-        checks.integer(name, numbers[name])
-    checks.integer("num_acts", cfg.num_acts)
-    checks.integer("replay_steps", cfg.replay_steps, minimum=NUM_REAL_STEPS)
-    checks.boolean("trace", cfg.trace)
+        validation.integer(name, numbers[name])
+    validation.integer("num_acts", cfg.num_acts)
+    validation.integer("replay_steps", cfg.replay_steps, minimum=NUM_REAL_STEPS)
+    validation.boolean("trace", cfg.trace)
     reduced = {
         name: f"{numbers[name]} (paper: {paper})" for name, paper in cfg.device_settings.cuda.items() if numbers[name] < paper
     }
@@ -118,8 +120,8 @@ def _measurements(cfg: DictConfig, words: list[str], settings: dict[str, Any], t
 def _measure(words: list[str], settings: dict[str, Any], details: bool, trace: str | None) -> dict[str, Any]:
     """Measure one head with one normaliser; runs in a process of its own."""
     cfg = row_config(CONFIG_NAME, words)
-    device = machine.select_device(cfg.device)
-    processor.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
+    device = provenance.select_device(cfg.device)
+    cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
     seed_everything(cfg.seed)
     with contextlib.closing(build_env(cfg, cfg.seed)) as env:
         replay = build_replay(cfg, env, device)

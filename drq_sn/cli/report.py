@@ -7,21 +7,21 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from drq_sn import checks
-from drq_sn.checkpoint import write_atomically
-from drq_sn.cli.build import config_dir
+from drq_sn import validation
+from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.config.experiments import Experiment, load_experiment
+from drq_sn.cli.config.identify import Recogniser
+from drq_sn.cli.config.overrides import check_command_line
 from drq_sn.cli.diagnose import patterns_of
-from drq_sn.cli.errors import exit_on_invalid_input
-from drq_sn.cli.experiments import Experiment, load_experiment
-from drq_sn.cli.overrides import check_command_line
-from drq_sn.cli.recognition import Recogniser
-from drq_sn.cli.run_folder import make_folder, require_own
-from drq_sn.report.assembly import INDEX, RUNS, Choices, Report
+from drq_sn.cli.running.exit_codes import exit_on_invalid_input
+from drq_sn.cli.running.run_dir import make_folder, require_own
+from drq_sn.report.build import INDEX, RUNS, Choices, Report
 from drq_sn.report.costs import FIELDS
-from drq_sn.report.profiles import find_profiles
 from drq_sn.report.scores import score_run
+from drq_sn.report.table3 import find_profiles
 from drq_sn.report.types import Plan, ScoredRun, Variant
-from drq_sn.run_logs import find_runs, read_record, read_run
+from drq_sn.runs.files import write_atomically
+from drq_sn.runs.reader import find_runs, read_record, read_run
 
 CONFIG_NAME = "report"
 PLANS = ("table1", "table2", "figure1", "figure2", "figure3", "figure4")
@@ -88,8 +88,8 @@ def _former(out: Path) -> set[str]:
 
 
 def _choices(cfg: DictConfig) -> Choices:
-    frame = None if cfg.frame is None else checks.integer("frame", cfg.frame, minimum=0)
-    return Choices(frame, checks.integer("num_bootstrap", cfg.num_bootstrap), checks.integer("seed", cfg.seed, minimum=0))
+    frame = None if cfg.frame is None else validation.integer("frame", cfg.frame, minimum=0)
+    return Choices(frame, validation.integer("num_bootstrap", cfg.num_bootstrap), validation.integer("seed", cfg.seed, minimum=0))
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)

@@ -12,22 +12,22 @@ import hydra
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from drq_sn import checks
-from drq_sn.checkpoint import write_atomically
-from drq_sn.cli import remote
-from drq_sn.cli.build import config_dir, instantiate
-from drq_sn.cli.errors import CRASHED, exit_on_invalid_input
-from drq_sn.cli.experiments import Experiment, load_experiment
-from drq_sn.cli.overrides import SWEEP_FLAGS, check_overrides, initialized
-from drq_sn.cli.packing import Endings, LocalLauncher, ending
-from drq_sn.cli.plan import PlannedRun, plan, split_words
-from drq_sn.cli.run_folder import make_folder
-from drq_sn.cli.stopping import Stopped
+from drq_sn import validation
+from drq_sn.cli.config.build import config_dir, instantiate
+from drq_sn.cli.config.experiments import Experiment, load_experiment
+from drq_sn.cli.config.overrides import SWEEP_FLAGS, check_overrides, initialized
+from drq_sn.cli.launching import cluster
+from drq_sn.cli.launching.grid import PlannedRun, plan, split_words
+from drq_sn.cli.launching.live_table import Row, SweepTable
+from drq_sn.cli.launching.local import Endings, LocalLauncher, ending
+from drq_sn.cli.running.exit_codes import CRASHED, exit_on_invalid_input
+from drq_sn.cli.running.run_dir import make_folder
+from drq_sn.cli.running.signals import Stopped
 from drq_sn.envs import require_task
-from drq_sn.progress import Progress, is_over, number, read_progress
-from drq_sn.run_logs import CRASHED as CRASHED_RUN
-from drq_sn.run_logs import FINISHED
-from drq_sn.sweep_table import Row, SweepTable
+from drq_sn.runs.files import write_atomically
+from drq_sn.runs.progress import Progress, is_over, number, read_progress
+from drq_sn.runs.reader import CRASHED as CRASHED_RUN
+from drq_sn.runs.reader import FINISHED
 
 CONFIG_NAME = "sweep"
 OWN = ("experiment", "launcher", "sweep_dir", "dry_run")
@@ -76,14 +76,14 @@ def _settings(own: Sequence[str]) -> tuple[DictConfig, Experiment | None]:
     names = [word.lstrip("+").split("=", 1)[0] for word in own]
     for word, name in zip(own, names, strict=True):
         if names.count(name) > 1:
-            raise checks.InvalidInput(f"{word}: {name} is given more than once")
+            raise validation.InvalidInput(f"{word}: {name} is given more than once")
         if name.startswith("experiment."):
-            raise checks.InvalidInput(f"{word}: accepted are options of runs, such as seed=1,2, to take a part of an experiment")
+            raise validation.InvalidInput(f"{word}: select a part of an experiment by options of its runs, such as seed=1,2")
         if name in OWN and "," in word and "[" not in word:
-            raise checks.InvalidInput(f"{word}: accepted is one value; runs alone take several")
+            raise validation.InvalidInput(f"{word}: accepted is one value; runs alone take several")
     with initialized():
         cfg = compose(CONFIG_NAME, [word for word in own if not word.startswith("experiment")])
-    checks.boolean("dry_run", cfg.dry_run)
+    validation.boolean("dry_run", cfg.dry_run)
     return cfg, _experiment(own)
 
 
@@ -97,7 +97,7 @@ def _profile(experiment: Experiment, words: Sequence[str], cfg: DictConfig) -> i
     chosen = [*experiment.profile, *words]
     check_overrides(chosen, "profile")
     if not _is_local(cfg):
-        raise checks.InvalidInput(f"experiment={experiment.name}: measures this machine; accepted is launcher=local")
+        raise validation.InvalidInput(f"experiment={experiment.name}: measures this machine; accepted is launcher=local")
     command = ["-m", "drq_sn.cli.profile", *chosen]
     if cfg.dry_run:
         print(" ".join(["python", *command]))
@@ -109,7 +109,7 @@ def _require_words_for_runs(words: Sequence[str]) -> None:
     for word in words:
         for start, reason in NOT_HERE.items():
             if word.startswith(start if "=" in start else f"{start}="):
-                raise checks.InvalidInput(f"{word}: not accepted in a sweep, {reason}")
+                raise validation.InvalidInput(f"{word}: not accepted in a sweep, {reason}")
 
 
 def _is_local(cfg: DictConfig) -> bool:
@@ -122,8 +122,8 @@ def _train(cfg: DictConfig, runs: Sequence[PlannedRun], todo: Sequence[PlannedRu
     if _is_local(cfg):
         launcher = instantiate(cfg.launcher, use_gpus=not any("device=cpu" in run.words for run in todo))
     else:
-        remote.require_installed(cfg.launcher)
-        remote.fill_in(cfg.launcher)
+        cluster.require_installed(cfg.launcher)
+        cluster.fill_in(cfg.launcher)
     folder = make_folder(Path(str(cfg.sweep_dir)), "sweep_dir")
     logs = {run: folder / f"{i}_{run.name.replace('/', '_')}.log" for i, run in enumerate(todo, start=1)}
     places = f", up to {launcher.num_slots} at once" if launcher else ""
@@ -134,7 +134,7 @@ def _train(cfg: DictConfig, runs: Sequence[PlannedRun], todo: Sequence[PlannedRu
             if launcher:
                 launcher.launch(logs, table.say, endings)
             else:
-                remote.launch(cfg.launcher, logs, folder, endings)
+                cluster.launch(cfg.launcher, logs, folder, endings)
     except (Stopped, KeyboardInterrupt):
         _report(runs, endings, logs, folder)
         raise

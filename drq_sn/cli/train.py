@@ -9,11 +9,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from drq_sn.cli.build import config_dir
-from drq_sn.cli.errors import CRASHED, exit_on_invalid_input
-from drq_sn.cli.overrides import SWEEP_FLAGS, check_command_line
-from drq_sn.cli.run import run
-from drq_sn.loop import LearningCrashed
+from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.config.overrides import SWEEP_FLAGS, check_command_line
+from drq_sn.cli.running.exit_codes import CRASHED, exit_on_invalid_input
+from drq_sn.cli.running.run import run
+from drq_sn.training.loop import LearningCrashed
 
 CONFIG_NAME = "train"
 CRASHED_RUNS: list[str] = []

@@ -8,9 +8,9 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from drq_sn.cli.build import config_dir
+from drq_sn.cli.config.build import config_dir
 from drq_sn.envs.wrappers import PixelStack
-from drq_sn.replay import UniformReplay
+from drq_sn.training.replay import UniformReplay
 
 NUM_REAL_STEPS = 100  # rendered once, then stored over and over until the replay is full
 

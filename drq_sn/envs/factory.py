@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from drq_sn import checks
-from drq_sn.envs.drawing import Drawing
+from drq_sn import validation
 from drq_sn.envs.gl import select_backend
+from drq_sn.envs.renderer import Drawing
 from drq_sn.envs.synthetic import PointMass
 from drq_sn.envs.wrappers import ActionRepeat, PixelStack
 
@@ -51,7 +51,7 @@ def require_task(task: str) -> tuple[str, str]:
     if task in SYNTHETIC:
         return "synthetic", task
     names = task_names()
-    return names[checks.choice("task", task, [*names, *SYNTHETIC])]
+    return names[validation.choice("task", task, [*names, *SYNTHETIC])]
 
 
 def make_env(
@@ -83,13 +83,13 @@ def make_env(
     Raises:
         InvalidInput: for an unknown task (with the nearest names) or a wrong number.
     """
-    checks.integer("seed", seed, minimum=0)
-    checks.integer("env.image_size", image_size)
-    checks.integer("action_repeat", action_repeat)
-    checks.boolean("env.shadows", shadows)
-    checks.boolean("env.reflections", reflections)
+    validation.integer("seed", seed, minimum=0)
+    validation.integer("env.image_size", image_size)
+    validation.integer("action_repeat", action_repeat)
+    validation.boolean("env.shadows", shadows)
+    validation.boolean("env.reflections", reflections)
     if shadow_map_size is not None:
-        checks.integer("env.shadow_map_size", shadow_map_size)
+        validation.integer("env.shadow_map_size", shadow_map_size)
     if task in SYNTHETIC:
         simulator = SYNTHETIC[task](seed)
         return PixelStack(

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from drq_sn import checks
+from drq_sn import validation
 
 BACKENDS = ("egl", "osmesa", "glfw")
 SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "software")
@@ -70,7 +70,7 @@ def select_backend() -> Backend:
     """
     wanted = os.environ.get("MUJOCO_GL", "").lower()
     if wanted:
-        checks.choice("MUJOCO_GL", wanted, BACKENDS)
+        validation.choice("MUJOCO_GL", wanted, BACKENDS)
     errors = []
     for name in [wanted] if wanted else BACKENDS:
         renderer, error = probe(name)
@@ -83,7 +83,7 @@ def select_backend() -> Backend:
                 _load_triton()
             return backend
         errors.append(f"{name} ({error})")
-    raise checks.InvalidInput(
+    raise validation.InvalidInput(
         f"no OpenGL backend renders: {'; '.join(errors)}. Install Mesa: apt-get install libegl1 libgl1-mesa-dri libosmesa6 "
         "(Debian, Ubuntu) or dnf install mesa-libEGL mesa-dri-drivers mesa-libOSMesa (Fedora, RHEL)"
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from drq_sn.networks.encoders import Trunk
 from drq_sn.networks.initializers import orthogonal_init_
-from drq_sn.networks.normalizers import Normalizer
+from drq_sn.networks.normalizers.base import Normalizer
 
 HeadFactory = Callable[[int, int], nn.Module]
 AnyModule = TypeVar("AnyModule", bound=nn.Module)

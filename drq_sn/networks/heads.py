@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drq_sn import checks
+from drq_sn import validation
 
 
 class Head(nn.Module, abc.ABC):
@@ -35,8 +35,8 @@ class Head(nn.Module, abc.ABC):
 
     def __init__(self, width: int, pnorm: bool) -> None:
         super().__init__()
-        checks.integer("head.width", width)
-        self.pnorm = checks.boolean("head.pnorm", pnorm)
+        validation.integer("head.width", width)
+        self.pnorm = validation.boolean("head.pnorm", pnorm)
 
     @abc.abstractmethod
     def features(self, x: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class MLPHead(Head):
 
     def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 2, pnorm: bool = False) -> None:
         super().__init__(width, pnorm)
-        checks.integer("head.num_hidden_layers", num_hidden_layers)
+        validation.integer("head.num_hidden_layers", num_hidden_layers)
         widths = [in_dim, *[width] * num_hidden_layers, out_dim]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
@@ -81,7 +81,7 @@ class D2RLHead(Head):
 
     def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 4, pnorm: bool = False) -> None:
         super().__init__(width, pnorm)
-        checks.integer("head.num_hidden_layers", num_hidden_layers)
+        validation.integer("head.num_hidden_layers", num_hidden_layers)
         self.first = nn.Linear(in_dim, width)
         self.hidden = nn.ModuleList(nn.Linear(width + in_dim, width) for _ in range(num_hidden_layers - 1))
         self.last = nn.Linear(width, out_dim)
@@ -119,8 +119,8 @@ class ModernHead(Head):
         self, in_dim: int, out_dim: int, width: int = 1024, num_blocks: int = 1, expansion: int = 2, pnorm: bool = False
     ) -> None:
         super().__init__(width, pnorm)
-        checks.integer("head.num_blocks", num_blocks, minimum=0)
-        checks.integer("head.expansion", expansion)
+        validation.integer("head.num_blocks", num_blocks, minimum=0)
+        validation.integer("head.expansion", expansion)
         self.first = nn.Linear(in_dim, width)
         self.blocks = nn.ModuleList(ResidualBlock(width, expansion) for _ in range(num_blocks))
         self.last = nn.Linear(width, out_dim)
@@ -144,8 +144,8 @@ class SimBaHead(Head):
         self, in_dim: int, out_dim: int, width: int = 1024, num_blocks: int = 1, expansion: int = 4, pnorm: bool = False
     ) -> None:
         super().__init__(width, pnorm)
-        checks.integer("head.num_blocks", num_blocks, minimum=0)
-        checks.integer("head.expansion", expansion)
+        validation.integer("head.num_blocks", num_blocks, minimum=0)
+        validation.integer("head.expansion", expansion)
         self.first = nn.Linear(in_dim, width)
         self.blocks = nn.ModuleList(ResidualBlock(width, expansion) for _ in range(num_blocks))
         self.norm = nn.LayerNorm(width)
@@ -177,7 +177,7 @@ class LayerNormMLPHead(Head):
 
     def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 2, pnorm: bool = False) -> None:
         super().__init__(width, pnorm)
-        checks.integer("head.num_hidden_layers", num_hidden_layers)
+        validation.integer("head.num_hidden_layers", num_hidden_layers)
         widths = [in_dim, *[width] * num_hidden_layers]
         self.hidden = nn.ModuleList(LinearLayerNorm(a, b) for a, b in itertools.pairwise(widths))
         self.last = nn.Linear(width, out_dim)
@@ -207,7 +207,7 @@ class BroNetHead(Head):
 
     def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_blocks: int = 1, pnorm: bool = False) -> None:
         super().__init__(width, pnorm)
-        checks.integer("head.num_blocks", num_blocks, minimum=0)
+        validation.integer("head.num_blocks", num_blocks, minimum=0)
         self.first = LinearLayerNorm(in_dim, width)
         self.blocks = nn.ModuleList(BroNetBlock(width) for _ in range(num_blocks))
         self.last = nn.Linear(width, out_dim)

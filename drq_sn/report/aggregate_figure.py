@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from drq_sn.report.looks import NORMAL, SMALL, add_legend, canvas, counted, in_frames, looks, say_nothing_there
+from drq_sn.report.style import NORMAL, SMALL, add_legend, canvas, counted, in_frames, looks, say_nothing_there
 from drq_sn.report.types import Aggregates, Interval
 
 WIDTH = 9.5  # inches

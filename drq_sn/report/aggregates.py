@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from drq_sn.report.formats import ABSENT, frames, number
+from drq_sn.report.score_formats import ABSENT, frames, number
 from drq_sn.report.scores import common_frame, in_order, make_cell
 from drq_sn.report.tables import agent_title
 from drq_sn.report.types import Aggregates, Interval, ScoredRun, Table, Variant

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drq_sn.report.formats import frames, number
+from drq_sn.report.score_formats import frames, number
 from drq_sn.report.scores import Setting
 from drq_sn.report.tables import agent_title
 from drq_sn.report.types import ScoredRun, Table
-from drq_sn.run_logs import EVAL, TRAIN
+from drq_sn.runs.reader import EVAL, TRAIN
 
 FIELDS = ("folder", "task", "agent", "head", "normalizer", "seed", "status", "last_frame", "last_evaluation", "last_return",
           "wall_hours", "frames_per_second", "num_updates", "device", "mujoco", "dm_control", "torch", "gl_renderer",

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from drq_sn.diagnosis import FIGURE3, largest_norm
-from drq_sn.diagnosis_report import PAPER_COLUMNS, save_images
-from drq_sn.diagnosis_report import draw as draw_quantities
 from drq_sn.report import aggregate_figure, learning_curves
-from drq_sn.report.looks import in_frames, looks, names
+from drq_sn.report.curves import FIGURE3, largest_norm
+from drq_sn.report.dynamics_figure import PAPER_COLUMNS, save_images
+from drq_sn.report.dynamics_figure import draw as draw_quantities
 from drq_sn.report.scores import common_frame
+from drq_sn.report.style import in_frames, looks, names
 from drq_sn.report.types import Aggregates, Figure, ReleasedPoint, ScoredRun, Variant
 
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from drq_sn.diagnosis import mean_and_error
-from drq_sn.diagnosis_report import CROSS, THIN, Style, split
-from drq_sn.report.looks import GREY, NORMAL, SMALL, add_legend, canvas, counted, in_frames, looks, names, say_nothing_there
+from drq_sn.report.curves import mean_and_error
+from drq_sn.report.dynamics_figure import CROSS, THIN, Style, split
+from drq_sn.report.style import GREY, NORMAL, SMALL, add_legend, canvas, counted, in_frames, looks, names, say_nothing_there
 from drq_sn.report.types import ReleasedPoint, ScoredRun, Variant
 
 Panel = Mapping[str, Sequence[ScoredRun]]

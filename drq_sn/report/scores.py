@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from drq_sn.diagnosis import mean_and_error
-from drq_sn.reference import read_released
+from drq_sn.report.curves import mean_and_error
+from drq_sn.report.published import read_released
 from drq_sn.report.types import ReleasedPoint, ScoredRun, Variant
-from drq_sn.run_logs import EVAL, Run
+from drq_sn.runs.reader import EVAL, Run
 
 RETURN = "episode_return_mean"
 SAME_TASK = {"cup_catch": "ball_in_cup_catch"}  # one task under two names

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from drq_sn.reference import TABLE1, TABLE2, Reported, read_scores
-from drq_sn.report.formats import ABSENT, frames, number
+from drq_sn.report.published import TABLE1, TABLE2, Reported, read_scores
+from drq_sn.report.score_formats import ABSENT, frames, number
 from drq_sn.report.scores import Cell, Setting, canonical, common_frame, make_cell, released_curves
 from drq_sn.report.types import Plan, ReleasedPoint, ScoredRun, Table, Variant
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from drq_sn.run_logs import CRASHED, Run
+from drq_sn.runs.reader import CRASHED, Run
 
 
 class Variant(NamedTuple):

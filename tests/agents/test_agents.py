@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from drq_sn.networks.actor_critic import Critic, soft_update_, target_copy
 from drq_sn.networks.heads import ModernHead
 from drq_sn.networks.normalizers import Spectral
-from drq_sn.networks.spectral import tracked_layers
+from drq_sn.networks.normalizers.spectral import tracked_layers
 
 AGENTS = ["agent=drq", "agent=drqv2"]
 OBS = np.zeros((9, 24, 24), np.uint8)
@@ -115,7 +115,7 @@ def test_power_iterations_per_update_are_those_of_the_published_form(agent_of, b
     counts = collections.Counter()
     layers = {id(layer): name.split(".")[0] for name, layer in tracked_layers(agent.networks).items() if "q2" not in name}
     monkeypatch.setattr(
-        "drq_sn.networks.spectral.TrackedLinear.power_iterate_",
+        "drq_sn.networks.normalizers.spectral.TrackedLinear.power_iterate_",
         lambda layer, num_iterations=1: counts.update({layers.get(id(layer)): num_iterations}),
     )
     for factor, num_updates in ((10, 0), (1, 300)):
@@ -188,7 +188,7 @@ def test_an_update_never_waits_for_the_device(agent_of, batch, name):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", AGENTS)
 def test_an_update_on_cuda_never_synchronises(configure, batch, name):
-    from drq_sn.cli.build import build_agent
+    from drq_sn.cli.config.build import build_agent
     from drq_sn.envs import make_env
 
     device = torch.device("cuda")

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from drq_sn.agents import DrQ, DrQV2
-from drq_sn.augmentations import crop_shifted
+from drq_sn.agents.penalties import NoPenalty
+from drq_sn.agents.runtime import Eager
 from drq_sn.networks.heads import MLPHead
 from drq_sn.networks.normalizers import Unnormalized
-from drq_sn.penalties import NoPenalty
-from drq_sn.runtime import Eager
-from drq_sn.schedules import Constant
+from drq_sn.training.augmentations import crop_shifted
+from drq_sn.training.schedules import Constant
 from drq_sn.types import Batch
 from tests.agents import golden_inputs as inputs
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from hydra import initialize_config_dir
 
-from drq_sn.checkpoint import load_safely, to_bytes
-from drq_sn.cli.build import config_dir
-from drq_sn.cli.overrides import group_options
+from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.config.overrides import group_options
+from drq_sn.runs.files import load_safely, to_bytes
 
 with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
     GROUPS = group_options()

@@ -10,7 +10,7 @@ import pytest
 
 from drq_sn.cli.report import run_report
 from drq_sn.report import figures
-from drq_sn.report.assembly import Choices
+from drq_sn.report.build import Choices
 from drq_sn.report.types import Figure
 from tests.cli.run_folders import write_run
 

@@ -9,7 +9,7 @@ import json
 from hydra import compose
 from omegaconf import OmegaConf, open_dict
 
-from drq_sn.cli.overrides import INTERNAL_GROUPS, initialized
+from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
 
 RECORD = {
     "versions": {"mujoco": "3.11.0", "dm_control": "1.0.44", "torch": "2.13.0"},

@@ -15,9 +15,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from drq_sn.checks import InvalidInput
 from drq_sn.cli.bench import check_settings, train_side_by_side
-from drq_sn.cli.build import config_dir
+from drq_sn.cli.config.build import config_dir
+from drq_sn.validation import InvalidInput
 
 TINY = ["task=synthetic_point", "env.image_size=24", "head.width=16", "agent.num_filters=4", "batch_size=8", "num_updates=2",
         "num_repeats=3", "replay_steps=100", "runtimes=[eager]", "rendered_tasks=[synthetic_point]", "rendered_frames=5",
@@ -100,7 +100,10 @@ def test_a_run_that_fails_is_a_row_with_its_reason(tmp_path):
         (["models=[mlp2]"], "models: mlp2 is none; accepted is such as {head: mlp2, normalizer: none}"),
         (["agents=drq"], "agents=drq: accepted is a list, agents=[drq]"),
         (["agents=[]"], "number of agents=0"),
-        (["scaling=[{option: bach_size, values: [1]}]"], "is none; accepted is such as {option: batch_size, values: [64, 128]}"),
+        (
+            ["scaling=[{option: bach_size, values: [1]}]"],
+            "scaling must hold entries like {option: batch_size",
+        ),
         (["scaling=5"], "scaling=5: accepted is a list, scaling=[5]"),
         (["replay_steps=0"], "replay_steps=0: accepted is an integer >= 100"),
         (["training.laptop.num_train_frames=2000"], "training.laptop: accepted are more frames than eval_every_frames"),

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from drq_sn.checks import InvalidInput
 from drq_sn.cli.diagnose import patterns_of, run_diagnosis
+from drq_sn.validation import InvalidInput
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "results"

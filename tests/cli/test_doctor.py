@@ -1,6 +1,6 @@
-from drq_sn.checks import InvalidInput
 from drq_sn.cli import doctor
 from drq_sn.envs import gl
+from drq_sn.validation import InvalidInput
 
 
 def test_it_tells_versions_device_and_rendering():

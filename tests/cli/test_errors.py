@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from drq_sn.checks import InvalidInput
-from drq_sn.cli.overrides import check_overrides
-from drq_sn.cli.run import run
+from drq_sn.cli.config.overrides import check_overrides
+from drq_sn.cli.running.run import run
+from drq_sn.validation import InvalidInput
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_wrong_value_is_named_and_leaves_no_folder(configure, tmp_path, word, 
 
 
 def test_a_replay_that_cannot_fit_leaves_no_folder(configure, tmp_path, monkeypatch):
-    monkeypatch.setattr("drq_sn.replay.available_memory", lambda *_: 1000)
+    monkeypatch.setattr("drq_sn.training.replay.available_memory", lambda *_: 1000)
     with pytest.raises(InvalidInput, match="GB are free"):
         run(configure())
     assert list(tmp_path.iterdir()) == []

@@ -13,10 +13,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from drq_sn.checks import InvalidInput
-from drq_sn.cli.build import config_dir
+from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.fresh_process import ProcessDied, in_fresh_process
 from drq_sn.cli.profile import check_settings, run_profile
+from drq_sn.validation import InvalidInput
 
 TINY = ["task=synthetic_point", "env.image_size=24", "head.width=16", "agent.num_filters=4", "batch_size=8", "num_updates=2",
         "num_runs=2", "num_acts=2", "replay_steps=100", "heads=[modern2]", "device=cpu", "num_threads=1"]  # fmt: skip
@@ -48,7 +48,7 @@ def test_every_row_is_measured_and_written(tmp_path):
         (["head=mlp4"], "head=mlp4: here accepted is heads=[mlp4]"),
         (["normalizers=[spectrl]"], "did you mean spectral"),
         (["heads=[]"], "number of heads=0"),
-        (["runtime=compile"], "runtime: accepted here is eager alone"),
+        (["runtime=compile"], "runtime must be eager"),
         (["num_runs=0"], "num_runs=0: accepted is an integer >= 1"),
         (["batch_size=-3"], "batch_size=-3"),
         (["replay_steps=5"], "replay_steps=5: accepted is an integer >= 100"),

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from drq_sn.checks import InvalidInput
 from drq_sn.cli.report import _choices, main, run_report
-from drq_sn.report.assembly import Choices
+from drq_sn.report.build import Choices
+from drq_sn.validation import InvalidInput
 from tests.cli.conftest import MLP2, MODERN_SN, QUICK, rows, whole
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from drq_sn.cli.run_folder import recorded
+from drq_sn.cli.running.run_dir import recorded
 
 HERE = {"task": "t", "versions": {"mujoco": "3.11.0"}, "gl": {"renderer": "a"}, "device": "d", "first_frame_sha256": "aa"}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from drq_sn.cli import sweep as command
-from drq_sn.cli.plan import PlannedRun
+from drq_sn.cli.launching.grid import PlannedRun
 from drq_sn.cli.sweep import sweep
 from tests.conftest import TINY
 

@@ -12,9 +12,9 @@ import torch
 from omegaconf import OmegaConf
 
 import drq_sn
-from drq_sn.checks import InvalidInput
 from drq_sn.cli import evaluate
-from drq_sn.cli.run import run
+from drq_sn.cli.running.run import run
+from drq_sn.validation import InvalidInput
 
 SMALL_CARTPOLE = [
     "task=cartpole_balance",
@@ -95,7 +95,7 @@ def test_a_finished_run_is_not_overwritten(configure, trained, tmp_path):
 
 
 def test_a_failure_is_recorded_with_its_reason(configure, tmp_path, monkeypatch):
-    monkeypatch.setattr("drq_sn.loop.Loop.run", lambda *args: 1 / 0)
+    monkeypatch.setattr("drq_sn.training.loop.Loop.run", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(configure())
     record = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from dm_env import specs, test_utils
 
-from drq_sn import machine, make_env
-from drq_sn.checks import InvalidInput
+from drq_sn import make_env
 from drq_sn.cli.doctor import MATCHING_PAIRS
 from drq_sn.envs import gl
 from drq_sn.envs.factory import task_names
 from drq_sn.envs.wrappers import ActionRepeat
+from drq_sn.runs import provenance
+from drq_sn.validation import InvalidInput
 
 SPEC_TASKS = [
     "acrobot_swingup",
@@ -109,7 +110,7 @@ def test_one_seed_gives_one_sequence_of_frames():
 
 
 def test_dm_control_and_mujoco_are_a_pair_that_works():
-    found = machine.versions()
+    found = provenance.versions()
     assert (found["dm_control"], found["mujoco"]) in MATCHING_PAIRS
 
 

@@ -28,11 +28,11 @@ def hanging(self, action):
 PointMass.step = hanging
 """
 FULL_DISK = """
-import drq_sn.cli.evaluator
+import drq_sn.cli.running.evaluator
 def full(*_):
     if calls:
         raise OSError(28, "No space left on device")
-drq_sn.cli.evaluator.write_json = full
+drq_sn.cli.running.evaluator.write_json = full
 """
 
 

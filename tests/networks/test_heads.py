@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from drq_sn.checks import InvalidInput
 from drq_sn.networks.heads import (
     BroNetBlock,
     BroNetHead,
@@ -18,7 +17,9 @@ from drq_sn.networks.heads import (
     ResidualBlock,
     SimBaHead,
 )
-from drq_sn.networks.normalizers import Spectral, SpectralLinear
+from drq_sn.networks.normalizers import Spectral
+from drq_sn.networks.normalizers.spectral import SpectralLinear
+from drq_sn.validation import InvalidInput
 
 # class, options, linear layers, and parameters of head(7, 2, width=8) counted by hand
 HEADS = [

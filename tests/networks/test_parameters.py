@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from drq_sn.cli.build import instantiate
+from drq_sn.agents.penalties import NoPenalty
+from drq_sn.agents.runtime import Eager
+from drq_sn.cli.config.build import instantiate
 from drq_sn.networks.encoders import ConvEncoder
 from drq_sn.networks.normalizers import Unnormalized
-from drq_sn.penalties import NoPenalty
-from drq_sn.runtime import Eager
-from drq_sn.schedules import Constant
+from drq_sn.training.schedules import Constant
 
 MEGABYTE = 1e6
 TOTALS = {"mlp2": 45.842, "mlp4": 87.826, "modern2": 108.839, "modern4": 243.220}

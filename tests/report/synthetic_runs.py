@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from drq_sn.report.types import ScoredRun, Variant
-from drq_sn.run_logs import EVAL, TRAIN, Log, Run
+from drq_sn.runs.reader import EVAL, TRAIN, Log, Run
 
 MLP2 = Variant("drq", "mlp2", "none")
 MODERN_SN = Variant("drq", "modern4", "spectral")

@@ -9,14 +9,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from drq_sn import diagnosis_report
-from drq_sn.diagnosis import RETURN
-from drq_sn.report import aggregate_figure, figures, learning_curves
-from drq_sn.report.looks import NUMBERS, canvas, in_frames, looks, names
+from drq_sn.report import aggregate_figure, dynamics_figure, figures, learning_curves
+from drq_sn.report.curves import RETURN
+from drq_sn.report.style import NUMBERS, canvas, in_frames, looks, names
 from drq_sn.report.types import Aggregates, Interval, ReleasedPoint, ScoredRun, Variant
-from drq_sn.run_logs import Run
-from tests.test_diagnosis import log_of
-from tests.test_diagnosis_report import texts
+from drq_sn.runs.reader import Run
+from tests.report.test_curves import log_of
+from tests.report.test_dynamics_figure import texts
 
 MLP2, MLP4 = Variant("drq", "mlp2", "none"), Variant("drq", "mlp4", "none")
 MODERN, SN = Variant("drq", "modern4", "none"), Variant("drq", "modern4", "spectral")
@@ -201,7 +200,7 @@ def test_dynamics_keep_the_looks_and_the_names():
 def test_the_returns_of_dynamics_follow_the_rule_for_crashes_and_tell_where_seeds_are_missing():
     runs = [run([1000] * 4), run([400, 0], seed=2, status="crashed"), run([1000] * 3, seed=3, status="running")]
     axes = canvas(4, 4).subplots()
-    diagnosis_report._draw_panel(axes, RETURN, {"mlp2": [member.run for member in runs]}, [looks(["mlp2"])["mlp2"]], True)
+    dynamics_figure._draw_panel(axes, RETURN, {"mlp2": [member.run for member in runs]}, [looks(["mlp2"])["mlp2"]], True)
     whole, thin, cross = axes.lines
     assert curve_of(whole) == [[0, 800], [10, pytest.approx(2000 / 3)], [20, pytest.approx(2000 / 3)]]
     assert curve_of(thin) == [[20, pytest.approx(2000 / 3)], [30, 500]]
@@ -216,7 +215,7 @@ def test_the_returns_of_dynamics_follow_the_rule_for_crashes_and_tell_where_seed
 def test_a_group_that_crashed_as_a_whole_goes_on_to_the_end_of_the_panel():
     groups = {"a": [run([9, 5], status="crashed").run], "b": [run([1, 2, 3, 4]).run]}
     axes = canvas(4, 4).subplots()
-    diagnosis_report._draw_panel(axes, RETURN, groups, list(looks(["a", "b"]).values()), True)
+    dynamics_figure._draw_panel(axes, RETURN, groups, list(looks(["a", "b"]).values()), True)
     assert curve_of(axes.lines[0]) == [[0, 9], [10, 5], [30, 5]]
 
 

@@ -18,7 +18,7 @@ from drq_sn.report.scores import (
     score_run,
 )
 from drq_sn.report.types import Variant
-from drq_sn.run_logs import EVAL
+from drq_sn.runs.reader import EVAL
 from tests.report.synthetic_runs import MLP2, MODERN_SN, log, scored
 
 

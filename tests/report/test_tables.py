@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from drq_sn.cli.experiments import load_experiment
+from drq_sn.cli.config.experiments import load_experiment
 from drq_sn.cli.report import as_plan
-from drq_sn.report.formats import latex, markdown
+from drq_sn.report.score_formats import latex, markdown
 from drq_sn.report.scores import Setting, own_cells
 from drq_sn.report.tables import CSV_FIELDS, ScoreTable, all_cells
 from drq_sn.report.types import Variant

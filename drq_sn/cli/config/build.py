@@ -1,0 +1,190 @@
+"""From a configuration to objects: the only place that reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+import yaml
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from drq_sn import validation
+from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.agents.runtime import Eager, Runtime
+from drq_sn.envs import make_env
+from drq_sn.envs.wrappers import PixelStack, random_state_to_json
+from drq_sn.runs import provenance
+from drq_sn.runs.files import load_weights
+from drq_sn.training.loop import Loop
+from drq_sn.training.replay import UniformReplay
+
+CONFIG = "config.yaml"
+ADDED: dict[str, Any] = {  # options that older runs did not have and that building needs, with what they meant
+    "agent.adam_eps": 1e-8,
+    "replay.storage": "auto",
+    "penalty": {"_target_": "drq_sn.agents.penalties.NoPenalty"},
+    "lr_schedule": {"_target_": "drq_sn.training.schedules.Constant", "value": 1.0},
+}
+MOVED = {  # modules of `_target_` in configurations of older runs -> where their classes are now
+    "drq_sn.augmentations": "drq_sn.training.augmentations",
+    "drq_sn.networks.projection": "drq_sn.networks.normalizers",
+    "drq_sn.networks.spectral_schedules": "drq_sn.networks.normalizers",
+    "drq_sn.penalties": "drq_sn.agents.penalties",
+    "drq_sn.runtime": "drq_sn.agents.runtime",
+    "drq_sn.schedules": "drq_sn.training.schedules",
+}
+SPARE_EPISODES = 16  # slots for first frames, beside those that num_train_frames needs
+
+
+def config_dir() -> Path:
+    """Folder of the Hydra tree: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).resolve().parents[2]
+    inside = package / "cfg"
+    return inside if inside.is_dir() else package.parent / "cfg"
+
+
+def instantiate(node: DictConfig, **shapes: Any) -> Any:
+    """Build what `node` names; a wrong value comes out as the `InvalidInput` that its class raised."""
+    try:
+        return hydra.utils.instantiate(node, **shapes)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, validation.InvalidInput):
+            raise cause from None
+        if isinstance(cause, (TypeError, ValueError)):  # an option that the class does not take
+            raise validation.InvalidInput(f"{node._target_}: {str(cause).splitlines()[0]}") from error
+        raise
+
+
+def build_env(cfg: DictConfig, seed: int) -> PixelStack:
+    """The environment that `cfg` describes."""
+    return partial_env(cfg)(seed=seed)
+
+
+def partial_env(cfg: DictConfig) -> functools.partial[PixelStack]:
+    """`build_env` as plain data, which another process can be sent."""
+    return functools.partial(make_env, cfg.task, action_repeat=cfg.action_repeat, **cfg.env)
+
+
+def random_states_of(entropy: int | list[int], num_episodes: int) -> list[str]:
+    """What independent episodes follow from (see `Environment`), fixed by `entropy`."""
+    generators = (np.random.RandomState(np.random.MT19937(s)) for s in np.random.SeedSequence(entropy).spawn(num_episodes))
+    return [random_state_to_json(generator.get_state(legacy=False)) for generator in generators]
+
+
+def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device, runtime: Runtime | None = None) -> ActorCriticAgent:
+    """A freshly initialised agent for `env`, in `cfg`'s runtime unless another is given.
+
+    Random numbers come from torch's global generator.
+    """
+    runtime, augmentation, penalty = runtime or instantiate(cfg.runtime), instantiate(cfg.augmentation), instantiate(cfg.penalty)
+    if getattr(runtime, "captures", False) and not getattr(augmentation, "capturable", True):
+        raise validation.InvalidInput(
+            f"augmentation: {cfg.augmentation._target_} draws on the host, which a CUDA graph cannot; accepted is runtime=eager"
+        )
+    if getattr(runtime, "compiles", False) and not getattr(penalty, "compilable", True):
+        raise validation.InvalidInput(
+            f"penalty: {cfg.penalty._target_} differentiates twice, which torch.compile cannot; accepted is runtime=eager"
+        )
+    return instantiate(
+        cfg.agent,
+        obs_shape=tuple(env.observation_spec().shape),
+        action_dim=env.action_spec().shape[0],
+        actor_head=instantiate(cfg.head.actor),
+        critic_head=instantiate(cfg.head.critic),
+        normalizer=instantiate(cfg.normalizer),
+        penalty=penalty,
+        lr_schedule=instantiate(cfg.lr_schedule),
+        augmentation=augmentation,
+        runtime=runtime,
+        device=device,
+    )
+
+
+def build_replay(cfg: DictConfig, env: PixelStack, device: torch.device) -> UniformReplay:
+    """A replay no larger than the run can fill."""
+    num_steps = cfg.num_train_frames // cfg.action_repeat
+    fillable = num_steps + num_steps // 100 + SPARE_EPISODES
+    return UniformReplay(
+        tuple(env.observation_spec().shape),
+        env.action_spec().shape[0],
+        capacity_steps=min(validation.integer("replay.capacity_steps", cfg.replay.capacity_steps), fillable),
+        batch_size=cfg.batch_size,
+        n_step=cfg.n_step,
+        gamma=cfg.gamma,
+        device=device,
+        storage=cfg.replay.storage,
+        seed=cfg.seed,
+    )
+
+
+def build_loop(cfg: DictConfig) -> Loop:
+    """The loop that `cfg` describes."""
+    validation.integer("num_random_steps", cfg.num_random_steps, minimum=cfg.n_step)  # the first update needs a window
+    return Loop(
+        num_train_frames=cfg.num_train_frames,
+        action_repeat=cfg.action_repeat,
+        num_random_steps=cfg.num_random_steps,
+        update_every_steps=cfg.update_every_steps,
+        eval_every_frames=cfg.eval_every_frames,
+        seed=cfg.seed,
+    )
+
+
+def read_text(path: Path) -> str:
+    """The text of a run's configuration, with the present names of classes."""
+    text = path.read_text()
+    for old, new in MOVED.items():
+        text = text.replace(f"_target_: {old}.", f"_target_: {new}.")
+    return text
+
+
+def read_config(run_dir: Path) -> DictConfig:
+    """The resolved configuration of a run.
+
+    Raises:
+        InvalidInput: if `run_dir` is not a run's folder.
+    """
+    path = Path(run_dir) / CONFIG
+    if not path.is_file():
+        raise validation.InvalidInput(
+            f"run_dir={run_dir}: holds no {CONFIG}; accepted is the folder of a run, runs/TASK/AGENT_HEAD_NORM/seed_N"
+        )
+    try:
+        config = OmegaConf.create(read_text(path))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise validation.InvalidInput(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(config, DictConfig):
+        raise validation.InvalidInput(f"{path}: holds no options; accepted is what a run wrote there")
+    for name, value in ADDED.items():
+        if OmegaConf.select(config, name) is None:
+            OmegaConf.update(config, name, value, force_add=True)
+    return config
+
+
+def load_agent(run_dir: str | Path, device: str = "auto") -> ActorCriticAgent:
+    """The trained agent of a run, ready to `act`.
+
+    Args:
+        run_dir: folder of a finished run.
+        device: where it goes: `auto`, `cpu`, `cuda`, ...
+
+    Raises:
+        InvalidInput: if the folder holds no finished run or its weights are damaged.
+    """
+    cfg = read_config(Path(run_dir))
+    chosen = provenance.select_device(device)
+    weights = load_weights(Path(run_dir), chosen)
+    with contextlib.closing(build_env(cfg, seed=0)) as env:
+        agent = build_agent(cfg, env, chosen, Eager())  # here may not be where it was trained
+    try:
+        agent.networks.load_state_dict(weights["networks"])
+    except (KeyError, RuntimeError) as error:
+        raise validation.InvalidInput(f"{run_dir}: its weights do not fit its {CONFIG}") from error
+    return agent

@@ -1,0 +1,136 @@
+"""The command line, checked as a whole before anything runs: every mistake is one line."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from drq_sn import validation
+from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.running.exit_codes import exit_on_invalid_input
+
+SWEEP_FLAGS = {"-m", "--multirun"}
+INTERNAL_GROUPS = {"hydra", "tuned", "agent_preset"}
+SWEEP, SWEEP_GROUPS = "sweep", {"experiment", "launcher"}  # what one command alone chooses from
+
+
+def check_command_line(config_name: str, sweeps_by_itself: str | None = None) -> None:
+    """Check this process's command line; where it is wrong, end with one line.
+
+    Args:
+        config_name: see `check_overrides`.
+        sweeps_by_itself: what to say to `--multirun`, where a command does not take it.
+    """
+    with exit_on_invalid_input():
+        if sweeps_by_itself and SWEEP_FLAGS & set(sys.argv[1:]):
+            raise validation.InvalidInput(f"--multirun: {sweeps_by_itself}")
+        check_overrides(sys.argv[1:], config_name)
+
+
+def check_overrides(arguments: Sequence[str], config_name: str) -> None:
+    """Compose every configuration that `arguments` ask for.
+
+    Args:
+        arguments: the command line, without the program's name. Where it asks Hydra for something
+            else than runs (`--help`, `--cfg job`), nothing is checked.
+        config_name: primary configuration, such as `train`.
+
+    Raises:
+        InvalidInput: for an unknown option or choice, with the nearest ones that exist.
+    """
+    flags = {argument for argument in arguments if argument.startswith("-")}
+    if flags - SWEEP_FLAGS:
+        return
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        try:
+            parsed = OverridesParser.create().parse_overrides([a for a in arguments if a not in flags])
+            _check_sweeps(parsed, bool(flags))
+            _check_choices(parsed, config_name)
+            _check_keys(parsed, config_name)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise validation.InvalidInput(str(error).strip().splitlines()[0]) from None
+
+
+def initialized() -> AbstractContextManager[Any]:
+    """Hydra, ready to compose, whether a command has made it so or not."""
+    if GlobalHydra.instance().is_initialized():
+        return nullcontext()
+    return initialize_config_dir(version_base="1.3", config_dir=str(config_dir()))
+
+
+def group_options(config_name: str = "train") -> dict[str, list[str]]:
+    """Group -> its options, for the groups that users of `config_name` choose from; needs an initialised Hydra."""
+    loader = GlobalHydra.instance().config_loader()
+    hidden = INTERNAL_GROUPS | (set() if config_name == SWEEP else SWEEP_GROUPS)
+    return {group: loader.get_group_options(group) for group in loader.list_groups("") if group not in hidden}
+
+
+def alternatives(override: Override) -> Iterator[str]:
+    """Each `name=value` that a possibly sweeping override stands for."""
+    line = override.input_line or ""
+    if override.is_sweep_override():
+        name = line.split("=", 1)[0]
+        return (f"{name}={value}" for value in override.sweep_string_iterator())
+    return iter([line])
+
+
+def _check_sweeps(parsed: list[Override], multirun: bool) -> None:
+    for override in parsed:
+        if override.is_sweep_override() and not multirun:
+            raise validation.InvalidInput(f"{override.input_line}: several values are accepted together with --multirun")
+
+
+def _check_choices(parsed: list[Override], config_name: str) -> None:
+    groups = group_options(config_name)
+    for override in parsed:
+        if override.key_or_group.split(".")[0] in SWEEP_GROUPS and config_name != SWEEP:
+            raise validation.InvalidInput(f"{override.input_line}: accepted by make sweep (python -m drq_sn.cli.sweep) alone")
+        if override.key_or_group in groups:
+            for line in alternatives(override):
+                validation.choice(override.key_or_group, line.split("=", 1)[-1], groups[override.key_or_group])
+
+
+def _check_keys(parsed: list[Override], config_name: str) -> None:
+    """Every option must exist in some configuration that the chosen groups lead to; only parts may gain new ones."""
+    groups = group_options(config_name)
+    choices = [list(alternatives(o)) for o in parsed if o.key_or_group in groups]
+    known: dict[str, list[str]] = {}
+    for chosen in itertools.product(*choices):
+        known |= _options(compose(config_name, list(chosen)))
+    for override in parsed:
+        name = override.key_or_group
+        if override.is_delete():
+            raise validation.InvalidInput(f"{override.input_line}: options cannot be removed; accepted is {name}=VALUE")
+        if name in groups or name.startswith("hydra."):
+            continue
+        validation.choice("option", name.split(".")[0] if override.is_add() else name, known)
+        if known.get(name) and not isinstance(override.value(), dict):
+            inside = ", ".join(f"{name}.{option}" for option in known[name])
+            raise validation.InvalidInput(f"{override.input_line}: {name} is a part with options of its own; accepted: {inside}")
+    # what a plain option is set to cannot change which options there are: one of its values will do
+    values = (list(alternatives(o)) if o.key_or_group in groups else [next(alternatives(o))] for o in parsed)
+    for lines in itertools.product(*values):
+        compose(config_name, list(lines))
+
+
+def _options(cfg: DictConfig, prefix: str = "") -> dict[str, list[str]]:
+    """Dotted name of every option in `cfg` -> names of the options inside it; interpolations are not followed."""
+    found: dict[str, list[str]] = {}
+    for key in map(str, cfg):
+        name = f"{prefix}{key}"
+        if name not in INTERNAL_GROUPS:
+            is_part = not OmegaConf.is_interpolation(cfg, key) and OmegaConf.is_dict(cfg[key])
+            found[name] = [str(option) for option in cfg[key]] if is_part else []
+            found |= _options(cfg[key], f"{name}.") if is_part else {}
+    return found

@@ -1,0 +1,179 @@
+"""`python -m drq_sn.cli.fit_replay run=DIR normalizers=[none,spectral] depths=[1,3]`: learning from a saved replay."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hydra
+import torch
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from drq_sn import validation
+from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.agents.runtime import Eager
+from drq_sn.cli.config.build import build_agent, build_env, build_replay, config_dir, read_config
+from drq_sn.cli.config.overrides import check_command_line, group_options, initialized
+from drq_sn.cli.running.checkpointing import seed_everything
+from drq_sn.cli.running.exit_codes import exit_on_invalid_input
+from drq_sn.cli.running.run_dir import make_folder
+from drq_sn.envs.wrappers import PixelStack
+from drq_sn.report import depth_figure
+from drq_sn.report.table_formats import csv_of
+from drq_sn.runs import provenance
+from drq_sn.runs.checkpoints import CheckpointStore
+from drq_sn.runs.files import write_atomically, write_json
+from drq_sn.training import cpu
+from drq_sn.training.fit_replay import fit
+from drq_sn.training.replay import UniformReplay
+
+CONFIG_NAME = "offline"
+DEPTH_OPTIONS = ("num_blocks", "num_hidden_layers")
+SETTINGS, PARTS = "settings.json", "fits"
+BATCHES_APART = 1_000_000  # more than there are updates: seeds share no batch
+
+
+class Fit(NamedTuple):
+    """One agent of the study."""
+
+    normalizer: str
+    depth: int
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """Where its numbers go."""
+        return f"{self.normalizer}_depth_{self.depth}_seed_{self.seed}.csv"
+
+
+def run_offline(cfg: DictConfig) -> Path:
+    """Fit every normaliser at every depth from every seed, and write tables and figures; what is there already stays.
+
+    Raises:
+        InvalidInput: before anything is written, if `cfg` cannot be run.
+    """
+    device = provenance.select_device(cfg.device)
+    cpu.set_up(cfg.num_threads, cfg.cores)
+    run_cfg = _check_settings(cfg)
+    fits = [Fit(*each) for each in itertools.product(cfg.normalizers, cfg.depths, cfg.seeds)]
+    configs = {(each.normalizer, each.depth): _config_of(run_cfg, each) for each in fits}
+    with contextlib.closing(build_env(run_cfg, seed=0)) as env:
+        for config in configs.values():  # what cannot be built is said now
+            with torch.device("meta"):
+                build_agent(config, env, torch.device("meta"), Eager())
+        replay, digest = _saved_replay(Path(cfg.run), run_cfg, env, device)
+        out_dir = _claimed(cfg, digest, device)
+        for each in tqdm(sorted(fits, key=lambda fit: fit.seed), unit="fit", leave=False):
+            path, config = out_dir / PARTS / each.file, configs[each.normalizer, each.depth]
+            if not path.exists():
+                seed_everything(each.seed)
+                agent = build_agent(config, env, device, Eager())
+                write_atomically(path, csv_of(_fit(agent, replay, cfg, config, each)))
+    rows = [row for path in sorted((out_dir / PARTS).glob("*.csv")) for row in csv.DictReader(path.read_text().splitlines())]
+    print(depth_figure.write(out_dir, rows))
+    print(f"results in {out_dir}")
+    return out_dir
+
+
+def _fit(agent: ActorCriticAgent, replay: UniformReplay, cfg: DictConfig, config: DictConfig, each: Fit) -> list[dict[str, Any]]:
+    """Rows of one fit, on batches that only the seed decides."""
+    rows = fit(
+        agent,
+        lambda update: replay.peek(config.batch_size, each.seed * BATCHES_APART + update),
+        replay.peek(cfg.num_states, seed=0),
+        cfg.num_updates,
+        config.update_every_steps,
+        cfg.log_every_updates,
+    )
+    return [each._asdict() | row for row in rows]
+
+
+def _check_settings(cfg: DictConfig) -> DictConfig:
+    """The configuration of the run whose replay is learned from, once all of `cfg` is found to make sense."""
+    for name in ("num_updates", "log_every_updates", "num_states"):
+        validation.integer(name, cfg[name])
+    for name in ("normalizers", "depths", "seeds"):
+        cfg[name] = list(dict.fromkeys(cfg[name] if OmegaConf.is_list(cfg[name]) else [cfg[name]]))
+        validation.integer(f"number of {name}", len(cfg[name]))
+    with initialized():
+        accepted = group_options()["normalizer"]
+    for name in cfg.normalizers:
+        validation.choice("normalizers", name, accepted)
+    for name, least in (("depths", 0), ("seeds", 0)):
+        for value in cfg[name]:
+            validation.integer(name, value, minimum=least)
+    if cfg.run is None:
+        raise validation.InvalidInput("run is not given: accepted is the folder of a run that still has its checkpoint")
+    return read_config(Path(cfg.run))
+
+
+def _config_of(run_cfg: DictConfig, each: Fit) -> DictConfig:
+    """The run's configuration with another normaliser and another depth of the Q heads."""
+    with initialized():
+        normalizer = compose("train", [f"normalizer={each.normalizer}"]).normalizer
+    config = OmegaConf.merge(run_cfg, {})
+    config.normalizer = normalizer
+    options = [option for option in DEPTH_OPTIONS if option in config.head.critic]
+    if not options:
+        raise validation.InvalidInput(
+            f"run: its head {config.head.critic._target_} has no depth; accepted is one with {DEPTH_OPTIONS}"
+        )
+    config.head.critic[options[0]] = each.depth
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def _saved_replay(run_dir: Path, cfg: DictConfig, env: PixelStack, device: torch.device) -> tuple[UniformReplay, str]:
+    """The replay of the run's newest checkpoint, and what tells it from any other."""
+    store = CheckpointStore(run_dir)
+    checkpoint = store.newest()
+    if checkpoint is None:
+        raise validation.InvalidInput(
+            f"run={run_dir}: has no checkpoint; accepted is an unfinished run, or one made with keep_checkpoint=true"
+        )
+    replay = build_replay(cfg, env, device)
+    replay.restore(checkpoint.state["replay"], store.replay_parts(checkpoint.parts))
+    validation.integer("complete windows in the replay", replay.num_windows)
+    digest = hashlib.sha256("".join(store.part_digests(checkpoint.parts)).encode()).hexdigest()
+    return replay, digest
+
+
+def _claimed(cfg: DictConfig, replay_sha256: str, device: torch.device) -> Path:
+    """`cfg.out_dir`, made or holding an earlier part of the same study."""
+    out_dir = Path(cfg.out_dir)
+    settings = {name: cfg[name] for name in ("num_updates", "log_every_updates", "num_states")}
+    settings |= {"replay_sha256": replay_sha256, "device": provenance.device_name(device)}
+    if (out_dir / SETTINGS).is_file():
+        earlier = json.loads((out_dir / SETTINGS).read_text())["settings"]
+        if earlier != settings:
+            raise validation.InvalidInput(
+                f"out_dir={out_dir}: holds a study with {earlier}; accepted is the same, or another out_dir"
+            )
+    elif out_dir.is_dir() and any(out_dir.iterdir()):
+        raise validation.InvalidInput(f"out_dir={out_dir}: holds files but no such study; accepted is a new folder")
+    make_folder(out_dir / PARTS, "out_dir")
+    write_json(out_dir / SETTINGS, {"settings": settings, "machine": provenance.describe(device)})
+    return out_dir
+
+
+@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
+def _offline(cfg: DictConfig) -> None:
+    with exit_on_invalid_input():
+        run_offline(cfg)
+
+
+def main() -> None:
+    """Check the command line, then learn."""
+    check_command_line(CONFIG_NAME, "the study goes through normalizers=[...] and depths=[...] by itself")
+    _offline()
+
+
+if __name__ == "__main__":
+    main()

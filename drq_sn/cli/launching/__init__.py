@@ -1,0 +1,1 @@
+"""Sweeps: the grid of runs and the launchers."""

@@ -1,0 +1,1 @@
+"""One training run in its directory: checks, checkpoints, signals, exit codes."""

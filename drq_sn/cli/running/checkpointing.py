@@ -1,0 +1,108 @@
+"""Everything of a run that a checkpoint holds, and when one is due."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.envs.wrappers import random_state_to_json
+from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore
+from drq_sn.runs.logger import RunLogger
+from drq_sn.training.loop import Loop
+from drq_sn.training.replay import UniformReplay
+
+FORMAT = 2
+"""Layout of a checkpoint's state; raised when older ones can no longer be resumed."""
+LARGEST_SEED = 2**32 - 1  # numpy's
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators that agents and libraries draw from."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@dataclass
+class Session:
+    """One training in progress.
+
+    Attributes:
+        agent, replay, loop: what is trained, from what, and how far.
+        store: where checkpoints go.
+        config: the run's settings as YAML, to tell another run's checkpoint.
+        every_seconds: longest time between checkpoints.
+        every_frames: likewise in frames; None for no such limit.
+    """
+
+    agent: ActorCriticAgent
+    replay: UniformReplay
+    loop: Loop
+    store: CheckpointStore
+    config: str
+    every_seconds: float
+    every_frames: int | None
+    _saved_at: float = field(default_factory=time.monotonic)
+    _saved_step: int = 0
+
+    def save(self, logger: RunLogger) -> None:
+        """Write a checkpoint of the step that the loop stands before."""
+        state = {
+            "format": FORMAT,
+            "config": self.config,
+            "agent": self.agent.state_dict(),
+            "replay": self.replay.state_dict(),
+            "loop": self.loop.state_dict(),
+            "logger": logger.state_dict(),
+            "random": random_states(self.agent.device),
+        }
+        self.store.save(self.loop.step, state, self.replay)
+        self._saved_at, self._saved_step = time.monotonic(), self.loop.step
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Stand where `checkpoint` was taken; the logger takes its own part, on the learner's device, when it is built."""
+        state = checkpoint.state
+        self.agent.load_state_dict(state["agent"])
+        self.replay.restore(state["replay"], self.store.replay_parts(checkpoint.parts))
+        self.loop.load_state_dict(state["loop"])
+        set_random_states(state["random"], self.agent.device)
+        metrics = state["logger"]["metrics"]
+        for kind in ("sums", "maxima"):
+            metrics[kind] = {name: value.to(self.agent.device) for name, value in metrics[kind].items()}
+        self._saved_step = self.loop.step
+
+    def is_due(self) -> bool:
+        """Whether the next checkpoint should be written now."""
+        num_frames = (self.loop.step - self._saved_step) * self.loop.action_repeat
+        return (
+            time.monotonic() - self._saved_at >= self.every_seconds
+            or (self.every_frames is not None and num_frames >= self.every_frames)
+            or self.replay.num_slots - self.store.saved_slots > self.replay.capacity // 2  # before the ring overwrites them
+        )
+
+
+def random_states(device: torch.device) -> dict[str, Any]:
+    """States of the global generators, as tensors and text."""
+    return {
+        "python": json.dumps(random.getstate()),
+        "numpy": random_state_to_json(np.random.get_state(legacy=False)),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def set_random_states(states: dict[str, Any], device: torch.device) -> None:
+    """Restore what `random_states` returned; CUDA's only where both machines have it."""
+    version, internal, gauss = json.loads(states["python"])
+    random.setstate((version, tuple(internal), gauss))
+    np.random.set_state(json.loads(states["numpy"]))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)

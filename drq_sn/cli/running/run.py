@@ -1,0 +1,210 @@
+"""One run from start to end: its folder, its record, its training."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from drq_sn import validation
+from drq_sn.cli.config.build import CONFIG, build_agent, build_env, build_loop, build_replay, read_config
+from drq_sn.cli.config.identify import record_choices
+from drq_sn.cli.config.overrides import INTERNAL_GROUPS
+from drq_sn.cli.running.checkpointing import FORMAT, LARGEST_SEED, Session, seed_everything
+from drq_sn.cli.running.columns import hyperparameters_of
+from drq_sn.cli.running.evaluator import Evaluator, watched_env
+from drq_sn.cli.running.run_dir import (
+    claimed,
+    mark_finished,
+    move_aside,
+    recorded,
+    require_same,
+    write_config,
+)
+from drq_sn.cli.running.signals import Stopped, StopRequest
+from drq_sn.envs import require_task
+from drq_sn.envs.gl import Backend, select_backend
+from drq_sn.runs import provenance
+from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore
+from drq_sn.runs.files import WEIGHTS, load_weights, save_weights
+from drq_sn.runs.logger import RunLogger
+from drq_sn.runs.reader import CRASHED, FINISHED, read_record
+from drq_sn.runs.video import playback_rate
+from drq_sn.training import cpu
+from drq_sn.training.diagnostics import Instruments
+from drq_sn.training.loop import LearningCrashed
+
+
+def run(cfg: DictConfig) -> None:
+    """Train as `cfg` says and leave everything in `cfg.run_dir`; continue there what an earlier call began.
+
+    Raises:
+        InvalidInput: before anything is written, if `cfg` cannot be run.
+        Stopped: after a checkpoint, when a signal asked for it.
+        LearningCrashed: when losses or weights are no longer numbers.
+    """
+    require_task(cfg.task)
+    OmegaConf.resolve(cfg)
+    backend = select_backend()
+    device = provenance.select_device(cfg.device)
+    cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
+    validation.real("seed", validation.integer("seed", cfg.seed, minimum=0), 0, LARGEST_SEED)
+    validation.integer("num_eval_episodes", cfg.num_eval_episodes)
+    if cfg.num_eval_processes is not None:
+        validation.integer("num_eval_processes", cfg.num_eval_processes)
+    validation.integer("video_every_frames", cfg.video_every_frames, minimum=0)
+    validation.integer("diagnose_states", cfg.diagnose_states, minimum=0)
+    validation.boolean("keep_checkpoint", cfg.keep_checkpoint)
+    validation.real("env_limit_seconds", cfg.env_limit_seconds, 0, open_low=True)
+    validation.real("checkpoint_every_seconds", cfg.checkpoint_every_seconds, 0, open_low=True)
+    if cfg.checkpoint_every_frames is not None:
+        validation.integer("checkpoint_every_frames", cfg.checkpoint_every_frames)
+    seed_everything(cfg.seed)
+    loop = build_loop(cfg)
+    with contextlib.closing(build_env(cfg, cfg.seed)) as env:
+        agent, replay = build_agent(cfg, env, device), build_replay(cfg, env, device)
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
+    with claimed(Path(str(cfg.run_dir or "")), validation.boolean("fresh", cfg.fresh)) as run_dir:
+        schedule = cfg.checkpoint_every_seconds, cfg.checkpoint_every_frames
+        session = Session(agent, replay, loop, CheckpointStore(run_dir), OmegaConf.to_yaml(own), *schedule)
+        checkpoint = session.store.newest()
+        _require_own_run(run_dir, checkpoint, own)
+        if _is_over(run_dir, cfg):
+            return
+        _announce(cfg, run_dir, device, backend)
+        if checkpoint is not None:
+            _require_more_frames(run_dir, cfg, checkpoint.step * loop.action_repeat)
+            session.restore(checkpoint)
+            print(f"continuing at frame {loop.step * loop.action_repeat}")
+        elif (aside := move_aside(run_dir)) is not None:
+            print(f"the run there left no checkpoint that can be read: starting over; what it left is in {aside}")
+        write_config(run_dir, own)
+        frame = loop.step * loop.action_repeat if checkpoint else None
+        with recorded(run_dir, _description(cfg, device, backend), frame):
+            _train(cfg, run_dir, session, checkpoint)
+        if not cfg.keep_checkpoint:
+            session.store.delete()
+
+
+def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpoint | None) -> None:
+    """Train to the end, a signal, or a crash; each leaves what is needed to go on or to see why."""
+    agent, stop, instruments = session.agent, StopRequest(), Instruments(session.agent, cfg.gamma)
+    logger = RunLogger(
+        run_dir,
+        cfg.num_train_frames,
+        agent.metric_names,
+        tuple(agent.sigmas()),
+        instruments.names if cfg.diagnose_states else (),
+        cfg.num_eval_episodes,
+        checkpoint and checkpoint.state["logger"],
+        hyperparameters_of(cfg),
+    )
+
+    def before_step(frame: int) -> None:
+        stop.check()
+        if session.is_due():
+            session.save(logger)
+
+    def evaluate(frame: int) -> list[float]:
+        episodes = evaluator(frame)
+        if cfg.diagnose_states:
+            batch = session.replay.peek(cfg.diagnose_states, seed=frame) if session.replay.num_windows else None
+            logger.diagnosis(frame, session.loop.step, instruments(session.loop.step, batch, episodes))
+        return [episode.episode_return for episode in episodes]
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(logger))
+        env = stack.enter_context(contextlib.closing(watched_env(cfg, cfg.seed, run_dir)))
+        evaluator = Evaluator(cfg, agent, run_dir, playback_rate(env), stop.check)
+        stack.enter_context(contextlib.closing(evaluator))
+        stack.enter_context(stop.listening())
+        try:
+            session.loop.run(env, agent, session.replay, logger, evaluate, before_step)
+        except Stopped:
+            session.save(logger)
+            raise
+        except LearningCrashed:
+            session.store.keep_crashed(agent.state_dict())
+            logger.end(success=False)
+            raise
+        logger.end(success=True)
+    save_weights(run_dir, agent.networks.state_dict(), cfg.num_train_frames)
+
+
+def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConfig) -> None:
+    """Refuse a folder that holds a run with other settings, or an unfinished one of older code."""
+    if checkpoint is not None:
+        if checkpoint.state.get("format") != FORMAT:
+            commit = read_record(run_dir).get("git_commit") or "unknown"
+            raise validation.InvalidInput(
+                f"{run_dir} holds an unfinished run of commit {commit}, which this version cannot resume; "
+                "resume it at that commit, or use another run_dir"
+            )
+        require_same(run_dir, checkpoint.state["config"], own)
+    elif (run_dir / CONFIG).is_file():
+        require_same(run_dir, OmegaConf.to_yaml(read_config(run_dir)), own)
+
+
+def _is_over(run_dir: Path, cfg: DictConfig) -> bool:
+    """Whether nothing is left to do, which it says.
+
+    Raises:
+        InvalidInput: for a finished run that should go on.
+        LearningCrashed: for a run that ended so.
+    """
+    record = read_record(run_dir)
+    if record.get("status") == CRASHED:
+        raise LearningCrashed(record.get("frame", 0))
+    if not (run_dir / WEIGHTS).is_file():
+        return False
+    frame = load_weights(run_dir, "cpu")["frame"]
+    if cfg.num_train_frames > frame:
+        raise validation.InvalidInput(
+            f"num_train_frames={cfg.num_train_frames}: the run in {run_dir} ended at {frame}; "
+            "accepted is another run_dir, or fresh=true to start over"
+        )
+    if record.get("status") != FINISHED:
+        mark_finished(run_dir)
+    if not cfg.keep_checkpoint:
+        CheckpointStore(run_dir).delete()
+    print(f"{run_dir}: finished already, at frame {frame}; fresh=true starts over")
+    return True
+
+
+def _require_more_frames(run_dir: Path, cfg: DictConfig, frame: int) -> None:
+    if cfg.num_train_frames < frame:
+        raise validation.InvalidInput(
+            f"num_train_frames={cfg.num_train_frames}: the run in {run_dir} stands at frame {frame} already; "
+            "accepted is that or more"
+        )
+
+
+def _description(cfg: DictConfig, device: torch.device, backend: Backend) -> dict[str, Any]:
+    with contextlib.closing(build_env(cfg, seed=0)) as env:
+        first_frame = provenance.frame_hash(env)
+    return {
+        **record_choices(cfg),
+        "task": cfg.task,
+        "seed": cfg.seed,
+        "versions": provenance.versions(),
+        "gl": {"backend": backend.name, "renderer": backend.renderer},
+        "device": provenance.device_name(device),
+        "git_commit": provenance.git_commit(),
+        "first_frame_sha256": first_frame,
+    }
+
+
+def _announce(cfg: DictConfig, run_dir: Path, device: torch.device, backend: Backend) -> None:
+    print(f"{cfg.task}: training on {provenance.device_name(device)}; rendering by {backend.name} on {backend.renderer}")
+    print(f"results in {run_dir}")
+    if backend.is_software and device.type == "cuda":
+        print("warning: frames are drawn in software although there is a GPU; `make doctor` says more", file=sys.stderr)
+    if device.type == "cpu" and not cfg.run_suffix:
+        print(
+            "no GPU: the published setting takes days on a few cores; "
+            "PRESET=laptop (preset=laptop) trains smaller images and networks in half an hour to an hour"
+        )

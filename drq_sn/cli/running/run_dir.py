@@ -1,0 +1,226 @@
+"""The folder of a run: who may write there, whether it holds the run that is asked for, its record."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from drq_sn import validation
+from drq_sn.cli.config.build import ADDED, CONFIG
+from drq_sn.cli.running.signals import Stopped
+from drq_sn.runs.checkpoints import FOLDER
+from drq_sn.runs.files import WEIGHTS, write_atomically, write_json
+from drq_sn.runs.reader import CRASHED, FAILED, FINISHED, INTERRUPTED, RECORD, RUNNING, read_record
+from drq_sn.training.loop import LearningCrashed
+
+LOCK = ".lock"
+# what may change when a run is continued: where and how far, not what
+MAY_DIFFER = {"run_dir", "fresh", "device", "num_threads", "num_train_frames", "video_every_frames", "keep_checkpoint"}
+MAY_DIFFER |= {
+    "cores",
+    "runtime",
+    "replay.storage",
+    "num_eval_processes",
+    "checkpoint_every_seconds",
+    "checkpoint_every_frames",
+    "env_limit_seconds",
+    "diagnose_states",
+}
+MEANT = {  # options that older runs did not have, and what they meant
+    "matmul_precision": "highest",
+    "head.pnorm": False,
+    "head.actor.pnorm": False,
+    "head.critic.pnorm": False,
+    "normalizer.networks": ["actor", "critic"],
+    "normalizer.conv_layers": "none",
+    "normalizer.trunk": False,
+}
+NUM_NAMED = 3
+MADE_BY = ("versions", "gl", "device", "git_commit", "first_frame_sha256")  # may change where a run is continued
+
+
+def make_folder(path: Path, option: str = "run_dir") -> Path:
+    """Create `path`, the value of `option`, if it is not there.
+
+    Raises:
+        InvalidInput: if it cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise validation.InvalidInput(
+            f"{option}={path}: cannot be made ({error.strerror}); accepted is a folder that can be written"
+        ) from None
+    if not os.access(path, os.W_OK):
+        raise validation.InvalidInput(f"{option}={path}: is not writable; accepted is a folder that can be written")
+    return path
+
+
+def require_own(out: Path, marker: str, header: bytes, what: str) -> None:
+    """Refuse a folder that holds files of somebody else's.
+
+    Args:
+        out: the value of the option `out`.
+        marker: file that tells a former result.
+        header: what that file begins with.
+        what: the result, in a word.
+
+    Raises:
+        InvalidInput: if `out` is a file, or a folder with files but without `marker`.
+    """
+    accepted = f"accepted is a new folder, an empty one, or a former {what}"
+    if out.exists() and not out.is_dir():
+        raise validation.InvalidInput(f"out={out}: is a file; {accepted}")
+    former = (out / marker).is_file() and (out / marker).read_bytes()[: len(header)] == header
+    if out.is_dir() and any(out.iterdir()) and not former:
+        raise validation.InvalidInput(f"out={out}: holds files but no {what}; {accepted}")
+
+
+def move_aside(path: Path) -> Path | None:
+    """Move what folder `path` holds to `{name}.1`, `{name}.2`, ..., whichever is free, and return that; None if it is empty."""
+    files = [file for file in path.iterdir() if file.name != LOCK]
+    if not files:
+        return None
+    number = next(n for n in range(1, sys.maxsize) if not path.with_name(f"{path.name}.{n}").exists())
+    aside = path.with_name(f"{path.name}.{number}")
+    aside.mkdir()
+    for file in files:
+        file.rename(aside / file.name)
+    return aside
+
+
+@contextlib.contextmanager
+def claimed(path: Path, fresh: bool) -> Iterator[Path]:
+    """Hold the folder of a run, alone, while the `with` block lasts; the lock goes with the process.
+
+    Args:
+        path: the folder; made if it is not there.
+        fresh: move what it holds aside first.
+
+    Raises:
+        InvalidInput: if another process trains there, it cannot be written, or it holds anything but a run.
+    """
+    if path == Path():
+        raise validation.InvalidInput("run_dir is empty or the current folder; accepted is a folder of the run's own")
+    names = {file.name for file in path.iterdir()} - {LOCK} if path.is_dir() else set()
+    if names and not fresh and not names & {CONFIG, RECORD, FOLDER, WEIGHTS}:
+        raise validation.InvalidInput(f"run_dir={path}: holds files but no run; fresh=true moves it aside and starts over")
+    with _lock(make_folder(path)):
+        if fresh:
+            move_aside(path)
+        yield path
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with (path / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise validation.InvalidInput(
+                f"run_dir={path}: process {file.read().strip() or 'unknown'} is training there; accepted is another run_dir"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def require_same(path: Path, saved: str, cfg: DictConfig, else_accepted: str = "another run_dir, or fresh=true") -> None:
+    """Refuse to continue a run with other settings.
+
+    Args:
+        path: folder of the run.
+        saved: its configuration, as YAML.
+        cfg: the present one, resolved.
+        else_accepted: what the user can do, beside taking the same settings.
+
+    Raises:
+        InvalidInput: naming what differs.
+    """
+    meant = MEANT | flatten(OmegaConf.create(ADDED))
+    before, now = meant | flatten(OmegaConf.create(saved)), meant | flatten(cfg)
+    changed = [
+        f"{name} was {before.get(name)!r} and is {now.get(name)!r} now"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name) and not {name, name.split(".")[0]} & MAY_DIFFER
+    ]
+    if changed:
+        more = f" and {len(changed) - NUM_NAMED} more" if len(changed) > NUM_NAMED else ""
+        raise validation.InvalidInput(
+            f"run_dir={path}: holds another run: {'; '.join(changed[:NUM_NAMED])}{more}; "
+            f"accepted is the same settings, {else_accepted}"
+        )
+
+
+def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name of every option in `cfg` -> its value, resolved."""
+    if not OmegaConf.is_dict(cfg):
+        return {prefix.rstrip("."): OmegaConf.to_container(cfg) if OmegaConf.is_list(cfg) else cfg}
+    found: dict[str, Any] = {}
+    for key in cfg:
+        found |= flatten(cfg[key], f"{prefix}{key}.")
+    return found
+
+
+@contextlib.contextmanager
+def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iterator[None]:
+    """Keep `run.json` true: running, then finished, interrupted, crashed, or failed with the reason.
+
+    Args:
+        path: folder of the run.
+        description: what else the record says.
+        frame: where an earlier run is continued; None at a start. What `MADE_BY` names is kept under
+            `resumed` as it was before, if it is another now.
+    """
+    earlier = read_record(path)
+    description = {**description, "started": _now()}
+    if frame is not None:
+        description["started"] = earlier.get("started", description["started"])
+        before = {name: earlier[name] for name in MADE_BY if earlier.get(name, description[name]) != description[name]}
+        resumed = {"frame": frame, "time": _now(), **({"before": before} if before else {})}
+        description["resumed"] = [*earlier.get("resumed", []), resumed]
+
+    def write(status: str, **more: Any) -> None:
+        write_json(path / RECORD, {"status": status, **description, **more})
+
+    write(RUNNING)
+    try:
+        yield
+    except LearningCrashed as error:
+        write(CRASHED, ended=_now(), frame=error.frame)
+        raise
+    except (Stopped, KeyboardInterrupt):
+        write(INTERRUPTED, ended=_now())
+        raise
+    except BaseException:
+        with contextlib.suppress(OSError):  # the disk may be full
+            write(FAILED, ended=_now(), error=traceback.format_exc())
+        raise
+    write(FINISHED, ended=_now())
+
+
+def mark_finished(path: Path) -> None:
+    """Let `run.json` say so, for a run that was killed between its last two files."""
+    write_json(path / RECORD, {**read_record(path), "status": FINISHED})
+
+
+def write_config(path: Path, cfg: DictConfig) -> str:
+    """Write `cfg` to folder `path`, and return its YAML."""
+    text = OmegaConf.to_yaml(cfg)
+    write_atomically(path / CONFIG, text.encode())
+    return text
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""A run directory: its writers and its readers."""

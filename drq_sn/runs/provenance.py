@@ -1,0 +1,112 @@
+"""What a result was measured on: versions, devices, renderer."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drq_sn import validation
+
+PACKAGES = ("drq_sn", "torch", "mujoco", "dm_control", "numpy", "kornia", "hydra-core")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of every package that can change a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that this package runs from, `-dirty` if changed; None outside one."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None
+
+
+def select_device(name: str) -> torch.device:
+    """`auto` -> CUDA where there is one, else the CPU; any other name -> that device, made CUDA's current one.
+
+    Raises:
+        InvalidInput: if the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    accepted = [
+        "auto",
+        "cpu",
+        *(["cuda"] if torch.cuda.is_available() else []),
+        *(f"cuda:{i}" for i in range(torch.cuda.device_count())),
+    ]
+    device = torch.device(validation.choice("device", name, accepted))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """The hardware's own name of `device`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor_name()} ({os.cpu_count()} cores)"
+
+
+def slug(name: str) -> str:
+    """`name` as part of a path: lower-case letters, digits and single underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Everything about this machine that a measurement depends on, as plain data."""
+    facts: dict[str, Any] = {
+        "device": device_name(device),
+        "processor": processor_name(),
+        "num_cores": os.cpu_count(),
+        "num_threads": torch.get_num_threads(),
+        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
+        "system": platform.platform(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts["cuda"] = {
+            "memory_gb": round(properties.total_memory / 1e9, 1),
+            "num_multiprocessors": properties.multi_processor_count,
+            "compute_capability": f"{properties.major}.{properties.minor}",
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
+            "convolution_tf32": torch.backends.cudnn.allow_tf32,
+        }
+    return facts
+
+
+def processor_name() -> str:
+    """Name of the CPU."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def frame_hash(env: Any) -> str:
+    """SHA-256 of the first frame that `env` shows; equal hashes mean equal pixels."""
+    return hashlib.sha256(env.reset().observation[-3:].tobytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""Training: the loop, the replay, augmentations, schedules, evaluation and diagnostics."""

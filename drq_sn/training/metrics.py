@@ -1,0 +1,56 @@
+"""Metrics of many updates, accumulated on the device and copied to the host at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drq_sn.types import Metrics
+
+GRAD_NORM, GRAD_NORM_MAX = "grad_norm/", "grad_norm_max/"
+MAXIMUM = "_max"  # ends the names of metrics of which the maximum is logged, not the mean
+
+
+class MetricAccumulator:
+    """Means of metrics over many updates, and maxima of gradient norms and of `*_max`, kept on the device."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._maxima: dict[str, Tensor] = {}
+
+    def add(self, metrics: Metrics) -> None:
+        """Take one update's metrics, without waiting for the device."""
+        for name, value in metrics.items():
+            if name.endswith(MAXIMUM):
+                self._maxima[name] = torch.maximum(self._maxima[name], value) if name in self._maxima else value
+                continue
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+            if name.startswith(GRAD_NORM):
+                key = name.replace(GRAD_NORM, GRAD_NORM_MAX)
+                self._maxima[key] = torch.maximum(self._maxima[key], value) if key in self._maxima else value
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was taken since the last `pop`."""
+        return {"sums": self._sums, "counts": self._counts, "maxima": self._maxima}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        self._sums, self._counts, self._maxima = state["sums"], state["counts"], state["maxima"]
+
+    def pop(self) -> dict[str, float]:
+        """Copy everything to the host at once and start over."""
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        host = to_host(means | self._maxima)
+        self.__init__()  # type: ignore[misc]
+        return host
+
+
+def to_host(metrics: Metrics) -> dict[str, float]:
+    """0-d tensors -> floats, in a single copy."""
+    if not metrics:
+        return {}
+    return dict(zip(metrics, torch.stack([m.float() for m in metrics.values()]).tolist(), strict=True))

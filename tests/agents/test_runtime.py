@@ -1,0 +1,245 @@
+"""Every way to execute an update gives what eager gives: 50 updates, same seed, both agents, with and without SN."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from drq_sn.agents.runtime import Compiled, CudaGraph, Graphed
+from drq_sn.cli.config.build import build_agent
+from drq_sn.envs import make_env
+from drq_sn.networks import encoders
+from drq_sn.types import Batch
+from drq_sn.validation import InvalidInput
+
+NUM_UPDATES = 50
+AGENTS = [(agent, norm) for agent in ("drq", "drqv2") for norm in ("none", "spectral")]
+FAMILY = [  # what reads or changes more than networks and gradients in an update
+    ("drqv2", "div_out"), ("drqv2", "div_grad"), ("drqv2", "nap lr_schedule=linear"), ("drq", "mul_eps lr_schedule=cosine"),
+]  # fmt: skip
+PUBLISHED_SIZE = ["env.image_size=84", "agent.num_filters=32", "head.width=1024"]
+TORCHS_OWN = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+
+class FakeRecorder:
+    """Behaves like a CUDA graph on a CPU: nothing happens at the capture, all results land in the same tensors."""
+
+    def __init__(self):
+        self.num_aside = self.num_recorded = self.num_replayed = 0
+
+    def run_aside(self, call):
+        self.num_aside += 1
+        self.last = call()
+        return self.last
+
+    def record(self, call):
+        self.num_recorded += 1
+        result = torch.empty_like(self.last) if isinstance(self.last, torch.Tensor) else {}
+
+        def replay():
+            self.num_replayed += 1
+            value = call()
+            if isinstance(value, torch.Tensor):
+                result.copy_(value)
+            else:
+                for name, tensor in value.items():
+                    result.setdefault(name, torch.empty_like(tensor)).copy_(tensor)
+
+        return replay, result
+
+
+def batches(device="cpu", dtype=torch.float32, size=24, batch_size=20):
+    """Endless random transitions, the same ones for every caller."""
+    generator = torch.Generator().manual_seed(3)
+    while True:
+        obs, next_obs = torch.randint(0, 256, (2, batch_size, 9, size, size), dtype=torch.uint8, generator=generator)
+        action = torch.rand(batch_size, 2, generator=generator) * 2 - 1
+        reward, discount = torch.rand(2, batch_size, generator=generator)
+        batch = obs, action.to(dtype), reward.to(dtype), discount.to(dtype), next_obs
+        yield Batch(*(field.to(device) for field in batch))
+
+
+@pytest.fixture
+def train(configure):
+    """`train(runtime, "agent=drq", ...)` -> (every metric of every update, weights and optimiser state)."""
+
+    def run(runtime, *words, device="cpu", dtype=torch.float32):
+        cfg = configure(*words)
+        torch.manual_seed(0)
+        torch.set_default_dtype(dtype)
+        try:
+            env = make_env("synthetic_point", image_size=cfg.env.image_size)
+            agent = build_agent(cfg, env, torch.device(device))
+            if runtime is not None:
+                agent._runtime = runtime
+                agent._execute()
+            drawn = batches(device, dtype, cfg.env.image_size)
+            metrics = [agent.update(next(drawn), step) for step in range(NUM_UPDATES)]
+        finally:
+            torch.set_default_dtype(torch.float32)
+        return metrics, agent.state_dict()
+
+    return run
+
+
+def assert_equal(ours, theirs, **tolerance):
+    torch.testing.assert_close(ours, theirs, **tolerance)
+
+
+class Graphs:
+    """The runtime `cuda_graph`, with a stand-in for CUDA."""
+
+    def __init__(self):
+        self.recorders = []
+
+    def __call__(self, function, device):
+        self.recorders.append(FakeRecorder())
+        return Graphed(function, 3, self.recorders[-1])
+
+
+@pytest.mark.parametrize(("agent", "norm"), [*AGENTS, *FAMILY])
+def test_graphs_lose_no_update_and_keep_no_result(train, agent, norm):
+    words = f"agent={agent}", *f"normalizer={norm}".split()
+    graphs = Graphs()
+    assert_equal(train(graphs, *words), train(None, *words), rtol=0, atol=0)
+    learn, _ = graphs.recorders
+    variants = 2 if agent == "drq" else 1  # DrQ with and without its actor
+    assert (learn.num_aside, learn.num_recorded) == (3 * variants, variants)
+    assert learn.num_replayed == NUM_UPDATES - 3 * variants
+
+
+@pytest.mark.parametrize("name", ["agent=drq", "agent=drqv2"])
+def test_acting_through_graphs_is_acting(agent_of, name):
+    agents = agent_of(name), agent_of(name)
+    agents[1]._runtime = graphs = Graphs()
+    agents[1]._execute()
+    observations = [torch.randint(0, 256, (9, 24, 24), dtype=torch.uint8).numpy() for _ in range(12)]
+    actions = []
+    for agent in agents:
+        torch.manual_seed(1)
+        actions.append([agent.act(obs, step, explore=step % 3 > 0) for step, obs in enumerate(observations)])
+    for ours, theirs in zip(*actions, strict=True):
+        assert np.array_equal(ours, theirs)
+    assert graphs.recorders[1].num_replayed == 12 - 2 * 3
+
+
+def test_a_checkpoint_of_another_device_keeps_this_ones_optimisers(agent_of):
+    agent = agent_of("agent=drq")
+    state = copy.deepcopy(agent.state_dict())
+    for optimizer in state["optimizers"].values():
+        optimizer["param_groups"][0]["capturable"] = True  # as saved on a GPU
+    agent.load_state_dict(state)
+    assert not any(group["capturable"] for o in agent.optimizers.values() for group in o.param_groups)
+
+
+def test_what_draws_on_the_host_is_not_captured(agent_of):
+    with pytest.raises(InvalidInput, match="draws on the host, which a CUDA graph cannot"):
+        agent_of("runtime=cuda_graph", "augmentation=rotation")
+
+
+def test_what_differentiates_twice_is_not_compiled(agent_of):
+    with pytest.raises(InvalidInput, match=r"differentiates twice, which torch\.compile cannot"):
+        agent_of("runtime=compile", "penalty=gradient")
+
+
+@TORCHS_OWN
+@pytest.mark.parametrize(
+    ("agent", "norm"),
+    [
+        ("drq", "spectral"),
+        pytest.param("drqv2", "mul_eps", marks=pytest.mark.slow),
+        pytest.param("drqv2", "nap", marks=pytest.mark.slow),
+        pytest.param("drq", "none", marks=pytest.mark.slow),
+        pytest.param("drqv2", "none", marks=pytest.mark.slow),
+        pytest.param("drqv2", "spectral", marks=pytest.mark.slow),
+    ],
+)
+def test_compiled_updates_equal_eager_ones(train, agent, norm):
+    words = f"agent={agent}", f"normalizer={norm}", "head=mlp2"
+    exact = {"rtol": 1e-8, "atol": 1e-9}
+    assert_equal(train(Compiled(), *words, dtype=torch.float64), train(None, *words, dtype=torch.float64), **exact)
+
+
+@pytest.mark.parametrize(("agent", "norm"), AGENTS)
+def test_micro_batches_equal_the_whole_batch(train, monkeypatch, agent, norm):
+    words = f"agent={agent}", f"normalizer={norm}"
+    results = []
+    for size in (10**9, 3):
+        monkeypatch.setattr(encoders, "CPU_MICRO_BATCH", size)
+        results.append(train(None, *words, dtype=torch.float64))
+    assert_equal(*results, rtol=1e-8, atol=1e-9)
+
+
+def test_a_capture_after_load_state_dict_starts_anew(agent_of):
+    agent = agent_of("agent=drqv2")
+    agent._runtime = graphs = Graphs()
+    agent._execute()
+    first = agent._learn
+    agent.load_state_dict(copy.deepcopy(agent.state_dict()))
+    assert agent._learn is not first
+    assert len(graphs.recorders) == 4
+
+
+def test_each_shape_is_captured_apart():
+    recorder = FakeRecorder()
+    double = Graphed(lambda x, negative: {"y": -2 * x.sum() if negative else 2 * x.sum()}, 1, recorder)
+    for _ in range(3):
+        assert float(double(torch.ones(3), negative=False)["y"]) == 6
+        assert float(double(torch.ones(4), negative=True)["y"]) == -8
+    assert recorder.num_recorded == 2
+
+
+def test_what_a_machine_cannot_do_is_said_in_one_line(monkeypatch):
+    with pytest.raises(InvalidInput, match="device is cpu; accepted is a CUDA device, or runtime=eager"):
+        CudaGraph()(lambda: {}, torch.device("cpu"))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(InvalidInput, match="there is no compiler"):
+        Compiled()(lambda: {}, torch.device("cpu"))
+
+
+@pytest.mark.gpu
+@TORCHS_OWN
+@pytest.mark.parametrize("size", [[], PUBLISHED_SIZE], ids=["tiny", "published"])
+@pytest.mark.parametrize(("agent", "norm"), [*AGENTS, *FAMILY])
+@pytest.mark.parametrize("runtime", [CudaGraph(), Compiled()], ids=["cuda_graph", "compile"])
+def test_every_runtime_equals_eager_on_cuda(train, runtime, agent, norm, size):
+    """In float64, where rounding does not grow; the random stream is the same too."""
+    words = f"agent={agent}", *f"normalizer={norm}".split(), *size
+    double = {"device": "cuda", "dtype": torch.float64}
+    assert_equal(train(runtime, *words, **double), train(None, *words, **double), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.gpu
+def test_a_cpu_checkpoint_goes_on_in_graphs(agent_of, configure):
+    saved = agent_of("agent=drq")
+    drawn = batches()
+    for step in range(4):
+        saved.update(next(drawn), step)
+    agent = build_agent(
+        configure("agent=drq", "runtime=cuda_graph"), make_env("synthetic_point", image_size=24), torch.device("cuda")
+    )
+    agent.load_state_dict(saved.state_dict())
+    drawn = batches("cuda")
+    for step in range(12):
+        agent.update(next(drawn), step)
+    assert agent.is_finite()
+
+
+@pytest.mark.gpu
+def test_acting_through_a_graph_equals_eager_acting(agent_of, configure):
+    cfg = configure("agent=drqv2", "device=cuda")
+    env = make_env("synthetic_point", image_size=24)
+    obs = [torch.randint(0, 256, (9, 24, 24), dtype=torch.uint8) for _ in range(8)]
+    actions = []
+    for runtime in (None, CudaGraph()):
+        torch.manual_seed(0)
+        agent = build_agent(cfg, env, torch.device("cuda"))
+        if runtime is not None:
+            agent._runtime = runtime
+            agent._execute()
+        actions.append(torch.tensor([agent.act(o, step, explore=step % 2 == 0).tolist() for step, o in enumerate(obs)]))
+    torch.testing.assert_close(*actions)

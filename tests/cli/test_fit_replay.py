@@ -1,0 +1,119 @@
+"""`make offline`: from a saved replay to a figure, resumable, and refused in one line where it cannot be."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.fit_replay import run_offline
+from drq_sn.cli.running.run import run
+from drq_sn.validation import InvalidInput
+from tests.conftest import TINY
+
+SMALL = [
+    "normalizers=[none,nap]",
+    "depths=[0,2]",
+    "seeds=[1]",
+    "num_updates=4",
+    "log_every_updates=2",
+    "num_states=16",
+    "device=cpu",
+]
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    """The folder of a tiny run with its replay."""
+    folder = tmp_path_factory.mktemp("made") / "run"
+    words = [*TINY, f"run_dir={folder}", "num_train_frames=200", "keep_checkpoint=true", "diagnose_states=0"]
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        cfg = compose("train", words)
+    run(cfg)
+    return folder
+
+
+@pytest.fixture
+def study(finished_run, tmp_path):
+    """`study("depths=[1]", ...)` -> the configuration of a small study."""
+
+    def build(*words):
+        with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+            return compose("offline", [f"run={finished_run}", f"out_dir={tmp_path / 'out'}", *SMALL, *words])
+
+    return build
+
+
+def test_every_fit_leaves_its_numbers_and_is_not_done_twice(study, tmp_path, monkeypatch):
+    out = run_offline(study())
+    rows = list(csv.DictReader((out / "offline.csv").read_text().splitlines()))
+    assert [(r["normalizer"], r["depth"], r["update"]) for r in rows] == [
+        (n, d, u) for n in ("nap", "none") for d in ("0", "2") for u in ("2", "4")
+    ]
+    whole = (out / "offline.csv").read_bytes()
+    (out / "fits" / "none_depth_2_seed_1.csv").unlink()
+    made = []
+    build = run_offline.__globals__["build_agent"]
+    monkeypatch.setitem(run_offline.__globals__, "build_agent", lambda cfg, *rest: made.append(cfg) or build(cfg, *rest))
+    run_offline(study())
+    assert (out / "offline.csv").read_bytes() == whole  # bit for bit
+    assert len(made) == 4 + 1  # four checks, one fit
+
+
+def test_every_head_sees_the_same_batches(study, monkeypatch):
+    from drq_sn.training.replay import UniformReplay
+
+    drawn, peek = [], UniformReplay.peek
+    monkeypatch.setattr(UniformReplay, "peek", lambda self, n, seed: drawn.append((n, seed)) or peek(self, n, seed))
+    run_offline(study("depths=[1]"))
+    assert drawn == 2 * [(16, 0), *((8, 1_000_000 + i) for i in range(4))]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run=nowhere"], "run_dir=nowhere: holds no config.yaml"),
+        (["run=null"], "run is not given"),
+        (["normalizers=[spectrl]"], "normalizers='spectrl': did you mean spectral"),
+        (["normalizers=[]"], "number of normalizers=0"),
+        (["depths=[-1]"], "depths=-1"),
+        (["num_updates=0"], "num_updates=0"),
+        (["seeds=[a]"], "seeds='a'"),
+    ],
+)
+def test_wrong_values_are_named_and_leave_nothing(study, tmp_path, words, message):
+    with pytest.raises(InvalidInput) as error:
+        run_offline(study(*words))
+    assert message in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_its_replay_is_refused(study, finished_run, tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.yaml").write_bytes((finished_run / "config.yaml").read_bytes())
+    with pytest.raises(
+        InvalidInput, match="has no checkpoint; accepted is an unfinished run, or one made with keep_checkpoint=true"
+    ):
+        run_offline(study(f"run={bare}"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_study_in_the_same_folder_is_refused(study, tmp_path):
+    run_offline(study("normalizers=[none]", "depths=[0]"))
+    with pytest.raises(InvalidInput, match="holds a study with"):
+        run_offline(study("num_updates=6"))
+    with pytest.raises(InvalidInput, match="holds files but no such study"):
+        run_offline(study(f"out_dir={tmp_path}"))
+
+
+def test_the_command_ends_with_one_line(tmp_path):
+    command = [sys.executable, "-m", "drq_sn.cli.fit_replay", f"out_dir={tmp_path / 'out'}"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: run is not given")
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -1,0 +1,182 @@
+"""Time, memory and operations against arithmetic by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from dm_env import specs
+
+from drq_sn.cli.config.build import build_agent
+from drq_sn.cli.workload import row_config
+from drq_sn.envs import make_env
+from drq_sn.profiling import profiler
+from drq_sn.profiling.profiler import count_flops, measure_agent, peak_memory, seconds_per_call, warm_acting
+from drq_sn.report.published import TABLE3, read_table
+from drq_sn.training.replay import UniformReplay
+
+CPU = torch.device("cpu")
+MB = 1_000_000
+ROUNDING = 2 * 2**20  # CUDA's allocator hands out large blocks in steps of 2 MiB
+NUM_HEADS = 5  # the actor, two Q heads and their targets
+LINEAR = 1024 * 1024 + 1024
+BLOCK = 2 * 1024 + (1024 * 2048 + 2048) + (2048 * 1024 + 1024)  # LayerNorm, W1 and W2 with their biases
+
+
+def test_time_is_the_mean_of_the_calls_alone(monkeypatch):
+    clock = iter([0.0, 1.0, 10.0, 12.0, 20.0, 23.0])  # between the calls it runs on
+    monkeypatch.setattr(profiler.time, "perf_counter", lambda: next(clock))
+    numbers = []
+    assert seconds_per_call(numbers.append, 3, CPU) == 2.0
+    assert numbers == [0, 1, 2]
+
+
+def test_memory_counts_what_lives_at_one_time_and_not_what_died_before():
+    def prepare():
+        kept = torch.zeros(MB, dtype=torch.uint8)
+        torch.zeros(50 * MB, dtype=torch.uint8)  # gone before the call
+
+        def call(_):
+            torch.zeros(3 * MB, dtype=torch.uint8)
+            torch.zeros(2 * MB, dtype=torch.uint8)
+            return kept
+
+        return call
+
+    assert peak_memory(prepare, CPU) == (4 * MB, 4 * MB, 0)
+
+
+def test_memory_that_the_call_leaves_behind_is_counted():
+    def prepare():
+        heap = []
+        return lambda _: heap.append(torch.zeros(MB, dtype=torch.uint8))
+
+    assert peak_memory(prepare, CPU).allocated_bytes == profiler.PERIOD * MB
+
+
+def test_what_was_there_before_is_not_subtracted_when_it_goes():
+    older = [torch.zeros(MB, dtype=torch.uint8)]
+
+    def prepare():
+        kept = torch.zeros(2 * MB, dtype=torch.uint8)
+        older.clear()
+        return lambda _: kept
+
+    assert peak_memory(prepare, CPU).allocated_bytes == 2 * MB
+
+
+def test_operations_are_counted_by_hand():
+    linear, conv = torch.nn.Linear(7, 5), torch.nn.Conv2d(3, 4, 3)
+    forward = 2 * 2 * 7 * 5
+    assert count_flops(lambda _: linear(torch.zeros(2, 7))) == profiler.PERIOD * forward
+    assert count_flops(lambda _: linear(torch.zeros(2, 7)).sum().backward()) == profiler.PERIOD * (forward + 2 * 2 * 7 * 5)
+    assert count_flops(lambda _: conv(torch.zeros(2, 3, 8, 8))) == profiler.PERIOD * 2 * 2 * 4 * 6 * 6 * 27
+
+
+@pytest.fixture(scope="module")
+def acting_bytes(request):
+    """Head -> bytes in use while DrQ acts on 84x84 frames with one action dimension, at the published size."""
+    configure = request.getfixturevalue("published_agent")
+
+    def measure(head):
+        obs = np.zeros((9, 84, 84), np.uint8)
+        return peak_memory(lambda: warm_acting(configure(head), obs), CPU).allocated_bytes
+
+    measure("mlp2")  # the process's first convolution keeps some kilobytes for good
+    return {head: measure(head) for head in ("mlp2", "mlp4", "modern2", "modern4")}
+
+
+@pytest.fixture(scope="module")
+def published_agent():
+    def build(head):
+        cfg = row_config("profile", ["agent=drq", "task=synthetic_point", f"head={head}", "normalizer=none", "batch_size=512"])
+        env = make_env("synthetic_point")
+        env.action_spec = lambda: specs.BoundedArray((1,), np.float32, -1, 1)
+        return build_agent(cfg, env, CPU)
+
+    return build
+
+
+def test_acting_memory_grows_from_head_to_head_as_counted_by_hand(acting_bytes):
+    assert acting_bytes["mlp4"] - acting_bytes["mlp2"] == NUM_HEADS * 2 * LINEAR * 4
+    assert acting_bytes["modern2"] - acting_bytes["mlp2"] == NUM_HEADS * (BLOCK - LINEAR) * 4
+    assert acting_bytes["modern4"] - acting_bytes["modern2"] == 8 * BLOCK * 4
+
+
+def test_acting_memory_differs_as_in_the_paper(acting_bytes):
+    paper = {head: row["acting_memory_mb"] * MB for head, row in read_table(TABLE3, "head").items()}
+    for head, base in (("mlp4", "mlp2"), ("modern2", "mlp2"), ("modern4", "modern2")):
+        ours, theirs = acting_bytes[head] - acting_bytes[base], paper[head] - paper[base]
+        assert abs(ours - theirs) <= ROUNDING, (head, base, ours, theirs)
+    assert acting_bytes["modern4"] - acting_bytes["modern2"] == pytest.approx(134.38 * MB, abs=0.005 * MB)
+
+
+def test_acting_memory_is_the_parameters_and_less_than_a_megabyte(acting_bytes):
+    """Spec section 3: what the parameters of the four heads' agents take, in MB."""
+    parameters = {"mlp2": 45.842, "mlp4": 87.826, "modern2": 108.839, "modern4": 243.220}
+    for head, megabytes in parameters.items():
+        assert 0 < acting_bytes[head] - megabytes * MB < MB
+
+
+def test_an_agent_is_measured_whole(agent_of, tmp_path):
+    agent = agent_of("agent=drqv2", "head=modern2")
+    replay = UniformReplay((9, 24, 24), 2, capacity_steps=100, batch_size=8, n_step=1, gamma=0.99)
+    env = make_env("synthetic_point", image_size=24)
+    replay.add(env.reset(), None)
+    for _ in range(20):
+        replay.add(env.step(np.zeros(2, np.float32)), np.zeros(2, np.float32))
+    obs = torch.zeros(9, 24, 24, dtype=torch.uint8)
+    measured = measure_agent(
+        lambda: agent_of("agent=drqv2", "head=modern2"), replay, obs, CPU, 2, 2, details=True, trace_path=tmp_path / "t.json"
+    )
+    weights = sum(p.numel() * 4 for p in agent.networks.parameters())
+    assert weights < measured["acting_memory"]["allocated_bytes"] < measured["training_memory"]["allocated_bytes"]
+    assert set(measured["phase_seconds"]) == {
+        "sample and transfer", "augment", "encode", "critic", "actor", "target", "power iteration", "other"
+    }  # fmt: skip
+    assert all(seconds > 0 for phase, seconds in measured["phase_seconds"].items() if phase != "other")
+    assert measured["flops_per_update"] > 0
+    assert (tmp_path / "t.json").stat().st_size > 1000
+
+
+@pytest.mark.gpu
+def test_cuda_memory_is_counted_by_pytorch():
+    device = torch.device("cuda")
+
+    def prepare():
+        kept = torch.zeros(32 * MB, dtype=torch.uint8, device=device)
+
+        def call(_):
+            torch.zeros(64 * MB, dtype=torch.uint8, device=device)
+            return kept
+
+        return call
+
+    torch.cuda.empty_cache()
+    held = torch.cuda.memory_stats()["requested_bytes.all.current"]
+    memory = peak_memory(prepare, device)
+    assert memory.requested_bytes - held == 96 * MB
+    assert 0 <= memory.allocated_bytes - memory.requested_bytes <= 3 * ROUNDING
+
+
+@pytest.mark.gpu
+def test_cuda_events_time_every_call():
+    a = torch.randn(4096, 4096, device="cuda")
+    numbers = []
+    seconds = seconds_per_call(lambda i: (numbers.append(i), a @ a), 5, a.device)
+    assert numbers == [0, 1, 2, 3, 4]
+    assert 2 * 4096**3 / seconds < 5e15  # no machine is that fast: the products were waited for
+
+
+@pytest.mark.gpu
+def test_an_agent_is_measured_on_cuda(agent_of, configure):
+    device = torch.device("cuda")
+    env = make_env("synthetic_point", image_size=24)
+    replay = UniformReplay((9, 24, 24), 2, capacity_steps=100, batch_size=8, n_step=1, gamma=0.99, device=device)
+    replay.add(env.reset(), None)
+    for _ in range(20):
+        replay.add(env.step(np.zeros(2, np.float32)), np.zeros(2, np.float32))
+    obs = torch.zeros(9, 24, 24, dtype=torch.uint8, device=device)
+    measured = measure_agent(lambda: build_agent(configure("agent=drq"), env, device), replay, obs, device, 3, 3, details=True)
+    assert sum(measured["phase_seconds"].values()) > 0
+    assert measured["training_memory"]["allocated_bytes"] >= measured["training_memory"]["requested_bytes"] > 0

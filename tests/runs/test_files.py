@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from drq_sn.runs.files import load_weights, save_weights, write_json
+from drq_sn.validation import InvalidInput
+
+
+def test_weights_survive(tmp_path):
+    save_weights(tmp_path, {"a": torch.arange(3.0)}, frame=1000)
+    state = load_weights(tmp_path, "cpu")
+    assert state["frame"] == 1000
+    assert torch.equal(state["networks"]["a"], torch.arange(3.0))
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.pt"]
+
+
+def test_missing_damaged_and_foreign_weights_are_refused(tmp_path):
+    with pytest.raises(InvalidInput, match="no weights"):
+        load_weights(tmp_path, "cpu")
+    save_weights(tmp_path, {"a": torch.arange(3.0)}, frame=0)
+    path = tmp_path / "weights.pt"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InvalidInput, match="not plain weights"):
+        load_weights(tmp_path, "cpu")
+    torch.save([1, 2], path)
+    with pytest.raises(InvalidInput, match="format None"):
+        load_weights(tmp_path, "cpu")
+    torch.save({"format": 99}, path)
+    with pytest.raises(InvalidInput, match="format 99"):
+        load_weights(tmp_path, "cpu")
+
+
+def test_no_changed_bit_goes_unseen(tmp_path):
+    weights = {"a": torch.arange(200.0), "b": torch.ones(3, 3)}
+    save_weights(tmp_path, weights, frame=1000)
+    path = tmp_path / "weights.pt"
+    data = path.read_bytes()
+    refused = 0
+    for position in range(0, len(data), 7):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
+        try:
+            state = load_weights(tmp_path, "cpu")
+        except InvalidInput:
+            refused += 1
+        else:  # a byte that means nothing, such as padding
+            assert state["frame"] == 1000
+            assert all(torch.equal(state["networks"][name], value) for name, value in weights.items())
+    assert refused > 100
+
+
+class Malicious:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_weights_never_run_code(tmp_path, capsys):
+    torch.save({"format": 1, "networks": Malicious()}, tmp_path / "weights.pt")
+    with pytest.raises(InvalidInput, match="not plain weights"):
+        load_weights(tmp_path, "cpu")
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_json_is_replaced_whole(tmp_path):
+    path = tmp_path / "run.json"
+    write_json(path, {"status": "running"})
+    write_json(path, {"status": "finished"})
+    assert path.read_text() == '{\n  "status": "finished"\n}\n'
+    assert list(tmp_path.iterdir()) == [path]

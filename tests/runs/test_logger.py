@@ -1,0 +1,136 @@
+"""Logs: arithmetic, whole files, and a TensorBoard that can be read back."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from drq_sn.agents import DrQ, DrQV2
+from drq_sn.runs.logger import MetricAccumulator, RunLogger
+from drq_sn.runs.tensorboard import board_layout
+from drq_sn.training.diagnostics import OF_EPISODES, OF_STATES
+
+NAMES = ("critic_loss", "q1", "grad_norm/actor")
+SIGMAS = ("sigma/critic.q1.blocks.0.expand",)
+INSTRUMENTS = ("seconds", "smoothness", "sigma/critic.q1.first", "effective_lr/actor.head.first")
+
+
+def metrics(*values):
+    return {name: torch.tensor(float(value)) for name, value in zip(NAMES, values, strict=True)}
+
+
+def test_means_over_updates_and_maxima_of_gradient_norms():
+    accumulator = MetricAccumulator()
+    accumulator.add(metrics(1, 10, 5))
+    accumulator.add(metrics(3, 20, 2))
+    accumulator.add({"critic_loss": torch.tensor(8.0)})  # an update without the actor
+    assert accumulator.pop() == {"critic_loss": 4.0, "q1": 15.0, "grad_norm/actor": 3.5, "grad_norm_max/actor": 5.0}
+    assert accumulator.pop() == {}
+
+
+@pytest.fixture
+def logged(tmp_path):
+    logger = RunLogger(tmp_path, 2000, NAMES, SIGMAS, INSTRUMENTS, num_eval_episodes=3)
+    logger.diagnosis(0, 0, {"seconds": 0.5, "sigma/critic.q1.first": 1.0})  # before there are states to look at
+    logger.evaluation(0, 0, [1.0, 2.0, 6.0])
+    logger.episode(1000, 500, 12.5, 500, {})
+    logger.update(metrics(1, 10, 5))
+    logger.update(metrics(3, 20, 2))
+    logger.episode(2000, 1000, 20.0, 500, {SIGMAS[0]: torch.tensor(1.25)})
+    whole_before_closing = (tmp_path / "train.csv").read_text()
+    logger.close()
+    assert (tmp_path / "train.csv").read_text() == whole_before_closing
+    return tmp_path
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_eval_csv(logged):
+    (row,) = rows(logged / "eval.csv")
+    assert list(row)[:6] == ["frame", "step", "episode_return_mean", "episode_return_sd", "num_episodes", "wall_time_s"]
+    assert (row["frame"], row["step"], row["num_episodes"]) == ("0", "0", "3")
+    assert float(row["episode_return_mean"]) == 3.0
+    assert float(row["episode_return_sd"]) == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
+    assert [float(row[f"return_{i}"]) for i in (1, 2, 3)] == [1.0, 2.0, 6.0]
+
+
+def test_train_csv(logged):
+    first, second = rows(logged / "train.csv")
+    assert first["critic_loss"] == ""  # nothing was learned yet
+    assert (second["frame"], second["episode"], second["num_updates"]) == ("2000", "2", "2")
+    assert float(second["critic_loss"]) == 2.0
+    assert float(second["grad_norm_max/actor"]) == 5.0
+    assert float(second[SIGMAS[0]]) == 1.25
+    assert float(second["frames_per_second"]) > 0
+
+
+def test_diagnostics_csv(logged):
+    (row,) = rows(logged / "diagnostics.csv")
+    assert list(row) == ["frame", "step", *INSTRUMENTS]
+    assert (row["frame"], row["smoothness"], row["sigma/critic.q1.first"]) == ("0", "", "1.0")
+
+
+def test_without_instruments_there_is_no_file_for_them(tmp_path):
+    RunLogger(tmp_path, 2000, NAMES, SIGMAS, (), num_eval_episodes=3).close()
+    assert not (tmp_path / "diagnostics.csv").exists()
+
+
+def test_tensorboard_holds_the_scalars_and_a_layout(logged):
+    events = EventAccumulator(str(logged)).Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"train/episode_return", "eval/episode_return", "learner/critic_loss", "grad_norm/actor", SIGMAS[0]} <= tags
+    assert {"diagnostics/seconds", "diagnostics/sigma/critic.q1.first"} <= tags
+    assert "custom_scalars__config__" in events.Tags()["tensors"]
+    assert [e.value for e in events.Scalars("eval/episode_return")] == [3.0]
+
+
+def charted(chart):
+    """What TensorBoard shows in a chart: every tag that begins with one of its patterns."""
+    kind, patterns = chart
+    assert kind == "Multiline"
+    logged = [*SIGMAS, "sigma/critic.trunk.linear", "sigma/critic_target.q1.first", "sigma/actor.head.first"]
+    logged += [f"diagnostics/{name}" for name in INSTRUMENTS]
+    return {tag for tag in logged if any(re.match(pattern, tag) for pattern in patterns)}
+
+
+def test_the_layout_finds_the_layers_of_the_run_and_what_agents_report():
+    layout = board_layout(SIGMAS, INSTRUMENTS)
+    assert charted(layout["Spectral norms"]["critic"]) == {SIGMAS[0], "sigma/critic.trunk.linear"}
+    assert charted(layout["Diagnostics: spectral norms"]["critic"]) == {"diagnostics/sigma/critic.q1.first"}
+    assert charted(layout["Diagnostics: effective learning rates"]["actor"]) == {"diagnostics/effective_lr/actor.head.first"}
+    assert set(board_layout((), ())) == {"Comparing runs", "Return", "Learning", "Throughput"}
+    reported = {*DrQ.metric_names, *DrQV2.metric_names}
+    for tag in [tag for _, tags in layout["Learning"].values() for tag in tags]:
+        assert tag.removeprefix("learner/").replace("grad_norm_max", "grad_norm") in reported
+
+
+def test_runs_with_other_layers_have_the_same_charts():
+    """TensorBoard merges equal charts; one that differed would stand twice on the page."""
+    others = ("sigma/critic.q1.layers.1",), ("seconds", "sigma/critic.q1.layers.0", "effective_lr/actor.head.layers.0")
+    assert board_layout(*others) == board_layout(SIGMAS, INSTRUMENTS)
+
+
+def test_charts_for_comparing_hold_one_quantity_that_every_agent_logs():
+    charts = board_layout((), (*OF_STATES, *OF_EPISODES))["Comparing runs"]
+    names = {*DrQ.metric_names} & {*DrQV2.metric_names}
+    logged = {"eval/episode_return", "train/episode_return"} | {n if "/" in n else f"learner/{n}" for n in names}
+    logged |= {n.replace("grad_norm/", "grad_norm_max/") for n in logged}
+    logged |= {f"diagnostics/{name}" for name in (*OF_STATES, *OF_EPISODES)}
+    for kind, patterns in charts.values():
+        assert kind == "Multiline"
+        assert len([tag for tag in logged for pattern in patterns if re.match(pattern, tag)]) == 1
+    without = board_layout((), ())["Comparing runs"].values()
+    assert not any(pattern.startswith("diagnostics") for _, patterns in without for pattern in patterns)
+
+
+def test_every_instrument_of_states_and_episodes_has_its_chart():
+    charted = {tag for _, tags in board_layout((), INSTRUMENTS)["Diagnostics"].values() for tag in tags}
+    assert {tag.rstrip("$") for tag in charted} == {f"diagnostics/{name}" for name in (*OF_STATES, *OF_EPISODES)}

@@ -1,0 +1,70 @@
+"""Threads, cores, precision and the allocator: tried in processes of their own, since they stay."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from drq_sn.training import cpu
+from drq_sn.validation import InvalidInput
+
+FAULTS = """
+import resource, sys, torch
+from drq_sn.training import cpu
+torch.set_num_threads(1)
+if sys.argv[1] == "keep":
+    assert cpu.keep_freed_memory()
+def work():
+    return [torch.ones(1 << 24) for _ in range(2)]  # 64 MiB each, given back at once
+for _ in range(20):  # until the heap has a place for everything
+    work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def python(code, *arguments):
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="the C library is not glibc")
+def test_kept_memory_is_not_faulted_in_again():
+    faults = {kind: int(python(FAULTS, kind)) for kind in ("default", "keep")}
+    assert faults["keep"] < faults["default"] / 10, faults
+
+
+def test_cores_bring_their_threads():
+    core = cpu.available_cores()[-1]
+    code = f"""
+import os, torch
+from drq_sn.training import cpu
+cpu.set_up(None, [{core}])
+print(sorted(os.sched_getaffinity(0)), torch.get_num_threads(), torch.get_float32_matmul_precision())
+cpu.set_up(3, None, "high")
+print(torch.get_num_threads(), torch.get_float32_matmul_precision())
+"""
+    assert python(code).splitlines() == [f"[{core}] 1 highest", "3 high"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, None), "num_threads=0"),
+        ((None, [10**6]), r"cores=\[1000000\]: accepted is a list of different cores out of \["),
+        ((None, [0.0]), r"cores=\[0.0\]"),
+        ((None, [cpu.available_cores()[0]] * 2), "a list of different cores"),
+        ((None, []), r"cores=\[\]"),
+        ((None, 10**6), r"cores=\[1000000\]"),
+        ((None, None, "low"), "matmul_precision='low'"),
+    ],
+)
+def test_wrong_values_are_named(arguments, message):
+    with pytest.raises(InvalidInput, match=message):
+        cpu.set_up(*arguments)

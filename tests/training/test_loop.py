@@ -1,0 +1,151 @@
+"""The order of operations, by an environment, agent and replay that write down what happens to them."""
+
+from __future__ import annotations
+
+import dm_env
+import numpy as np
+import pytest
+from dm_env import specs
+
+from drq_sn.training.loop import Loop, evaluate
+from drq_sn.validation import InvalidInput
+
+EPISODE_STEPS = 4
+
+
+class Env(dm_env.Environment):
+    random_state = "where it began"
+
+    def __init__(self, diary):
+        self.diary, self.t = diary, 0
+
+    def reset(self):
+        self.t = 0
+        return dm_env.restart(np.zeros(1))
+
+    def step(self, action):
+        self.t += 1
+        self.diary.append("step")
+        make = dm_env.truncation if self.t == EPISODE_STEPS else dm_env.transition
+        return make(1.0, np.full(1, self.t), discount=1.0)
+
+    def observation_spec(self):
+        return specs.Array((1,), float)
+
+    def action_spec(self):
+        return specs.BoundedArray((1,), np.float32, -1, 1)
+
+
+class Agent:
+    metric_names = ()
+
+    def __init__(self, diary):
+        self.diary = diary
+
+    def act(self, obs, step, explore):
+        self.diary.append(f"act{'' if explore else ' mean'}")
+        return np.zeros(1, np.float32)
+
+    def update(self, batch, step):
+        self.diary.append(f"update at {step}")
+        return {}
+
+    def is_finite(self):
+        return True
+
+    def sigmas(self):
+        return {}
+
+
+class Replay:
+    def __init__(self, diary):
+        self.diary, self.stored = diary, []
+
+    def add(self, time_step, action):
+        self.diary.append("store")
+        self.stored.append((time_step, action))
+
+    def sample(self):
+        return None
+
+
+class Logger:
+    def __init__(self):
+        self.episodes, self.evaluations, self.frames = [], [], []
+
+    def update(self, metrics):
+        pass
+
+    def step(self, frame):
+        self.frames.append(frame)
+
+    def episode(self, frame, step, episode_return, num_steps, sigmas):
+        self.episodes.append((frame, step, episode_return, num_steps))
+
+    def evaluation(self, frame, step, episode_returns):
+        self.evaluations.append((frame, step))
+
+
+def train(num_frames=20, random_steps=3, update_every=2, eval_every=8):
+    diary, logger = [], Logger()
+    replay = Replay(diary)
+    loop = Loop(
+        num_train_frames=num_frames,
+        action_repeat=2,
+        num_random_steps=random_steps,
+        update_every_steps=update_every,
+        eval_every_frames=eval_every,
+        seed=0,
+    )
+    loop.run(Env(diary), Agent(diary), replay, logger, lambda frame: diary.append(f"evaluate at {frame}") or [0.0])
+    return diary, replay, logger
+
+
+def test_evaluate_act_update_step_store():
+    diary, _, _ = train()
+    assert diary[:8] == ["store", "evaluate at 0", "step", "store", "step", "store", "step", "store"]  # random phase
+    assert diary[8:13] == ["act", "step", "store", "store", "evaluate at 8"]  # step 3 ends the episode
+    assert diary[13:17] == ["act", "update at 4", "step", "store"]
+    assert [d for d in diary if d.startswith("update")] == ["update at 4", "update at 6", "update at 8"]
+    assert diary[-1] == "evaluate at 20"
+
+
+def test_evaluations_stand_at_multiples_and_at_the_end():
+    _, _, logger = train()
+    assert logger.evaluations == [(0, 0), (8, 4), (16, 8), (20, 10)]
+
+
+def test_episodes_and_frames_are_counted():
+    _, replay, logger = train()
+    assert logger.episodes == [(8, 4, 4.0, 4), (16, 8, 4.0, 4)]
+    assert logger.frames[-1] == 20
+    assert len(replay.stored) == 10 + 3  # a first frame for each of three episodes
+    assert [a is None for _, a in replay.stored[:6]] == [True, False, False, False, False, True]
+
+
+def test_random_actions_cover_the_range_and_follow_the_seed():
+    _, first, _ = train(num_frames=400, random_steps=200)
+    _, second, _ = train(num_frames=400, random_steps=200)
+    actions = np.array([a for _, a in first.stored if a is not None])
+    assert np.array_equal(actions, np.array([a for _, a in second.stored if a is not None]))
+    assert actions.min() < -0.9
+    assert actions.max() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"num_frames": 21}, "multiple of 2"), ({"eval_every": 7}, "multiple of 2"), ({"update_every": 0}, ">= 1")],
+)
+def test_wrong_numbers_are_named(options, message):
+    with pytest.raises(InvalidInput, match=message):
+        train(**options)
+
+
+def test_evaluation_returns_and_records_the_first_episode_only():
+    diary, seen = [], []
+    episodes = evaluate(Env(diary), Agent(diary), ["a", "b", "c"], record=lambda env: seen.append(env.t))
+    assert [episode.rewards for episode in episodes] == [[1.0] * EPISODE_STEPS] * 3
+    assert [episode.episode_return for episode in episodes] == [4.0, 4.0, 4.0]
+    assert [episode.first_obs.tolist() for episode in episodes] == [[0.0]] * 3
+    assert seen == [0, 1, 2, 3, 4]
+    assert set(diary) == {"step", "act mean"}

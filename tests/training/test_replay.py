@@ -1,0 +1,243 @@
+"""The replay against a plain list of episodes and loops."""
+
+from __future__ import annotations
+
+import dm_env
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drq_sn import validation
+from drq_sn.training.replay import UniformReplay, bytes_per_step
+
+SIZE, STACK, ACTION_DIM, GAMMA = 2, 3, 2, 0.9
+
+
+def make(capacity=50, n_step=3, batch_size=4, **options):
+    return UniformReplay(
+        (3 * STACK, SIZE, SIZE), ACTION_DIM, capacity_steps=capacity, batch_size=batch_size, n_step=n_step, gamma=GAMMA, **options
+    )
+
+
+def play(replay, lengths, terminal=()):
+    """Feed episodes of given lengths (steps); frame k of the whole history is filled with k % 256.
+
+    Returns the history as a list of episodes, each a list of (frame number, action, reward, discount).
+    """
+    history, number = [], 0
+    for index, length in enumerate(lengths):
+        episode = []
+        for t in range(length + 1):
+            kind = dm_env.StepType.FIRST if t == 0 else dm_env.StepType.LAST if t == length else dm_env.StepType.MID
+            stacked = [max(number - back, number - t) % 256 for back in (2, 1, 0)]
+            observation = np.repeat(np.array(stacked, np.uint8), 3)[:, None, None] * np.ones((1, SIZE, SIZE), np.uint8)
+            action = None if t == 0 else np.array([number, -number], np.float32)
+            reward = None if t == 0 else float(number)
+            discount = None if t == 0 else (0.0 if t == length and index in terminal else 1.0)
+            replay.add(dm_env.TimeStep(kind, reward, discount, observation), action)
+            episode.append((number, action, reward, discount))
+            number += 1
+        history.append(episode)
+    return history
+
+
+def windows(history, n_step, capacity):
+    """Every window whose frames are all among the newest `capacity`, by brute force: start slot -> contents."""
+    total = sum(map(len, history))
+    found = {}
+    for episode in history:
+        for t in range(len(episode) - n_step):
+            stack = [episode[max(t - back, 0)][0] for back in (2, 1, 0)]
+            next_stack = [episode[max(t + n_step - back, 0)][0] for back in (2, 1, 0)]
+            if stack[0] < total - capacity:
+                continue
+            reward, discount = 0.0, 1.0
+            for k in range(1, n_step + 1):
+                reward += discount * episode[t + k][2]
+                discount *= GAMMA * episode[t + k][3]
+            found[episode[t][0]] = (stack, episode[t + 1][1], reward, discount, next_stack)
+    return found
+
+
+def contents(replay):
+    """Every window that the replay would draw from, as the brute force writes it."""
+    starts = torch.tensor([int(replay._starts[i % replay.capacity]) for i in range(replay._first_start, replay._end_start)])
+    if len(starts) == 0:
+        return {}
+    batch = replay.gather(starts)
+    return {
+        int(start): (
+            batch.obs[i, ::3, 0, 0].tolist(),
+            batch.action[i].tolist(),
+            float(batch.reward[i]),
+            float(batch.discount[i]),
+            batch.next_obs[i, ::3, 0, 0].tolist(),
+        )
+        for i, start in enumerate(starts)
+    }
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=10),
+    capacity=st.integers(8, 40),
+    n_step=st.integers(1, 4),
+    terminal=st.sets(st.integers(0, 9)),
+)
+def test_it_holds_exactly_the_windows_of_a_plain_list(lengths, capacity, n_step, terminal):
+    replay = make(capacity, n_step)
+    expected = windows(play(replay, lengths, terminal), n_step, capacity)
+    found = contents(replay)
+    assert set(found) == set(expected)
+    assert replay.num_windows == len(expected)
+    for start, (stack, action, reward, discount, next_stack) in expected.items():
+        ours = found[start]
+        assert ours[0] == [k % 256 for k in stack]
+        assert ours[1] == action.tolist()
+        assert ours[2] == pytest.approx(reward, rel=1e-5)
+        assert ours[3] == pytest.approx(discount, rel=1e-5)
+        assert ours[4] == [k % 256 for k in next_stack]
+
+
+def test_draws_are_uniform_over_all_windows():
+    replay = make(capacity=30, n_step=2, batch_size=60_000)
+    expected = windows(play(replay, [9, 9, 9, 9]), 2, 30)
+    drawn = replay.sample().obs[:, 6, 0, 0]
+    counts = torch.bincount(drawn.int(), minlength=40)
+    assert set(counts.nonzero().flatten().tolist()) == set(expected)
+    mean = 60_000 / len(expected)
+    assert float((counts[counts > 0] - mean).abs().max()) < 5 * mean**0.5
+
+
+def test_a_window_can_be_drawn_the_moment_it_is_complete():
+    replay = make(n_step=3)
+    play(replay, [2])
+    assert replay.num_windows == 0
+    with pytest.raises(IndexError, match="no window"):
+        replay.sample()
+    play(replay, [3])
+    assert replay.num_windows == 1
+    assert replay.sample().obs.shape == (4, 9, SIZE, SIZE)
+
+
+def test_a_termination_stops_the_bootstrap_and_a_time_limit_does_not():
+    ended, limited = make(n_step=3), make(n_step=3)
+    play(ended, [3], terminal={0})
+    play(limited, [3])
+    assert float(ended.sample().discount[0]) == 0.0
+    assert float(limited.sample().discount[0]) == pytest.approx(GAMMA**3)
+
+
+def test_one_seed_gives_one_sequence_of_draws():
+    replays = [make(seed=3), make(seed=3), make(seed=4)]
+    for replay in replays:
+        play(replay, [12, 12])
+    first, second, other = ([r.sample().reward.tolist() for _ in range(5)] for r in replays)
+    assert first == second != other
+
+
+@pytest.mark.parametrize("action_dim", [1, 6, 21])
+def test_a_step_of_84_by_84_costs_at_most_21_4_kB(action_dim):
+    replay = UniformReplay((9, 84, 84), action_dim, capacity_steps=501, batch_size=1, n_step=3, gamma=0.99)
+    assert replay.num_bytes / 500 <= 21_400  # an episode of 500 steps takes 501 slots
+    assert replay.num_bytes == 501 * bytes_per_step((3, 84, 84), action_dim)
+
+
+def test_a_replay_that_cannot_fit_says_what_would(monkeypatch):
+    monkeypatch.setattr("drq_sn.training.replay.available_memory", lambda *_: 10**6)
+    with pytest.raises(
+        validation.InvalidInput, match=r"replay.capacity_steps=100000: needs 0.0.* GB .* accepted is up to about \d+"
+    ):
+        make(capacity=100_000)
+
+
+def test_a_place_for_frames_that_does_not_exist_is_named():
+    with pytest.raises(validation.InvalidInput, match=r"replay.storage='disk': accepted: auto, device, host"):
+        make(storage="disk")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("storage", ["auto", "device", "host"])
+def test_batches_for_a_gpu_are_the_hosts(storage):
+    expected, replay = make(seed=3), make(storage=storage, seed=3, device="cuda")
+    for each in (expected, replay):
+        play(each, [12, 40])
+    restored = make(storage=storage, seed=4, device="cuda")
+    restored.restore(replay.state_dict(), iter(parts_of(replay, 7)))
+    for _ in range(3):
+        for ours, again, theirs in zip(replay.sample(), restored.sample(), expected.sample(), strict=True):
+            assert ours.device.type == again.device.type == "cuda"
+            assert torch.equal(ours.cpu(), theirs)
+            assert torch.equal(again.cpu(), theirs)
+
+
+@st.composite
+def histories(draw):
+    lengths = draw(st.lists(st.integers(1, 12), min_size=1, max_size=8))
+    capacity, n_step = draw(st.integers(8, 40)), draw(st.integers(1, 4))
+    return lengths, capacity, n_step, draw(st.integers(1, 30))
+
+
+def parts_of(replay, size):
+    return [
+        (first, replay.export(first, min(first + size, replay.num_slots)))
+        for first in range(replay.oldest_slot, replay.num_slots, size)
+    ]
+
+
+@settings(deadline=None, max_examples=100)
+@given(histories())
+def test_a_restored_replay_draws_and_goes_on_as_the_saved_one(history):
+    lengths, capacity, n_step, size = history
+    saved, restored = make(capacity, n_step, seed=1), make(capacity, n_step, seed=2)
+    play(saved, lengths)
+    restored.restore(saved.state_dict(), iter(parts_of(saved, size)))
+    for replay in (saved, restored):
+        replay.drawn = [replay.sample().reward.tolist() for _ in range(3) if replay.num_windows]
+    play(saved, [5, 7])
+    play(restored, [5, 7])
+    assert restored.drawn == saved.drawn
+    assert contents(restored) == contents(saved)
+    assert restored.state_dict().keys() == saved.state_dict().keys()
+    assert (restored._first_start, restored._end_start) == (saved._first_start, saved._end_start)
+
+
+def go_on(replay, num_steps):
+    """More steps of the present episode."""
+    for number in range(num_steps):
+        observation = np.full((3 * STACK, SIZE, SIZE), number, np.uint8)
+        replay.add(dm_env.transition(1.0, observation), np.zeros(ACTION_DIM, np.float32))
+
+
+def test_a_smaller_ring_takes_what_fits():
+    saved, restored = make(capacity=60, n_step=2), make(capacity=20, n_step=2)
+    play(saved, [9, 9, 9, 9])
+    restored.restore(saved.state_dict(), parts_of(saved, 10))
+    assert set(contents(restored)) == {start for start in contents(saved) if start >= 20}
+    assert contents(restored).items() <= contents(saved).items()
+
+
+@settings(deadline=None, max_examples=100)
+@given(histories(), st.data())
+def test_a_replay_with_a_damaged_part_draws_every_window_that_is_whole(history, data):
+    lengths, capacity, n_step, size = history
+    saved, restored = make(capacity, n_step), make(capacity, n_step)
+    play(saved, lengths)
+    parts = parts_of(saved, size)
+    lost = data.draw(st.integers(0, len(parts) - 1))
+    if lost == len(parts) - 1:
+        return  # the newest part belongs to its checkpoint, which is refused whole
+    gap = range(parts[lost][0], parts[lost + 1][0])
+    restored.restore(saved.state_dict(), parts[:lost] + parts[lost + 1 :])
+    for replay in (saved, restored):  # the present episode goes on, then another
+        go_on(replay, 3)
+        play(replay, [4])
+    expected = {}
+    for start, window in contents(saved).items():
+        episode = int(saved._episode_starts[start % capacity])
+        needed = range(max(start - STACK + 1, episode), start + n_step + 1)
+        if not set(needed) & set(gap):
+            expected[start] = window
+    assert contents(restored) == expected
