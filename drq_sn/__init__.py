@@ -1,4 +1,4 @@
-"""drq_sn: a benchmark of pixel-based control with DrQ, DrQ-v2 and spectral normalisation.
+"""drq_sn: a benchmark of pixel-based control with DrQ, DrQ-v2 and spectral normalization.
 
 Attributes:
     make_env: build a pixel environment by name; see `drq_sn.envs.make_env`.

@@ -1,4 +1,4 @@
-"""The words all rooms share: one batch, one bag of metrics, four protocols."""
+"""Shared types: Batch, Metrics and the protocols."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ class Agent(Protocol):
         """Whether every loss so far and every weight is a number; waits for the device."""
 
     def sigmas(self) -> Metrics:
-        """Estimated spectral norm of every normalised layer, by layer name."""
+        """Estimated spectral norm of every normalized layer, by layer name."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, normaliser state and optimiser state as plain data and tensors."""
+        """Weights, normalizer state and optimizer state as plain data and tensors."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""

@@ -1,4 +1,4 @@
-"""One clear line for a wrong value: what it is, where it stands, what would be accepted."""
+"""Checks of user options: each raises `InvalidInput` with one line that names the option, what it must be and its value."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+NUM_SUGGESTIONS = 3
 LONG_LIST = 12
 
 
@@ -13,9 +14,9 @@ class InvalidInput(ValueError):
     """A value from the user that cannot be used; its message is one line meant for them."""
 
 
-def _check(ok: bool, name: str, value: Any, accepted: str) -> None:
+def _check(ok: bool, name: str, value: Any, valid: str) -> None:
     if not ok:
-        raise InvalidInput(f"{name}={value!r}: accepted is {accepted}")
+        raise InvalidInput(f"{name} must be {valid}, got {value!r}")
 
 
 def boolean(name: str, value: Any) -> bool:
@@ -51,16 +52,17 @@ def multiple(name: str, value: Any, divisor: int, minimum: int = 0) -> int:
     return int(value)
 
 
-def choice(name: str, value: Any, accepted: Iterable[str]) -> str:
-    """Return `value` if it is one of `accepted`, else raise `InvalidInput` with the nearest of them."""
-    names = sorted(accepted)
+def choice(name: str, value: Any, valid: Iterable[str]) -> str:
+    """Return `value` if it is one of `valid`, else raise `InvalidInput` with the nearest of them."""
+    names = sorted(valid)
     if value in names:
         return str(value)
-    near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
-    if near and len(names) > LONG_LIST:
-        raise InvalidInput(f"{name}={value!r}: did you mean {' or '.join(near)}? ({len(names)} names are accepted)")
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise InvalidInput(f"{name}={value!r}: {hint}accepted: {', '.join(names)}")
+    near = difflib.get_close_matches(str(value), names, n=NUM_SUGGESTIONS, cutoff=0.5)
+    if near:
+        raise InvalidInput(f"unknown {name} {value!r}; did you mean {' or '.join(map(repr, near))}?")
+    if len(names) > LONG_LIST:
+        raise InvalidInput(f"unknown {name} {value!r}")
+    raise InvalidInput(f"{name} must be one of {', '.join(names)}, got {value!r}")
 
 
 def fits_in_memory(name: str, value: Any, num_bytes: int, available_bytes: int) -> None:
@@ -68,6 +70,6 @@ def fits_in_memory(name: str, value: Any, num_bytes: int, available_bytes: int) 
     if num_bytes > available_bytes:
         largest = int(value * available_bytes / num_bytes)
         raise InvalidInput(
-            f"{name}={value}: needs {num_bytes / 1e9:.1f} GB of memory and {available_bytes / 1e9:.1f} GB are free; "
-            f"accepted is up to about {largest}"
+            f"{name} must be at most about {largest}, got {value}: "
+            f"it needs {num_bytes / 1e9:.1f} GB of memory and {available_bytes / 1e9:.1f} GB are free"
         )

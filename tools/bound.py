@@ -33,7 +33,7 @@ class Cost:
 
 @dataclasses.dataclass
 class Linears:
-    """A chain of linear layers: (in, out, spectrally normalised)."""
+    """A chain of linear layers: (in, out, spectrally normalized)."""
 
     layers: list[tuple[int, int, bool]]
 
@@ -42,12 +42,12 @@ class Linears:
         return sum(i * o + o for i, o, _ in self.layers)
 
     @property
-    def normalised_bytes(self) -> int:
-        return FLOAT * sum(i * o for i, o, normalised in self.layers if normalised)
+    def normalized_bytes(self) -> int:
+        return FLOAT * sum(i * o for i, o, normalized in self.layers if normalized)
 
     def product(self, batch: int, first: bool = True) -> Cost:
         """One pass through the layers: forward, or either half of backward; `first`: the first layer too."""
-        rows = [(batch + normalised, i, o) for i, o, normalised in self.layers[0 if first else 1 :]]
+        rows = [(batch + normalized, i, o) for i, o, normalized in self.layers[0 if first else 1 :]]
         return Cost(sum(2 * n * i * o for n, i, o in rows), FLOAT * sum(i * o + n * (i + o) for n, i, o in rows))
 
 
@@ -95,9 +95,9 @@ def phases(agent: str, head_name: str, spectral: bool, batch: int, action_dim: i
         "target": views * ((2 if agent == "drq" else 1) * seen + actor + critic),
         "actor": actor_share
         * ((seen if agent == "drq" else Cost()) + actor + critic + through_q + trunk.product(batch) + 2 * policy.product(batch)),
-        "optimisers": adam * (num_conv_weights + num_critic + actor_share * num_actor),
+        "optimizers": adam * (num_conv_weights + num_critic + actor_share * num_actor),
         "target update": Cost(0, 3 * FLOAT * actor_share * (num_critic + target_encoder)),
-        "power iteration": Cost(0, 2 * (4 * q.normalised_bytes + policy.normalised_bytes)),
+        "power iteration": Cost(0, 2 * (4 * q.normalized_bytes + policy.normalized_bytes)),
     }
 
 

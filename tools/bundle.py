@@ -87,14 +87,14 @@ def parse(words: list[str]) -> Settings:
     given_switches = ("SLIM", given.slim), ("DEV", given.dev), ("RAY", given.ray)
     switches = [one_of(name, value, ["1", "0", ""]) == "1" for name, value in given_switches]
     if not given.folder:
-        fail("BUNDLE is empty: accepted is the folder to write")
+        fail("BUNDLE is empty; name the directory to write")
     return Settings(Path(given.folder).absolute(), given.pair, python, *switches)
 
 
 def one_of(name: str, value: str, accepted: list[str]) -> str:
     """`value` if it is accepted, else the end."""
     if value not in accepted:
-        fail(f"{name}={value}: accepted is {', '.join(word for word in accepted if word)}")
+        fail(f"{name} must be one of {', '.join(word for word in accepted if word)}, got {value}")
     return value
 
 
@@ -179,7 +179,7 @@ def read_pin(line: str, python: str) -> list[tuple[str, str]]:
     """Name and version, if the line's condition holds for `python`; nothing otherwise."""
     match = PIN.fullmatch(line)
     if match is None:
-        fail(f'tools/pins: {line!r} is not understood: accepted is name==version, and "; python_version < 3.x" or ">= 3.x"')
+        fail(f'tools/pins: {line!r} is not understood; write name==version, and "; python_version < 3.x" or ">= 3.x"')
     name, version, comparison, minor = match.groups()
     if comparison and (int(python.split(".")[1]) >= int(minor)) != (comparison == ">="):
         return []

@@ -38,12 +38,12 @@ def main() -> None:
     launchers = [name for name in ("ray", "slurm") if f"--{name}" in sys.argv[3:]]
     pins = PINS / f"{pair}.txt"
     if not pins.exists():
-        fail(f"PIXELS={pair}: accepted is published or current")
+        fail(f"PIXELS must be published or current, got {pair}")
     if (venv / OFFLINE).exists():
         keep_offline(venv, pair, [*launchers, *(["dev"] if dev else [])])
         return
     if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
-        fail(f"Python {sys.version.split()[0]}: accepted is 3.10 to 3.13; choose one with make PYTHON=python3.12 ...")
+        fail(f"Python {sys.version.split()[0]}: use 3.10 to 3.13, with make PYTHON=python3.12 ...")
     python = venv / "bin" / "python"
     if not has_pip(python):  # none yet, or one that an earlier failure left half made
         say(f"creating {venv}")

@@ -1,4 +1,4 @@
-"""What both agents are made of."""
+"""Base class of the agents."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ TRAINED_THROUGH = {"encoder": "critic"}  # networks that another one's loss trai
 
 
 class ActorCriticAgent(abc.ABC):
-    """Shared encoder, actor, critic, target networks and their optimisers.
+    """Shared encoder, actor, critic, target networks and their optimizers.
 
-    A subclass adds its target networks with `_add_target`, its optimisers with `_add_optimizer`,
+    A subclass adds its target networks with `_add_target`, its optimizers with `_add_optimizer`,
     its policy in `_pre_tanh` and `_explore`, and its recipe in `learn`, made of `_update_critic_` and `_update_actor_`.
 
     Args:
@@ -38,11 +38,11 @@ class ActorCriticAgent(abc.ABC):
         trunk_dim: width of the trunks.
         actor_head: builds the actor's head.
         critic_head: builds each Q head.
-        normalizer: applied to every part after its initial weights are set, and around every step of an optimiser.
+        normalizer: applied to every part after its initial weights are set, and around every step of an optimizer.
         penalty: added to the critic's loss.
         augmentation: (B, C, H, W) -> the same, fresh random numbers on each call.
         tau: share of the online network in a soft update.
-        lr: learning rate of every optimiser, before the schedule.
+        lr: learning rate of every optimizer, before the schedule.
         lr_schedule: environment step -> factor of the learning rate.
         adam_eps: Adam's epsilon, outside the square root.
         runtime: how updates and actions are executed.
@@ -149,7 +149,7 @@ class ActorCriticAgent(abc.ABC):
         """Set what acting and learning read and depends on the environment step."""
 
     def learning_rate(self, step: int) -> float:
-        """Of every optimiser at environment step `step`."""
+        """Of every optimizer at environment step `step`."""
         return self.lr * self.lr_schedule(step)
 
     def _add_target(self, name: str, target: nn.Module, online: nn.Module) -> None:
@@ -187,7 +187,7 @@ class ActorCriticAgent(abc.ABC):
         return torch.randn_like(x)
 
     def _descend_(self, loss: Tensor, *names: str) -> Metrics:
-        """One step of the named networks' optimisers down `loss`; nothing else gets a gradient.
+        """One optimizer step on `loss` for the named networks.
 
         Returns:
             The norm of each named network's gradient, as `grad_norm/{name}`.
@@ -238,7 +238,7 @@ class ActorCriticAgent(abc.ABC):
             return {f"sigma/{name}": layer.sigma() for name, layer in tracked_layers(self.networks).items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, normaliser state, optimiser state, and whether all went well."""
+        """Weights, normalizer state, optimizer state, and whether all went well."""
         return {
             "networks": self.networks.state_dict(),
             "optimizers": {n: o.state_dict() for n, o in self.optimizers.items()},

@@ -53,7 +53,7 @@ class Compiled:
         compilers = COMPILERS[device.type]
         if not any(shutil.which(name) for name in (os.environ.get("CXX" if device.type == "cpu" else "CC", ""), *compilers)):
             raise validation.InvalidInput(
-                f"runtime=compile: there is no compiler; accepted is runtime=eager, or {' or '.join(compilers)} installed"
+                f"runtime=compile: no C++ compiler found; install {' or '.join(compilers)}, or use runtime=eager"
             )
         return torch.compile(function, dynamic=False, options={"fallback_random": True})
 
@@ -77,7 +77,7 @@ class CudaGraph:
     def __call__(self, function: Function, device: torch.device) -> Function:
         """Return `function`, captured once it is warm."""
         if device.type != "cuda":
-            raise validation.InvalidInput(f"runtime=cuda_graph: device is {device}; accepted is a CUDA device, or runtime=eager")
+            raise validation.InvalidInput(f"runtime=cuda_graph needs a CUDA device, got {device}; use runtime=eager")
         return Graphed(function, self.num_eager_calls, CudaRecorder(device))
 
 

@@ -60,7 +60,7 @@ def run_bench(cfg: DictConfig, words: list[str]) -> Path:
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
     for word in words:
         if word.split("=", 1)[0] in ("agent", "head", "normalizer", "runtime"):
-            raise validation.InvalidInput(f"{word}: here accepted are agents=[...], models=[...] and runtimes=[...]")
+            raise validation.InvalidInput(f"{word}: bench takes lists, agents=[...], models=[...] and runtimes=[...]")
     settings = check_settings(cfg, device)
     backend = select_backend()
     out_dir = make_folder(Path(cfg.out_dir) / provenance.slug(provenance.device_name(device)), "out_dir")
@@ -89,12 +89,12 @@ def check_settings(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
     settings = {name: defaults[name] if cfg[name] is None else cfg[name] for name in defaults}
     settings |= {name: cfg[name] for name in ("parts", "agents", "models", "rendered_tasks", "rendered_frames", "scaling")}
     settings = {name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for name, value in settings.items()}
-    accepted = {"parts": PARTS, "agents": group_options()["agent"], "runtimes": group_options()["runtime"]}
-    for name, names in accepted.items():
+    valid = {"parts": PARTS, "agents": group_options()["agent"], "runtimes": group_options()["runtime"]}
+    for name, names in valid.items():
         settings[name] = [validation.choice(name, value, names) for value in _list_of(name, settings[name])]
     for model in _list_of("models", settings["models"]):
         if not isinstance(model, dict) or set(model) != {"head", "normalizer"}:
-            raise validation.InvalidInput(f"models: {model} is none; accepted is such as {{head: mlp2, normalizer: none}}")
+            raise validation.InvalidInput(f"models must hold entries like {{head: mlp2, normalizer: none}}, got {model}")
         for group, value in model.items():
             validation.choice(f"models.{group}", value, group_options()[group])
     for task in _list_of("rendered_tasks", settings["rendered_tasks"]):
@@ -111,7 +111,7 @@ def check_settings(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
 
 def _list_of(name: str, values: Any, minimum: int = 1) -> list[Any]:
     if not isinstance(values, list):
-        raise validation.InvalidInput(f"{name}={values}: accepted is a list, {name}=[{values}]")
+        raise validation.InvalidInput(f"{name} must be a list, got {values}; write {name}=[{values}]")
     validation.integer(f"number of {name}", len(values), minimum)
     return values
 
@@ -129,7 +129,7 @@ def _training_of(cfg: DictConfig, preset: str) -> dict[str, int]:
     """How much is trained with `preset`."""
     training = dict(cfg.training[validation.choice("training_preset", preset, map(str, cfg.training))])
     if training["num_train_frames"] <= training["eval_every_frames"]:
-        raise validation.InvalidInput(f"training.{preset}: accepted are more frames than eval_every_frames")
+        raise validation.InvalidInput(f"training.{preset}.num_train_frames must be more than eval_every_frames")
     return training
 
 

@@ -15,7 +15,7 @@ from drq_sn.cli.running.run_dir import make_folder, require_own
 from drq_sn.report import dynamics_figure
 from drq_sn.report.curves import group_runs
 from drq_sn.runs.files import write_atomically
-from drq_sn.runs.reader import ACCEPTED, find_runs, read_run
+from drq_sn.runs.reader import VALID, find_runs, read_run
 
 CONFIG_NAME = "diagnose"
 
@@ -41,7 +41,7 @@ def patterns_of(value: object) -> list[str]:
     """The option `runs`, one word or a list, as words."""
     patterns = list(value) if isinstance(value, ListConfig) else [] if value is None else [value]
     if not patterns:
-        raise validation.InvalidInput(f"runs={value}: {ACCEPTED}")
+        raise validation.InvalidInput(f"runs must name runs, got {value}; {VALID}")
     return [str(pattern) for pattern in patterns]
 
 

@@ -36,8 +36,8 @@ def _versions() -> tuple[list[str], list[str]]:
     problems = []
     pair = (found["dm_control"], found["mujoco"])
     if pair not in MATCHING_PAIRS:
-        accepted = ", ".join(f"{a} with {b}" for a, b in sorted(MATCHING_PAIRS))
-        problems.append(f"dm_control {pair[0]} with mujoco {pair[1]} was not tried together; tried pairs: {accepted}")
+        tried = ", ".join(f"{a} with {b}" for a, b in sorted(MATCHING_PAIRS))
+        problems.append(f"dm_control {pair[0]} with mujoco {pair[1]} was not tried together; tried pairs: {tried}")
     if tuple(map(int, pair[1].split(".")[:2])) >= PUBLISHED_PIXELS_BEFORE:
         problems.append(
             f"mujoco {pair[1]} draws other pixels than the published curves' (they changed at 3.12); "

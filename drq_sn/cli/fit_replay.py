@@ -54,7 +54,7 @@ class Fit(NamedTuple):
 
 
 def run_offline(cfg: DictConfig) -> Path:
-    """Fit every normaliser at every depth from every seed, and write tables and figures; what is there already stays.
+    """Fit every normalizer at every depth from every seed, and write tables and figures; what is there already stays.
 
     Raises:
         InvalidInput: before anything is written, if `cfg` cannot be run.
@@ -103,28 +103,26 @@ def _check_settings(cfg: DictConfig) -> DictConfig:
         cfg[name] = list(dict.fromkeys(cfg[name] if OmegaConf.is_list(cfg[name]) else [cfg[name]]))
         validation.integer(f"number of {name}", len(cfg[name]))
     with initialized():
-        accepted = group_options()["normalizer"]
+        valid = group_options()["normalizer"]
     for name in cfg.normalizers:
-        validation.choice("normalizers", name, accepted)
+        validation.choice("normalizers", name, valid)
     for name, least in (("depths", 0), ("seeds", 0)):
         for value in cfg[name]:
             validation.integer(name, value, minimum=least)
     if cfg.run is None:
-        raise validation.InvalidInput("run is not given: accepted is the folder of a run that still has its checkpoint")
+        raise validation.InvalidInput("run must be a run directory that still has its checkpoint")
     return read_config(Path(cfg.run))
 
 
 def _config_of(run_cfg: DictConfig, each: Fit) -> DictConfig:
-    """The run's configuration with another normaliser and another depth of the Q heads."""
+    """The run's configuration with another normalizer and another depth of the Q heads."""
     with initialized():
         normalizer = compose("train", [f"normalizer={each.normalizer}"]).normalizer
     config = OmegaConf.merge(run_cfg, {})
     config.normalizer = normalizer
     options = [option for option in DEPTH_OPTIONS if option in config.head.critic]
     if not options:
-        raise validation.InvalidInput(
-            f"run: its head {config.head.critic._target_} has no depth; accepted is one with {DEPTH_OPTIONS}"
-        )
+        raise validation.InvalidInput(f"run: its head {config.head.critic._target_} has no depth (none of {DEPTH_OPTIONS})")
     config.head.critic[options[0]] = each.depth
     assert isinstance(config, DictConfig)
     return config
@@ -136,7 +134,7 @@ def _saved_replay(run_dir: Path, cfg: DictConfig, env: PixelStack, device: torch
     checkpoint = store.newest()
     if checkpoint is None:
         raise validation.InvalidInput(
-            f"run={run_dir}: has no checkpoint; accepted is an unfinished run, or one made with keep_checkpoint=true"
+            f"{run_dir} has no checkpoint; use an unfinished run, or one trained with keep_checkpoint=true"
         )
     replay = build_replay(cfg, env, device)
     replay.restore(checkpoint.state["replay"], store.replay_parts(checkpoint.parts))
@@ -153,11 +151,9 @@ def _claimed(cfg: DictConfig, replay_sha256: str, device: torch.device) -> Path:
     if (out_dir / SETTINGS).is_file():
         earlier = json.loads((out_dir / SETTINGS).read_text())["settings"]
         if earlier != settings:
-            raise validation.InvalidInput(
-                f"out_dir={out_dir}: holds a study with {earlier}; accepted is the same, or another out_dir"
-            )
+            raise validation.InvalidInput(f"{out_dir} holds a study with {earlier}; use the same settings, or another out_dir")
     elif out_dir.is_dir() and any(out_dir.iterdir()):
-        raise validation.InvalidInput(f"out_dir={out_dir}: holds files but no such study; accepted is a new folder")
+        raise validation.InvalidInput(f"{out_dir} holds other files; use a new directory as out_dir")
     make_folder(out_dir / PARTS, "out_dir")
     write_json(out_dir / SETTINGS, {"settings": settings, "machine": provenance.describe(device)})
     return out_dir

@@ -37,7 +37,7 @@ CONFIG_NAME = "profile"
 
 
 def run_profile(cfg: DictConfig, words: list[str]) -> Path:
-    """Measure every head with every normaliser, print the tables, and return the folder with the results.
+    """Measure every head with every normalizer, print the tables, and return the folder with the results.
 
     Args:
         cfg: the composed configuration.
@@ -76,7 +76,7 @@ def check_settings(cfg: DictConfig, device: torch.device, words: list[str]) -> d
     for group, option in (("head", "heads"), ("normalizer", "normalizers")):
         for word in words:
             if word.startswith(f"{group}="):
-                raise validation.InvalidInput(f"{word}: here accepted is {option}=[{word.split('=', 1)[1]}], one or several")
+                raise validation.InvalidInput(f"{word}: profile takes a list, {option}=[{word.split('=', 1)[1]}]")
         names = cfg[option] if OmegaConf.is_list(cfg[option]) else [cfg[option]]
         for name in names:
             validation.choice(option, name, group_options()[group])
@@ -118,7 +118,7 @@ def _measurements(cfg: DictConfig, words: list[str], settings: dict[str, Any], t
 
 
 def _measure(words: list[str], settings: dict[str, Any], details: bool, trace: str | None) -> dict[str, Any]:
-    """Measure one head with one normaliser; runs in a process of its own."""
+    """Measure one head with one normalizer; runs in a process of its own."""
     cfg = row_config(CONFIG_NAME, words)
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)

@@ -80,7 +80,7 @@ def _settings(own: Sequence[str]) -> tuple[DictConfig, Experiment | None]:
         if name.startswith("experiment."):
             raise validation.InvalidInput(f"{word}: select a part of an experiment by options of its runs, such as seed=1,2")
         if name in OWN and "," in word and "[" not in word:
-            raise validation.InvalidInput(f"{word}: accepted is one value; runs alone take several")
+            raise validation.InvalidInput(f"{word}: only options of runs take several values")
     with initialized():
         cfg = compose(CONFIG_NAME, [word for word in own if not word.startswith("experiment")])
     validation.boolean("dry_run", cfg.dry_run)
@@ -97,7 +97,7 @@ def _profile(experiment: Experiment, words: Sequence[str], cfg: DictConfig) -> i
     chosen = [*experiment.profile, *words]
     check_overrides(chosen, "profile")
     if not _is_local(cfg):
-        raise validation.InvalidInput(f"experiment={experiment.name}: measures this machine; accepted is launcher=local")
+        raise validation.InvalidInput(f"experiment={experiment.name} measures this machine; use launcher=local")
     command = ["-m", "drq_sn.cli.profile", *chosen]
     if cfg.dry_run:
         print(" ".join(["python", *command]))
@@ -109,7 +109,7 @@ def _require_words_for_runs(words: Sequence[str]) -> None:
     for word in words:
         for start, reason in NOT_HERE.items():
             if word.startswith(start if "=" in start else f"{start}="):
-                raise validation.InvalidInput(f"{word}: not accepted in a sweep, {reason}")
+                raise validation.InvalidInput(f"{word}: not available in a sweep, {reason}")
 
 
 def _is_local(cfg: DictConfig) -> bool:

@@ -27,7 +27,7 @@ def _train(cfg: DictConfig) -> None:
         except LearningCrashed as error:
             if HydraConfig.get().mode != RunMode.MULTIRUN:
                 raise
-            print(f"{cfg.run_dir}: learning crashed: {error}; the sweep goes on", file=sys.stderr)
+            print(f"{cfg.run_dir}: {error}; the sweep goes on", file=sys.stderr)
             CRASHED_RUNS.append(str(cfg.run_dir))
 
 

@@ -21,7 +21,7 @@ NUM_STACKED_FRAMES = 3
 
 
 def task_names() -> dict[str, tuple[str, str]]:
-    """Every accepted task name -> (dm_control domain, task); manipulation tasks have domain `manipulation`."""
+    """Every valid task name -> (dm_control domain, task); manipulation tasks have domain `manipulation`."""
     select_backend()
     _silence_imports()
     from dm_control import manipulation, suite

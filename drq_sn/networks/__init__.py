@@ -1,1 +1,1 @@
-"""Networks: initial weights, normalisers, heads, the encoder, actor and critic."""
+"""Networks: initial weights, normalizers, heads, the encoder, actor and critic."""

@@ -61,7 +61,7 @@ def soft_update_(target: nn.Module, online: nn.Module, tau: float) -> None:
     """target <- (1 - tau) target + tau online, over parameters alone.
 
     Buffers stay: the average of two unit vectors is shorter than one, so averaging a
-    normaliser's u and v would shrink sigma and blow the target's outputs up.
+    normalizer's u and v would shrink sigma and blow the target's outputs up.
     """
     ours, theirs = tuple(target.parameters()), tuple(online.parameters())
     torch._foreach_lerp_(ours, theirs, tau)  # one kernel for all of them

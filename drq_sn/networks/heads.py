@@ -2,9 +2,9 @@
 
 A head is built as `Head(in_dim, out_dim)` (the rest is configuration) and maps (B, in_dim) to
 (B, out_dim). Its `nn.Linear` layers must be registered in the order in which the input meets
-them: normalisers choose layers by that order.
+them: normalizers choose layers by that order.
 
-From each paper comes the network alone; initial weights, optimiser and losses stay the agent's.
+From each paper comes the network alone; initial weights, optimizer and losses stay the agent's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from drq_sn import validation
 
 
 class Head(nn.Module, abc.ABC):
-    """What the heads below share: a last linear layer on `features`, normalised or not.
+    """What the heads below share: a last linear layer on `features`, normalized or not.
 
     Args:
         width: size of the features.
@@ -62,7 +62,7 @@ class MLPHead(Head):
 
     @property
     def last(self) -> nn.Module:  # type: ignore[override]  # saved weights know it as the last of `layers`
-        """The output layer, whatever a normaliser has put in its place."""
+        """The output layer, whatever a normalizer has put in its place."""
         return self.layers[-1]
 
     def features(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ def orthogonal_init_(module: nn.Module) -> None:
     """Give every layer inside `module` its initial weights, in place.
 
     Convolutions: orthogonal with ReLU gain; linear layers: orthogonal with gain 1; biases 0
-    (both published implementations). Call it before a normaliser takes the layers over.
+    (both published implementations). Call it before a normalizer takes the layers over.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

@@ -153,7 +153,7 @@ def average(runs: Sequence[Mapping[float, float]], log: bool = False, gaps: Iter
 
 
 def go_on(values: Mapping[float, float], frames: Iterable[float]) -> dict[float, float]:
-    """`values`, whose last one stands for all later `frames` as well: the paper's rule for the returns of crashed runs."""
+    """`values` with the last one carried forward to all later `frames`, the rule of the paper for crashed runs."""
     last = max(values, default=math.inf)
     return {**values, **{frame: values[last] for frame in frames if frame > last}}
 

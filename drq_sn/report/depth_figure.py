@@ -70,7 +70,7 @@ def averages(fits: Sequence[Row], normalizer: str, name: str) -> dict[int, float
 
 
 def format_table(fits: Sequence[Row]) -> str:
-    """One table per panel: normalisers down, depths across."""
+    """One table per panel: normalizers down, depths across."""
     depths = sorted({fit["depth"] for fit in fits})
     text = []
     for name, title in PANELS.items():
@@ -84,7 +84,7 @@ def format_table(fits: Sequence[Row]) -> str:
 
 
 def draw(fits: Sequence[Row]) -> dict[str, bytes]:
-    """One panel per quantity over depth, a line per normaliser, a point per seed: `png` and `svg` -> the file."""
+    """One panel per quantity over depth, a line per normalizer, a point per seed: `png` and `svg` -> the file."""
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     import matplotlib
 

@@ -247,7 +247,7 @@ def _add_legend(
     handles = [Line2D([], [], **look) for look in styles]
     if any(run.status == CRASHED for runs in groups.values() for run in runs):
         handles.append(Line2D([], [], color="grey", **CROSS))
-        labels.append("last point of a run that crashed" + ("; its return stands for all later ones" * as_learning_curves))
+        labels.append("last point of a run that crashed" + ("; its return is carried forward" * as_learning_curves))
     if any(line.get_alpha() == THIN["alpha"] for axes in figure.axes for line in axes.lines):
         handles.append(Line2D([], [], color="grey", **THIN))
         labels.append("thin: not every seed has a value there")

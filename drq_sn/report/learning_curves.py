@@ -26,7 +26,7 @@ MANY_COLUMNS = 4  # of panels, too narrow for more than three numbers on their a
 LEGEND = {
     "band": "band: ± one standard error over seeds",
     "thin": "thin: not every seed has a score there",
-    "cross": "crash; the last score stands for all later ones",
+    "cross": "crash; its last score is carried forward",
     "released": "released by the agent's authors, mean ± sd",
 }
 

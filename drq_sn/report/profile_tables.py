@@ -25,13 +25,13 @@ VALUES: dict[str, Callable[[dict[str, Any]], float | None]] = {
     "acting_time_ms": lambda m: _scaled(m["acting_seconds"], 1e3),
 }
 BASE_HEAD, BASE_NORMALIZER = "mlp2", "none"
-PAPER_NORMALIZER = "none"  # the paper's Table 3 is without spectral normalisation
+PAPER_NORMALIZER = "none"  # the paper's Table 3 is without spectral normalization
 
 Row = dict[str, Any]
 
 
 def table_rows(measurements: Sequence[dict[str, Any]], paper: dict[str, dict[str, float]]) -> list[Row]:
-    """One row per head and normaliser: mean and sd over runs, the paper's figure, and both as ratios to mlp2.
+    """One row per head and normalizer: mean and sd over runs, the paper's figure, and both as ratios to mlp2.
 
     Args:
         measurements: what `measure_agent` returned, with `head`, `normalizer` and `run`; or these and `error`.
@@ -91,7 +91,7 @@ def format_tables(rows: Sequence[Row], measurements: Sequence[dict[str, Any]]) -
     """Every metric as a table, then operations and phases."""
     text = [
         "paper: Bjorck et al. (2021), Table 3, DrQ at batch 512 on a V100. "
-        "x mlp2: ratio to mlp2 without normaliser. x none: ratio to the same head without it."
+        "x mlp2: ratio to mlp2 without normalizer. x none: ratio to the same head without it."
     ]
     for metric, title in METRICS.items():
         header = ("", "", title, "paper", "x mlp2", "paper's", "x none")

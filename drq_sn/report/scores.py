@@ -180,7 +180,7 @@ def own_cells(runs: Sequence[ScoredRun]) -> list[Cell]:
 
 
 def in_order(variants: Iterable[Variant]) -> list[Variant]:
-    """Each variant once: the paper's heads and normalisers first, in its order, then others by name."""
+    """Each variant once: the paper's heads and normalizers first, in its order, then others by name."""
 
     def place(names: tuple[str, ...], name: str) -> tuple[int, str]:
         return names.index(name) if name in names else len(names), name

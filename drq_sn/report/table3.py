@@ -60,7 +60,7 @@ def _read(path: Path) -> Profile:
         rows = table_rows(about["measurements"], read_table(TABLE3, key="head"))
         return Profile(about["agent"], about["settings"]["batch_size"], about["machine"]["device"], rows)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{path}: not readable as a profile ({error!r}); accepted is what make profile wrote") from None
+        raise InvalidInput(f"{path} is not a profile that make profile wrote ({error!r})") from None
 
 
 def table3(profile: Profile | None, name: str) -> tuple[Table, list[Row]]:
@@ -77,7 +77,7 @@ def table3(profile: Profile | None, name: str) -> tuple[Table, list[Row]]:
 
 
 def _notes(profile: Profile | None) -> list[str]:
-    notes = ["paper: Bjorck et al. (2021), Table 3: DrQ at batch 512 on a V100, without normaliser; mean ± sd of 5 runs."]
+    notes = ["paper: Bjorck et al. (2021), Table 3: DrQ at batch 512 on a V100, without normalizer; mean ± sd of 5 runs."]
     if profile is None:
         return ["No profile yet: `make profile` measures one.", *notes]
     here = f"Ours: {agent_title(profile.agent)} at batch {profile.batch_size} on {profile.device}; mean ± sd of runs."

@@ -122,7 +122,7 @@ class ScoreTable:
 
 
 OURS = "Our columns: mean ± standard error (sd, seeds) of the evaluation return at {} frames."
-CRASHES = "† learning crashed; the last evaluation before it stands for all later ones, as in the paper"
+CRASHES = "† learning crashed; the last evaluation before it is carried forward, as in the paper"
 
 
 def runs_of(plan: Plan, runs: Iterable[ScoredRun]) -> list[ScoredRun]:

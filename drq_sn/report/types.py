@@ -13,7 +13,7 @@ from drq_sn.runs.reader import CRASHED, Run
 
 
 class Variant(NamedTuple):
-    """What the paper compares: an agent with heads and a normaliser, by the names of their options."""
+    """What the paper compares: an agent with heads and a normalizer, by the names of their options."""
 
     agent: str
     head: str

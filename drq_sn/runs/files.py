@@ -87,7 +87,7 @@ def load_weights(run_dir: Path, device: torch.device | str) -> dict[str, Any]:
     """
     path = Path(run_dir) / WEIGHTS
     if not path.is_file():
-        raise InvalidInput(f"{path}: no weights there; accepted is the folder of a run that has finished (it holds {WEIGHTS})")
+        raise InvalidInput(f"{path} holds no weights; a finished run has {WEIGHTS}")
     state = load_safely(path, path.read_bytes(), device)
     found = state.get("format") if isinstance(state, dict) else None
     if found != FORMAT:

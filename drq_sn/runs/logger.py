@@ -34,7 +34,7 @@ LOG_SECONDS = 30.0  # between progress lines where output goes to a file
 
 
 class CsvLog:
-    """A CSV file that is whole after every row.
+    """CSV file flushed after every row.
 
     Args:
         path: the file.
@@ -94,7 +94,7 @@ class RunLogger:
         run_dir: existing folder.
         num_train_frames: where progress ends.
         metric_names: what the agent's updates report.
-        sigma_names: normalised layers that the agent reports.
+        sigma_names: normalized layers that the agent reports.
         instrument_names: what the instruments report; none for no `diagnostics.csv`.
         num_eval_episodes: returns per row of `eval.csv`.
         state: from `state_dict`, where a run is continued: rows written since then are dropped.

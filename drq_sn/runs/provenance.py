@@ -48,13 +48,13 @@ def select_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    accepted = [
+    valid = [
         "auto",
         "cpu",
         *(["cuda"] if torch.cuda.is_available() else []),
         *(f"cuda:{i}" for i in range(torch.cuda.device_count())),
     ]
-    device = torch.device(validation.choice("device", name, accepted))
+    device = torch.device(validation.choice("device", name, valid))
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device

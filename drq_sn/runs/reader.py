@@ -25,7 +25,7 @@ EVAL, TRAIN, DIAGNOSTICS = "eval.csv", "train.csv", "diagnostics.csv"
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is there
 NOT_SEARCHED = {"checkpoint", "video"}
 ASIDE = re.compile(r"(.+)(\.\d+)")  # where `fresh=true` moved an older run
-ACCEPTED = "accepted is the folder of a run, a folder above runs, or a pattern such as runs/cartpole_balance/*"
+VALID = "give a run directory, a directory above runs, or a pattern such as runs/cartpole_balance/*"
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
         runs = [run for folder in folders for run in _search(folder)]
         if not runs:
             reason = "holds no run" if folders else "matches no folder"
-            raise InvalidInput(f"runs={pattern!r}: {reason}; {ACCEPTED}")
+            raise InvalidInput(f"runs={pattern!r}: {reason}; {VALID}")
         for run in runs:
             found.setdefault(run.resolve(), run)
     return list(found.values())
@@ -153,7 +153,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise InvalidInput(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(options, dict) or "task" not in options or not isinstance(options.get("seed"), int):
-        raise InvalidInput(f"{path}: names no task and seed; accepted is what a run wrote there")
+        raise InvalidInput(f"{path} names no task and seed; it is not a file that a run wrote")
     return options
 
 
@@ -172,7 +172,7 @@ def read_log(path: Path) -> Log:
     try:
         fields = next(reader, [])
         if fields and "frame" not in fields:
-            raise InvalidInput(f"{path}, line 1: has no column 'frame'; accepted is what a run wrote there")
+            raise InvalidInput(f"{path}, line 1: no column 'frame'; it is not a file that a run wrote")
         return Log(path, [_row(path, reader.line_num, fields, cells) for cells in reader if cells])
     except csv.Error as error:
         raise InvalidInput(f"{path}, line {reader.line_num}: not readable as CSV ({error})") from None
@@ -197,4 +197,4 @@ def _row(path: Path, line: int, fields: Sequence[str], cells: Sequence[str]) -> 
     with contextlib.suppress(ValueError):
         if 0 <= (frame := float(row["frame"])) < math.inf:
             return line, frame, row
-    raise InvalidInput(f"{path}, line {line}: frame={row['frame']!r}: accepted is a number >= 0")
+    raise InvalidInput(f"{path}, line {line}: frame must be a number >= 0, got {row['frame']!r}")

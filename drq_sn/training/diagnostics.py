@@ -1,4 +1,4 @@
-"""What happens inside an agent, measured at evaluations, beside training, which it leaves as it was."""
+"""Diagnostics computed at evaluation; they do not affect training."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def of_episodes(agent: ActorCriticAgent, episodes: list[Episode], gamma: float) 
 def of_layers(agent: ActorCriticAgent, step: int) -> Metrics:
     """Of every linear layer: sigma and Frobenius norm of its weight, and lr at `step` / that norm (Lyle et al. 2024).
 
-    The weight is the parameter itself, before it is divided by sigma; of weight normalisation, gain and direction together.
+    The weight is the parameter itself, before it is divided by sigma; of weight normalization, gain and direction together.
     """
     found: Metrics = {}
     for name, layer in linear_layers(agent).items():

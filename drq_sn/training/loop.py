@@ -25,7 +25,7 @@ class LearningCrashed(Exception):
     """
 
     def __init__(self, frame: int) -> None:
-        super().__init__(f"a loss or weight is not a number any more, seen at frame {frame}")
+        super().__init__(f"training diverged: non-finite loss or weight, seen at frame {frame}")
         self.frame = frame
 
 

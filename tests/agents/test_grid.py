@@ -1,4 +1,4 @@
-"""Every agent with every head and every normaliser: trains, is saved, and goes on as if it had not been."""
+"""Every agent with every head and every normalizer: trains, is saved, and goes on as if it had not been."""
 
 from __future__ import annotations
 

@@ -60,7 +60,8 @@ def test_it_flattens_the_critic(agent_of, batch, name):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"coefficient": -1}, "penalty.coefficient=-1"), ({"norm": "a"}, "penalty.norm")]
+    ("options", "message"),
+    [({"coefficient": -1}, "penalty.coefficient must be a number >= 0, got -1"), ({"norm": "a"}, "penalty.norm")],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(InvalidInput, match=message):

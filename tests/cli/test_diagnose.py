@@ -88,10 +88,10 @@ def test_a_damaged_run_leaves_nothing(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["runs=nowhere"], "runs='nowhere': matches no folder; accepted is the folder of a run"),
-        (["runs=[]"], "runs=[]: accepted is the folder of a run"),
+        (["runs=nowhere"], "runs='nowhere': matches no folder; give a run directory"),
+        (["runs=[]"], "runs must name runs, got []; give a run directory"),
         (["-m"], "--multirun: a diagnosis puts all of runs=[...] side by side"),
-        (["rnus=[a]"], "did you mean runs"),
+        (["rnus=[a]"], "did you mean 'runs'"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_leaves_nothing(tmp_path, words, message):
@@ -105,7 +105,7 @@ def test_a_wrong_command_line_is_one_line_and_leaves_nothing(tmp_path, words, me
 def test_runs_may_be_a_word_or_a_list():
     cfg = OmegaConf.create({"one": "a b/*", "list": ["a", 3], "none": None})
     assert [patterns_of(cfg.one), patterns_of(cfg.list)] == [["a b/*"], ["a", "3"]]
-    with pytest.raises(InvalidInput, match="runs=None: accepted is"):
+    with pytest.raises(InvalidInput, match="runs must name runs, got None; give"):
         patterns_of(cfg.none)
 
 

@@ -78,11 +78,11 @@ def test_every_head_sees_the_same_batches(study, monkeypatch):
     [
         (["run=nowhere"], "run_dir=nowhere: holds no config.yaml"),
         (["run=null"], "run is not given"),
-        (["normalizers=[spectrl]"], "normalizers='spectrl': did you mean spectral"),
+        (["normalizers=[spectrl]"], "unknown normalizers 'spectrl'; did you mean 'spectral'"),
         (["normalizers=[]"], "number of normalizers=0"),
-        (["depths=[-1]"], "depths=-1"),
-        (["num_updates=0"], "num_updates=0"),
-        (["seeds=[a]"], "seeds='a'"),
+        (["depths=[-1]"], "depths must be"),
+        (["num_updates=0"], "num_updates must be"),
+        (["seeds=[a]"], "seeds must be"),
     ],
 )
 def test_wrong_values_are_named_and_leave_nothing(study, tmp_path, words, message):
@@ -96,9 +96,7 @@ def test_a_run_without_its_replay_is_refused(study, finished_run, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "config.yaml").write_bytes((finished_run / "config.yaml").read_bytes())
-    with pytest.raises(
-        InvalidInput, match="has no checkpoint; accepted is an unfinished run, or one made with keep_checkpoint=true"
-    ):
+    with pytest.raises(InvalidInput, match="has no checkpoint; use an unfinished run, or one trained with keep_checkpoint=true"):
         run_offline(study(f"run={bare}"))
     assert not (tmp_path / "out").exists()
 

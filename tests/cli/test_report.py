@@ -191,13 +191,13 @@ def test_the_published_runs_make_a_page_that_needs_no_network(tmp_path):
 def test_a_wrong_folder_is_one_line_and_leaves_nothing(tmp_path):
     result = report(tmp_path, "runs=nowhere")
     assert result.returncode == 2
-    assert result.stderr.startswith("error: runs='nowhere': matches no folder; accepted is the folder of a run")
+    assert result.stderr.startswith("error: runs='nowhere': matches no folder; give a run directory")
     assert len(result.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("word", "message"), [("-m", "--multirun: a report puts all of runs=[...] side by side"), ("rnus=[a]", "did you mean runs")]
+    ("word", "message"), [("-m", "--multirun: a report puts all of runs=[...] side by side"), ("rnus=[a]", "did you mean 'runs'")]
 )
 def test_a_wrong_command_line_is_one_line(monkeypatch, capsys, word, message):
     monkeypatch.setattr(sys, "argv", ["report", word])

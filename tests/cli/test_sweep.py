@@ -69,7 +69,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path):
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 143
     assert "drqv2_mlp2_none/seed_1: stopped, with a checkpoint, at frame" in output
-    assert errors == "stopped by SIGTERM; the same command goes on from here\n"
+    assert errors == "stopped by SIGTERM; rerun the same command to resume\n"
     assert list(statuses(tmp_path).values()) == ["interrupted"]
     assert call(tmp_path, *words).returncode == 0
     record = json.loads(log.with_name("run.json").read_text())
@@ -141,11 +141,11 @@ def test_table3_is_a_profile(monkeypatch):
 def test_the_report_says_how_runs_ended_and_what_they_said_last(tmp_path, capsys):
     runs = [PlannedRun((), tmp_path / name, 100) for name in ("refused", "killed", "waits")]
     logs = {run: tmp_path / f"{run.run_dir.name}.log" for run in runs}
-    logs[runs[0]].write_text("first\nerror: lr=-1: accepted is a number > 0\n")
+    logs[runs[0]].write_text("first\nerror: lr must be a number > 0, got -1\n")
     assert command._report(runs, {runs[0]: 2, runs[1]: -9}, logs, tmp_path) == 1
     lines = (tmp_path / "summary.txt").read_text().splitlines()
     assert lines[0] == "0 of 3 runs finished"
-    assert lines[1].endswith("refused: refused, at frame 0: error: lr=-1: accepted is a number > 0")
+    assert lines[1].endswith("refused: refused, at frame 0: error: lr must be a number > 0, got -1")
     assert lines[2].endswith("killed: killed by SIGKILL, at frame 0")
     assert lines[3].endswith("waits: not begun, at frame 0")
 
@@ -153,26 +153,26 @@ def test_the_report_says_how_runs_ended_and_what_they_said_last(tmp_path, capsys
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["experiment=tabel1"], "did you mean table1"),
-        (["launcher=slrum"], "did you mean slurm"),
+        (["experiment=tabel1"], "did you mean 'table1'"),
+        (["launcher=slrum"], "did you mean 'slurm'"),
         (["experiment=table1", "head=mlp2", "normalizer=spectral"], "none of its runs has head=mlp2 normalizer=spectral"),
-        (["experiment=table1", "task=cup_cach"], "task='cup_cach'"),
-        (["sed=1,2"], "did you mean seed"),
+        (["experiment=table1", "task=cup_cach"], "unknown task 'cup_cach'"),
+        (["sed=1,2"], "did you mean 'seed'"),
         (["seed=1,1"], "run_dir=runs/cheetah_run/drqv2_modern4_spectral/seed_1: asked for twice"),
         (["experiment=table1", "head=modern4,simba"], "head=simba: experiment=table1 has head=mlp2, modern4 alone"),
         (["experiment=table1", "experiment=table2"], "experiment is given more than once"),
         (["experiment=table1", "experiment.seeds=[1]"], "such as seed=1,2"),
-        (["launcher=local,ray"], "accepted is one value"),
-        (["seed=4294967296"], "seed=4294967296"),
-        (["num_train_frames=abc"], "num_train_frames='abc'"),
+        (["launcher=local,ray"], "only options of runs take several values"),
+        (["seed=4294967296"], "seed must be a number >= 0 and <= 4"),
+        (["num_train_frames=abc"], "num_train_frames must be an integer >= 1, got 'abc'"),
         (["device=cuda:1"], "CUDA_VISIBLE_DEVICES"),
         (["experiment=table3", "heads=[mlp7]", "nonsense"], "nonsense"),
-        (["experiment=table3", "sed=1"], "option='sed'"),
-        (["fresh=true"], "not accepted in a sweep"),
-        (["cores=[0]"], "not accepted in a sweep"),
-        (["launcher.runs_per_gpu=0"], "launcher.runs_per_gpu=0"),
-        (["launcher.cores_per_run=999"], "launcher.cores_per_run=999"),
-        (["dry_run=maybe"], "dry_run='maybe'"),
+        (["experiment=table3", "sed=1"], "unknown option 'sed'"),
+        (["fresh=true"], "not available in a sweep"),
+        (["cores=[0]"], "not available in a sweep"),
+        (["launcher.runs_per_gpu=0"], "launcher.runs_per_gpu must be"),
+        (["launcher.cores_per_run=999"], "launcher.cores_per_run must be at most"),
+        (["dry_run=maybe"], "dry_run must be true or false"),
     ],
 )
 def test_wrong_values_are_one_line_and_nothing_is_written(tmp_path, monkeypatch, capsys, words, said):

@@ -127,7 +127,7 @@ def test_weights_of_another_network_are_refused(trained):
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(InvalidInput, match=r"holds no config.yaml; accepted is"):
+    with pytest.raises(InvalidInput, match=r"is not a run directory"):
         drq_sn.load_agent(tmp_path)
 
 

@@ -154,7 +154,7 @@ def test_a_time_limit_keeps_its_discount_through_the_repeat():
 
 
 def test_an_unknown_task_is_answered_with_the_nearest():
-    with pytest.raises(InvalidInput, match="did you mean cheetah_run"):
+    with pytest.raises(InvalidInput, match="did you mean 'cheetah_run'"):
         make_env("cheetah_rum")
 
 
@@ -228,7 +228,7 @@ def test_without_a_backend_the_packages_are_named(monkeypatch):
 @pytest.mark.usefixtures("_forget_backend")
 def test_a_misspelt_backend_is_answered_with_the_nearest(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "elg")
-    with pytest.raises(InvalidInput, match="did you mean egl"):
+    with pytest.raises(InvalidInput, match="did you mean 'egl'"):
         gl.select_backend()
 
 

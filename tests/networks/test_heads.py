@@ -167,7 +167,7 @@ def test_linear_layers_stand_in_the_order_of_their_use(build):
     assert used[-1] is head.last
 
 
-def test_the_last_layer_is_the_normalised_one_where_a_normaliser_took_it_over(build):
+def test_the_last_layer_is_the_normalized_one_where_a_normalizer_took_it_over(build):
     head = build(pnorm=True)
     Spectral(layers="last").head("critic", head)
     assert isinstance(head.last, SpectralLinear)

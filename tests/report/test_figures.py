@@ -209,7 +209,7 @@ def test_the_returns_of_dynamics_follow_the_rule_for_crashes_and_tell_where_seed
     assert "mlp2 500 ± 500 (2 of 3 seeds, 1 crashed); largest critic gradient norm 2.5." in made.alt.splitlines()
     assert "Returns, ± one standard error, are those at 30 thousand frames" in made.alt
     assert "thin: not every seed has a value there" in texts(made.svg)
-    assert "last point of a run that crashed; its return stands for all later ones" in texts(made.svg)
+    assert "last point of a run that crashed; its return is carried forward" in texts(made.svg)
 
 
 def test_a_group_that_crashed_as_a_whole_goes_on_to_the_end_of_the_panel():

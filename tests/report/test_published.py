@@ -10,7 +10,7 @@ from drq_sn.report.published import TABLE1, TABLE2, TABLE3, read_released, read_
 
 
 def column_sums(name):
-    """(head, normaliser) -> sums of means and of spreads, to the digits that the papers print."""
+    """(head, normalizer) -> sums of means and of spreads, to the digits that the papers print."""
     sums = {}
     for (_, *column), score in read_scores(name).items():
         mean, spread = sums.get(tuple(column), (0.0, 0.0))

@@ -56,13 +56,13 @@ print(torch.get_num_threads(), torch.get_float32_matmul_precision())
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, None), "num_threads=0"),
-        ((None, [10**6]), r"cores=\[1000000\]: accepted is a list of different cores out of \["),
-        ((None, [0.0]), r"cores=\[0.0\]"),
+        ((0, None), "num_threads must be"),
+        ((None, [10**6]), r"cores must be a list of different cores out of \["),
+        ((None, [0.0]), r"cores must be .*got \[0.0\]"),
         ((None, [cpu.available_cores()[0]] * 2), "a list of different cores"),
-        ((None, []), r"cores=\[\]"),
-        ((None, 10**6), r"cores=\[1000000\]"),
-        ((None, None, "low"), "matmul_precision='low'"),
+        ((None, []), r"cores must be .*got \[\]"),
+        ((None, 10**6), r"cores must be .*got \[1000000\]"),
+        ((None, None, "low"), "matmul_precision must be one of|unknown matmul_precision"),
     ],
 )
 def test_wrong_values_are_named(arguments, message):

@@ -143,7 +143,7 @@ def test_overestimation_by_hand(agent_of, monkeypatch):
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_looking_changes_nothing(agent_of, batch, name):
-    """Random numbers, weights, optimisers and the next update are the same whether one looked or not."""
+    """Random numbers, weights, optimizers and the next update are the same whether one looked or not."""
     results = []
     for looks in (False, True):
         agent = agent_of(name, "lr_schedule=cosine")
@@ -168,7 +168,7 @@ def test_before_there_are_transitions_states_are_left_out(agent_of):
 
 @pytest.mark.parametrize("head", ["mlp2", "mlp_ln", "simba", "bronet", "d2rl"])
 @pytest.mark.parametrize("normalizer", ["nap", "div_out", "weight_norm"])
-def test_every_head_and_normaliser_can_be_looked_at(agent_of, batch, head, normalizer):
+def test_every_head_and_normalizer_can_be_looked_at(agent_of, batch, head, normalizer):
     agent = agent_of(f"head={head}", f"normalizer={normalizer}")
     numbers = Instruments(agent, 0.99)(0, batch, [episode([1.0])])
     assert set(numbers) == set(Instruments(agent, 0.99).names)
@@ -194,7 +194,7 @@ def test_what_is_not_finite_is_reported_as_such(agent_of, batch):
     assert np.isfinite(numbers["effective_rank/actor"])
 
 
-def test_the_gains_of_weight_normalisation_count(agent_of):
+def test_the_gains_of_weight_normalization_count(agent_of):
     agent = agent_of("normalizer=weight_norm")
     name = "sigma/critic.q1.blocks.0.expand"
     before = float(of_layers(agent, 0)[name])

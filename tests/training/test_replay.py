@@ -148,13 +148,13 @@ def test_a_step_of_84_by_84_costs_at_most_21_4_kB(action_dim):
 def test_a_replay_that_cannot_fit_says_what_would(monkeypatch):
     monkeypatch.setattr("drq_sn.training.replay.available_memory", lambda *_: 10**6)
     with pytest.raises(
-        validation.InvalidInput, match=r"replay.capacity_steps=100000: needs 0.0.* GB .* accepted is up to about \d+"
+        validation.InvalidInput, match=r"replay.capacity_steps must be at most about \d+, got 100000: it needs 0.0.* GB"
     ):
         make(capacity=100_000)
 
 
 def test_a_place_for_frames_that_does_not_exist_is_named():
-    with pytest.raises(validation.InvalidInput, match=r"replay.storage='disk': accepted: auto, device, host"):
+    with pytest.raises(validation.InvalidInput, match=r"replay.storage must be one of auto, device, host, got 'disk'"):
         make(storage="disk")
 
 

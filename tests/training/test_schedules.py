@@ -14,7 +14,7 @@ def test_constant():
 
 
 def test_a_duration_of_nothing_is_refused():
-    with pytest.raises(InvalidInput, match="duration_steps=0"):
+    with pytest.raises(InvalidInput, match="duration_steps must be"):
         Linear(1.0, 0.1, 0)
 
 

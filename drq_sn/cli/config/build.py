@@ -79,18 +79,18 @@ def random_states_of(entropy: int | list[int], num_episodes: int) -> list[str]:
 
 
 def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device, runtime: Runtime | None = None) -> ActorCriticAgent:
-    """A freshly initialised agent for `env`, in `cfg`'s runtime unless another is given.
+    """A freshly initialized agent for `env`, in `cfg`'s runtime unless another is given.
 
     Random numbers come from torch's global generator.
     """
     runtime, augmentation, penalty = runtime or instantiate(cfg.runtime), instantiate(cfg.augmentation), instantiate(cfg.penalty)
     if getattr(runtime, "captures", False) and not getattr(augmentation, "capturable", True):
         raise validation.InvalidInput(
-            f"augmentation: {cfg.augmentation._target_} draws on the host, which a CUDA graph cannot; accepted is runtime=eager"
+            f"augmentation: {cfg.augmentation._target_} draws on the host, which a CUDA graph cannot; use runtime=eager"
         )
     if getattr(runtime, "compiles", False) and not getattr(penalty, "compilable", True):
         raise validation.InvalidInput(
-            f"penalty: {cfg.penalty._target_} differentiates twice, which torch.compile cannot; accepted is runtime=eager"
+            f"penalty: {cfg.penalty._target_} differentiates twice, which torch.compile cannot; use runtime=eager"
         )
     return instantiate(
         cfg.agent,
@@ -154,14 +154,14 @@ def read_config(run_dir: Path) -> DictConfig:
     path = Path(run_dir) / CONFIG
     if not path.is_file():
         raise validation.InvalidInput(
-            f"run_dir={run_dir}: holds no {CONFIG}; accepted is the folder of a run, runs/TASK/AGENT_HEAD_NORM/seed_N"
+            f"{run_dir} is not a run directory (no {CONFIG}); a run directory is runs/TASK/AGENT_HEAD_NORM/seed_N"
         )
     try:
         config = OmegaConf.create(read_text(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise validation.InvalidInput(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(config, DictConfig):
-        raise validation.InvalidInput(f"{path}: holds no options; accepted is what a run wrote there")
+        raise validation.InvalidInput(f"{path} is not a configuration that a run wrote")
     for name, value in ADDED.items():
         if OmegaConf.select(config, name) is None:
             OmegaConf.update(config, name, value, force_add=True)

@@ -21,7 +21,7 @@ class Experiment:
         name: such as `table1`.
         agent: name of the agent's option.
         tasks: names of tasks, in the paper's order.
-        variants: options of heads and normalisers by group: `{"head": "mlp2", "normalizer": "none"}`.
+        variants: options of heads and normalizers by group: `{"head": "mlp2", "normalizer": "none"}`.
         seeds: seeds.
         num_train_frames: length of every run.
         profile: where the experiment is no training: the words for `drq_sn.cli.profile`.

@@ -88,7 +88,9 @@ class Recogniser:
             variant = self.variant(options)
             return variant, self._format_departures(variant, options), options
         except OmegaConfBaseException as error:  # a file that somebody edited
-            raise InvalidInput(f"{folder / CONFIG}: {str(error).splitlines()[0]}; accepted is what a run wrote there") from None
+            raise InvalidInput(
+                f"{folder / CONFIG}: {str(error).splitlines()[0]}; it is not a configuration that a run wrote"
+            ) from None
 
     def variant(self, options: Options) -> Variant:
         """Agent, head and normalizer that `options` describe."""

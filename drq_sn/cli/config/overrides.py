@@ -70,7 +70,7 @@ def initialized() -> AbstractContextManager[Any]:
 
 
 def group_options(config_name: str = "train") -> dict[str, list[str]]:
-    """Group -> its options, for the groups that users of `config_name` choose from; needs an initialised Hydra."""
+    """Group -> its options, for the groups that users of `config_name` choose from; needs an initialized Hydra."""
     loader = GlobalHydra.instance().config_loader()
     hidden = INTERNAL_GROUPS | (set() if config_name == SWEEP else SWEEP_GROUPS)
     return {group: loader.get_group_options(group) for group in loader.list_groups("") if group not in hidden}
@@ -88,14 +88,16 @@ def alternatives(override: Override) -> Iterator[str]:
 def _check_sweeps(parsed: list[Override], multirun: bool) -> None:
     for override in parsed:
         if override.is_sweep_override() and not multirun:
-            raise validation.InvalidInput(f"{override.input_line}: several values are accepted together with --multirun")
+            raise validation.InvalidInput(f"{override.input_line}: several values need --multirun (sequential) or make sweep")
 
 
 def _check_choices(parsed: list[Override], config_name: str) -> None:
     groups = group_options(config_name)
     for override in parsed:
         if override.key_or_group.split(".")[0] in SWEEP_GROUPS and config_name != SWEEP:
-            raise validation.InvalidInput(f"{override.input_line}: accepted by make sweep (python -m drq_sn.cli.sweep) alone")
+            raise validation.InvalidInput(
+                f"{override.input_line}: only make sweep (python -m drq_sn.cli.sweep) takes this option"
+            )
         if override.key_or_group in groups:
             for line in alternatives(override):
                 validation.choice(override.key_or_group, line.split("=", 1)[-1], groups[override.key_or_group])
@@ -111,13 +113,13 @@ def _check_keys(parsed: list[Override], config_name: str) -> None:
     for override in parsed:
         name = override.key_or_group
         if override.is_delete():
-            raise validation.InvalidInput(f"{override.input_line}: options cannot be removed; accepted is {name}=VALUE")
+            raise validation.InvalidInput(f"{override.input_line}: options cannot be removed; set {name}=VALUE")
         if name in groups or name.startswith("hydra."):
             continue
         validation.choice("option", name.split(".")[0] if override.is_add() else name, known)
         if known.get(name) and not isinstance(override.value(), dict):
             inside = ", ".join(f"{name}.{option}" for option in known[name])
-            raise validation.InvalidInput(f"{override.input_line}: {name} is a part with options of its own; accepted: {inside}")
+            raise validation.InvalidInput(f"{override.input_line}: {name} is a group; set one of its fields: {inside}")
     # what a plain option is set to cannot change which options there are: one of its values will do
     values = (list(alternatives(o)) if o.key_or_group in groups else [next(alternatives(o))] for o in parsed)
     for lines in itertools.product(*values):

@@ -90,8 +90,8 @@ def fill_in(launcher: DictConfig) -> None:
         return
     if launcher.ray.init.address is not None:
         raise validation.InvalidInput(
-            "launcher.ray.remote.num_gpus=null: accepted with launcher.ray.init.address is the share of a GPU "
-            "that a run takes, such as 1, 0.25 or 0"
+            "launcher.ray.remote.num_gpus must be the share of a GPU that a run takes, such as 1, 0.25 or 0, "
+            "where launcher.ray.init.address is set; got null"
         )
     launcher.ray.remote.num_gpus = 1 if torch.cuda.is_available() else 0
 
@@ -117,7 +117,7 @@ def _quoted(path: Path) -> str:
         InvalidInput: for characters that Hydra's grammar makes something else of.
     """
     if any(special in str(path) for special in ("'", "\\", "${")):
-        raise validation.InvalidInput(f"{path}: accepted on a cluster is a path without quotes, backslashes and ${{")
+        raise validation.InvalidInput(f"{path}: a path on a cluster must not have quotes, backslashes or ${{")
     return f"'{path}'"
 
 

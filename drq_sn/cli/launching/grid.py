@@ -78,13 +78,13 @@ def _clash(one: PlannedRun, other: PlannedRun) -> str:
     """Why two runs have one folder, and what tells them apart."""
     theirs, mine = sorted(set(one.words) - set(other.words)), sorted(set(other.words) - set(one.words))
     if not mine:
-        return "asked for twice with the same words; accepted is each once"
+        return "asked for twice with the same overrides"
     asked = f"asked for with {' '.join(theirs)} and with {' '.join(mine)}"
     option = mine[0].split("=", 1)[0]
     if any(word.startswith("run_dir=") for word in one.words):
-        return f"{asked}; accepted is a run_dir that tells them apart, such as 'run_dir=DIR/${{{option}}}'"
+        return f"{asked}; set a run_dir that tells them apart, such as 'run_dir=DIR/${{{option}}}'"
     value = f"hydra:runtime.choices.{option}" if option in group_options() else option
-    return f"{asked}; accepted is a run_suffix that tells them apart, such as 'run_suffix=_{option}${{{value}}}'"
+    return f"{asked}; set a run_suffix that tells them apart, such as 'run_suffix=_{option}${{{value}}}'"
 
 
 def _parts(given: Axes, experiment: Experiment | None) -> Iterator[Axes]:
@@ -102,8 +102,8 @@ def _parts(given: Axes, experiment: Experiment | None) -> Iterator[Axes]:
     ]
     if not chosen:
         asked = " ".join(",".join(given[key]) for key in experiment.variants[0] if key in given)
-        accepted = "; ".join(" ".join(f"{k}={v}" for k, v in variant.items()) for variant in experiment.variants)
-        raise validation.InvalidInput(f"experiment={experiment.name}: none of its runs has {asked}; accepted: {accepted}")
+        variants = "; ".join(" ".join(f"{k}={v}" for k, v in variant.items()) for variant in experiment.variants)
+        raise validation.InvalidInput(f"experiment={experiment.name}: none of its runs has {asked}; its runs have {variants}")
     for variant in chosen:
         yield _defaults(given, experiment) | given | {key: [f"{key}={value}"] for key, value in variant.items()}
 
@@ -120,9 +120,9 @@ def _defaults(given: Axes, experiment: Experiment) -> Axes:
     return defaults
 
 
-def _require_part(key: str, given: Axes, accepted: Iterable[str], experiment: Experiment) -> None:
+def _require_part(key: str, given: Axes, valid: Iterable[str], experiment: Experiment) -> None:
     """Refuse what no run of the experiment has."""
-    names = list(dict.fromkeys(accepted))
+    names = list(dict.fromkeys(valid))
     for word in given.get(key, []):
         if word.split("=", 1)[1] not in names:
             raise validation.InvalidInput(f"{word}: experiment={experiment.name} has {key}={', '.join(names)} alone")
@@ -156,8 +156,8 @@ def _planned(cfg: DictConfig, words: tuple[str, ...]) -> PlannedRun:
         require_same(run_dir, OmegaConf.to_yaml(there), now, "a run_suffix that tells them apart, or that folder moved away")
         if is_over(run_dir) and there.num_train_frames < num_train_frames:
             raise validation.InvalidInput(
-                f"num_train_frames={num_train_frames}: the run in {run_dir} ended at {there.num_train_frames}; "
-                "accepted is that, or a run_suffix for longer runs"
+                f"the run in {run_dir} already finished at frame {there.num_train_frames}; "
+                f"use run_suffix for runs of {num_train_frames} frames"
             )
     return PlannedRun(words, run_dir, num_train_frames)
 

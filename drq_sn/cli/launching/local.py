@@ -148,7 +148,7 @@ class LocalLauncher:
         for job in ended:
             jobs.remove(job)
             endings[job.run] = job.process.returncode
-            more = "; it will be tried again" if self._deserves_another(job) else ""
+            more = "; will be retried" if self._deserves_another(job) else ""
             say(f"{job.run.name}: {ending(job.process.returncode)}{more}")
         return ended
 

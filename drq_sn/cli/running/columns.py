@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from drq_sn.runs.hyperparameters import Hyperparameters
 
 CHOICES = ("agent", "head", "normalizer", "preset", "lr_schedule", "penalty", "augmentation")
-WORDS = ("normalizer.networks", "normalizer.layers")  # of normalisers that have them; lists are written out
+WORDS = ("normalizer.networks", "normalizer.layers")  # of normalizers that have them; lists are written out
 OPTIONS = (
     "num_train_frames",
     "lr",

@@ -27,18 +27,19 @@ def exit_on_invalid_input(stopping: bool = True) -> Iterator[None]:
     except InvalidInput as error:
         _end(f"error: {error}", INVALID_INPUT)
     except LearningCrashed as error:
-        _end(f"learning crashed: {error}; its last evaluation stands for all later ones; fresh=true starts over", CRASHED)
+        _end(f"{error}; its last evaluation is carried forward; fresh=true starts over", CRASHED)
     except Stopped as stop:
         if not stopping:
             raise
-        _end(f"{stop}; the same command goes on from here", stop.exit_code)
+        _end(f"{stop}; rerun the same command to resume", stop.exit_code)
     except KeyboardInterrupt:
         _end("interrupted", INTERRUPTED)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _end(
-            f"error: {os.strerror(error.errno).lower()}; the last checkpoint is whole: make room, then the same command goes on",
+            f"error: {os.strerror(error.errno).lower()}; the last checkpoint is intact; free some disk space, "
+            "then rerun the same command to resume",
             DISK_FULL,
         )
 

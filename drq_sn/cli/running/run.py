@@ -164,8 +164,7 @@ def _is_over(run_dir: Path, cfg: DictConfig) -> bool:
     frame = load_weights(run_dir, "cpu")["frame"]
     if cfg.num_train_frames > frame:
         raise validation.InvalidInput(
-            f"num_train_frames={cfg.num_train_frames}: the run in {run_dir} ended at {frame}; "
-            "accepted is another run_dir, or fresh=true to start over"
+            f"the run in {run_dir} already finished at frame {frame}; use another run_dir, or fresh=true to start over"
         )
     if record.get("status") != FINISHED:
         mark_finished(run_dir)
@@ -178,8 +177,7 @@ def _is_over(run_dir: Path, cfg: DictConfig) -> bool:
 def _require_more_frames(run_dir: Path, cfg: DictConfig, frame: int) -> None:
     if cfg.num_train_frames < frame:
         raise validation.InvalidInput(
-            f"num_train_frames={cfg.num_train_frames}: the run in {run_dir} stands at frame {frame} already; "
-            "accepted is that or more"
+            f"num_train_frames must be at least {frame}, where the run in {run_dir} already is, got {cfg.num_train_frames}"
         )
 
 

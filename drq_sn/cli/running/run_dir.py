@@ -58,10 +58,10 @@ def make_folder(path: Path, option: str = "run_dir") -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise validation.InvalidInput(
-            f"{option}={path}: cannot be made ({error.strerror}); accepted is a folder that can be written"
+            f"{option} must be a writable directory, got {path}: cannot be created ({error.strerror})"
         ) from None
     if not os.access(path, os.W_OK):
-        raise validation.InvalidInput(f"{option}={path}: is not writable; accepted is a folder that can be written")
+        raise validation.InvalidInput(f"{option} must be a writable directory, got {path}")
     return path
 
 
@@ -77,12 +77,12 @@ def require_own(out: Path, marker: str, header: bytes, what: str) -> None:
     Raises:
         InvalidInput: if `out` is a file, or a folder with files but without `marker`.
     """
-    accepted = f"accepted is a new folder, an empty one, or a former {what}"
+    remedy = f"use a new or empty directory, or an earlier {what}"
     if out.exists() and not out.is_dir():
-        raise validation.InvalidInput(f"out={out}: is a file; {accepted}")
+        raise validation.InvalidInput(f"out={out} is a file; {remedy}")
     former = (out / marker).is_file() and (out / marker).read_bytes()[: len(header)] == header
     if out.is_dir() and any(out.iterdir()) and not former:
-        raise validation.InvalidInput(f"out={out}: holds files but no {what}; {accepted}")
+        raise validation.InvalidInput(f"out={out} holds files but no {what}; {remedy}")
 
 
 def move_aside(path: Path) -> Path | None:
@@ -110,7 +110,7 @@ def claimed(path: Path, fresh: bool) -> Iterator[Path]:
         InvalidInput: if another process trains there, it cannot be written, or it holds anything but a run.
     """
     if path == Path():
-        raise validation.InvalidInput("run_dir is empty or the current folder; accepted is a folder of the run's own")
+        raise validation.InvalidInput("run_dir is empty or the current directory; give the run a directory of its own")
     names = {file.name for file in path.iterdir()} - {LOCK} if path.is_dir() else set()
     if names and not fresh and not names & {CONFIG, RECORD, FOLDER, WEIGHTS}:
         raise validation.InvalidInput(f"run_dir={path}: holds files but no run; fresh=true moves it aside and starts over")
@@ -128,7 +128,7 @@ def _lock(path: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise validation.InvalidInput(
-                f"run_dir={path}: process {file.read().strip() or 'unknown'} is training there; accepted is another run_dir"
+                f"{path} is locked by process {file.read().strip() or 'unknown'}; use another run_dir"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -136,14 +136,14 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def require_same(path: Path, saved: str, cfg: DictConfig, else_accepted: str = "another run_dir, or fresh=true") -> None:
+def require_same(path: Path, saved: str, cfg: DictConfig, remedy: str = "another run_dir, or fresh=true") -> None:
     """Refuse to continue a run with other settings.
 
     Args:
         path: folder of the run.
         saved: its configuration, as YAML.
         cfg: the present one, resolved.
-        else_accepted: what the user can do, beside taking the same settings.
+        remedy: what the user can do, beside taking the same settings.
 
     Raises:
         InvalidInput: naming what differs.
@@ -158,8 +158,7 @@ def require_same(path: Path, saved: str, cfg: DictConfig, else_accepted: str = "
     if changed:
         more = f" and {len(changed) - NUM_NAMED} more" if len(changed) > NUM_NAMED else ""
         raise validation.InvalidInput(
-            f"run_dir={path}: holds another run: {'; '.join(changed[:NUM_NAMED])}{more}; "
-            f"accepted is the same settings, {else_accepted}"
+            f"run_dir={path}: holds another run: {'; '.join(changed[:NUM_NAMED])}{more}; use the same settings, {remedy}"
         )
 
 

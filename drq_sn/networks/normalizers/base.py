@@ -22,40 +22,40 @@ NETWORKS = ("actor", "critic")
 
 
 class Normalizer:
-    """Changes nothing: the base of all normalisers, which override what they change.
+    """Changes nothing: the base of all normalizers, which override what they change.
 
     Args:
-        networks: whose heads are normalised: `actor`, `critic`, or both.
+        networks: whose heads are normalized: `actor`, `critic`, or both.
         layers: which linear layers of a head: `inner` (all but the first and the last: Bjorck 5.1), `hidden`
             (all but the last), `all`, `last`, `none`, or Python-style indices such as `[-2]` (Gogianu et al. 2021).
     """
 
     def __init__(self, networks: Sequence[str] = NETWORKS, layers: Layers = "inner") -> None:
         if isinstance(networks, str) or not isinstance(networks, Sequence):
-            raise validation.InvalidInput(f"normalizer.networks={networks!r}: accepted is a list of {' and '.join(NETWORKS)}")
+            raise validation.InvalidInput(f"normalizer.networks must be a list of {' and '.join(NETWORKS)}, got {networks!r}")
         self.networks = tuple(validation.choice("normalizer.networks", name, NETWORKS) for name in networks)
         self.layers = check_layers("normalizer.layers", layers)
         # its own random numbers: agents of one seed start from the same weights, normalized or not
         self.generator = torch.Generator().manual_seed(torch.initial_seed())
 
     def head(self, network: str, head: nn.Module) -> nn.Module:
-        """Normalise an initialised head of `network` (`actor` or `critic`), perhaps in place, and return it."""
+        """Normalise an initialized head of `network` (`actor` or `critic`), perhaps in place, and return it."""
         if network not in self.networks:
             return head
         return self._normalized(head, choose_layers("normalizer.layers", layers_of(head, nn.Linear), self.layers))
 
     def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
-        """`head` with its `chosen` layers normalised."""
+        """`head` with its `chosen` layers normalized."""
         return head
 
     def trunk_(self, network: str, trunk: nn.Module) -> None:
-        """Normalise the layers of `network`'s initialised trunk, in place."""
+        """Normalise the layers of `network`'s initialized trunk, in place."""
 
     def encoder_(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> None:
-        """Normalise the layers of an initialised encoder of observations (C, H, W), in place."""
+        """Normalise the layers of an initialized encoder of observations (C, H, W), in place."""
 
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
-        """Take one step of a network's optimiser.
+        """Take one step of a network's optimizer.
 
         Args:
             optimizer: whose step it is; gradients are in place.
@@ -66,7 +66,7 @@ class Normalizer:
 
 
 class Unnormalized(Normalizer):
-    """Networks as they are."""
+    """No normalization."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ def check_layers(option: str, layers: Any) -> Layers:
     if isinstance(layers, str):
         return validation.choice(option, layers, LAYER_CHOICES)
     if not isinstance(layers, Sequence) or not all(type(index) is int for index in layers):  # true is an int too
-        raise validation.InvalidInput(f"{option}={layers!r}: accepted is {', '.join(LAYER_CHOICES)} or a list of indices")
+        raise validation.InvalidInput(f"{option} must be {', '.join(LAYER_CHOICES)} or a list of indices, got {layers!r}")
     return layers
 
 

@@ -43,9 +43,9 @@ class ProjectedLinear(nn.Linear):
 
 
 class NormalizeAndProject(Normalizer):
-    """Chosen weights projected to their initial Frobenius norm after every step of their optimiser.
+    """Chosen weights projected to their initial Frobenius norm after every step of their optimizer.
 
-    Where a chosen layer's output meets a ReLU un-normalised, a LayerNorm is put between them. If it goes
+    Where a chosen layer's output meets a ReLU unnormalized, a LayerNorm is put between them. If it goes
     nowhere but into a LayerNorm, that one's bias takes the place of the layer's, which is dropped. A layer
     that also enters a residual sum keeps its bias and gets no LayerNorm: there the projection bounds the
     weight, but the function is not invariant to its scale. LayerNorms keep their gains and biases,
@@ -82,7 +82,7 @@ def _consumers(head: nn.Module) -> dict[str, set[Any]]:
     except Exception as error:  # whatever a head does that cannot be traced
         raise validation.InvalidInput(
             f"normalizer=nap: {type(head).__name__} cannot be traced ({str(error).splitlines()[0]}); "
-            "accepted is a head whose forward pass does not depend on values"
+            "its forward pass must not depend on values"
         ) from error
     modules = dict(head.named_modules())
     return {

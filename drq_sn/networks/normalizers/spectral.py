@@ -65,7 +65,7 @@ class TrackedLinear(nn.Linear):
         generator: of the initial u and v.
 
     Attributes:
-        weight, bias: the un-normalised parameters, as in `nn.Linear`.
+        weight, bias: the unnormalized parameters, as in `nn.Linear`.
         u: (out,) left singular vector, a buffer of unit length.
         v: (in,) right singular vector, a buffer of unit length.
     """
@@ -174,7 +174,7 @@ def tracked_layers(module: nn.Module) -> dict[str, TrackedLinear | SpectralConv2
 
 
 class Spectral(Normalizer):
-    """Spectral normalisation: chosen layers divided by their largest singular value (Miyato et al. 2018).
+    """Spectral normalization: chosen layers divided by their largest singular value (Miyato et al. 2018).
 
     Args:
         conv_layers: which convolutions of the encoder, in the words of `layers`; their norm is the operator's.

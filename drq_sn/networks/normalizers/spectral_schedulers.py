@@ -1,4 +1,4 @@
-"""What of spectral normalisation acts on the optimiser: DivOut, DivGrad and MulEps (Gogianu et al. 2021, 5.4).
+"""Spectral schedulers: DivOut, DivGrad, MulEps (Gogianu et al. 2021, section 5.4).
 
 All three rest on rho = prod max(sigma_i, lambda) over the chosen layers S of a head, whose layers stay
 as they are. Each head has a rho of its own, which goes with its parameters. What several heads
@@ -63,13 +63,13 @@ class RhoNormalizer(Normalizer):
 
 
 class DivOut(RhoNormalizer):
-    """The un-normalised head's output divided by rho: spectral normalisation with biases scaled along (eqs. 5-10)."""
+    """The unnormalized head's output divided by rho: spectral normalization with biases scaled along (eqs. 5-10)."""
 
     wrapper = DividedHead
 
 
 class DivGrad(RhoNormalizer):
-    """Gradients divided by rho on their way to the optimiser; what networks compute does not change."""
+    """Gradients divided by rho on their way to the optimizer; what networks compute does not change."""
 
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
         """See `Normalizer`."""

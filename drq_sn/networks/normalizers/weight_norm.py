@@ -32,7 +32,7 @@ class WeightNormLinear(nn.Linear):
 
 
 class WeightNorm(Normalizer):
-    """Weight normalisation, which bounds no norm: its gains are learned."""
+    """Weight normalization, which bounds no norm: its gains are learned."""
 
     def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
         return replaced(head, chosen, WeightNormLinear)

@@ -23,7 +23,7 @@ TABLE2 = "bjorck_table2.csv"
 Rows with head `dreamer` are Dreamer's scores as that paper reports them.
 """
 TABLE3 = "bjorck_table3.csv"
-"""Bjorck et al. (2021), Table 3: DrQ at batch 512 on a V100, without spectral normalisation.
+"""Bjorck et al. (2021), Table 3: DrQ at batch 512 on a V100, without spectral normalization.
 
 Columns: head; training memory in GB; acting memory in MB; training and acting time in ms; and
 standard deviations over 5 runs where the paper gives them.
@@ -49,7 +49,7 @@ def read_table(name: str, key: str) -> dict[str, dict[str, float]]:
 
 
 def read_scores(name: str) -> dict[tuple[str, str, str], Reported]:
-    """`TABLE1` or `TABLE2`: (task, head, normaliser) -> score."""
+    """`TABLE1` or `TABLE2`: (task, head, normalizer) -> score."""
     return {
         (row["task"], row["head"], row["normalizer"]): Reported(float(row["return_mean"]), float(row["return_spread"]))
         for row in _rows(name)

@@ -136,7 +136,7 @@ def test_actor_and_critic_are_adjustable_apart(published):
 
 
 @pytest.mark.parametrize("head", GROUPS["head"])
-def test_penultimate_normalisation_is_one_switch_of_every_head(published, head):
+def test_penultimate_normalization_is_one_switch_of_every_head(published, head):
     assert not any(published(f"head={head}").head[network].pnorm for network in ("actor", "critic"))
     assert all(published(f"head={head}", "head.pnorm=true").head[network].pnorm for network in ("actor", "critic"))
 

@@ -48,7 +48,7 @@ def test_heads_are_told_apart_whatever_their_width(recognise, head):
 
 
 @pytest.mark.parametrize("normalizer", GROUPS["normalizer"])
-def test_normalisers_are_told_apart(recognise, normalizer):
+def test_normalizers_are_told_apart(recognise, normalizer):
     variant, departures, _ = recognise(f"normalizer={normalizer}")
     assert variant.normalizer == normalizer
     assert departures == ()
@@ -117,7 +117,7 @@ def test_unknown_settings_are_one_setting_only_where_all_options_are_the_same(tm
 
 def test_an_interpolation_that_leads_nowhere_is_one_line(tmp_path, recogniser):
     (tmp_path / "config.yaml").write_text("task: t\nseed: 1\nlr: ${nowhere}\n")
-    with pytest.raises(InvalidInput, match=r"config\.yaml: .*nowhere.*; accepted is what a run wrote there") as error:
+    with pytest.raises(InvalidInput, match=r"config\.yaml: .*nowhere.*; it is not a configuration that a run wrote") as error:
         recogniser.recognise(tmp_path)
     assert "\n" not in str(error.value)
 

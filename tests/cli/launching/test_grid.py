@@ -65,7 +65,7 @@ def test_runs_are_every_combination():
 
 @pytest.mark.parametrize("words", [["lr=1e-3,1e-4"], ["augmentation=none,flip"], ["run_dir=somewhere", "seed=1,2"]])
 def test_two_runs_in_one_folder_are_refused_and_the_way_out_works(words):
-    with pytest.raises(InvalidInput, match="accepted is a run_") as refused:
+    with pytest.raises(InvalidInput, match="set a run_") as refused:
         plan(words)
     cure = str(refused.value).split("'")[-2]
     kept = [word for word in words if word.split("=")[0] != cure.split("=")[0]]

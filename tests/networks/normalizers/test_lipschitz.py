@@ -51,5 +51,5 @@ def test_the_product_of_the_layers_norms_is_a_bound(normalizer, depth):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_with_every_layer_normalised_nothing_is_stretched(depth):
+def test_with_every_layer_normalized_nothing_is_stretched(depth):
     assert measured_constant(head_of(Spectral(layers="all"), depth)) <= 1 + 1e-6

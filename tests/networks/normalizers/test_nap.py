@@ -48,7 +48,7 @@ def test_all_hidden_weights_are_projected_and_the_outputs_is_not(kind):
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_every_relu_sees_normalised_inputs(kind, monkeypatch):
+def test_every_relu_sees_normalized_inputs(kind, monkeypatch):
     """Mean 0 and variance 1 over the units, while LayerNorm's gains are 1 and its biases 0."""
     torch.manual_seed(0)
     head, seen, relu = NormalizeAndProject().head("critic", kind(7, 2, width=16)), [], torch.relu
@@ -86,7 +86,7 @@ def test_a_layer_norm_that_is_there_is_not_doubled():
     assert all(layer.bias is None for layer in projected(head).values())
 
 
-def test_the_function_does_not_see_the_scale_of_a_normalised_weight():
+def test_the_function_does_not_see_the_scale_of_a_normalized_weight():
     head = NormalizeAndProject().head("critic", MLPHead(7, 2, width=16))
     x = torch.randn(5, 7)
     before = head(x)

@@ -1,4 +1,4 @@
-"""Spectral normalisation against a singular value decomposition."""
+"""Spectral normalization against a singular value decomposition."""
 
 import copy
 
@@ -22,7 +22,7 @@ def spectral_linear(in_dim=24, out_dim=16, **options):
     return SpectralLinear(nn.Linear(in_dim, out_dim), Strength(**options), torch.Generator().manual_seed(1))
 
 
-def test_the_normalised_weight_has_norm_one():
+def test_the_normalized_weight_has_norm_one():
     layer = spectral_linear()
     for _ in range(200):
         layer.power_iterate_()
@@ -60,7 +60,7 @@ def test_the_gradient_by_miyatos_formula(through):
     layer = spectral_linear(gradient_through_sigma=through).double()
     x, weights = torch.randn(5, 24, dtype=torch.float64), torch.randn(5, 16, dtype=torch.float64)
     (layer(x) * weights).sum().backward()
-    g = weights.T @ x  # gradient with respect to the normalised weight
+    g = weights.T @ x  # gradient with respect to the normalized weight
     sigma = float(layer.u @ layer.weight.detach() @ layer.v)
     expected = g / sigma
     if through:
@@ -103,7 +103,7 @@ def test_layers_are_chosen_by_name_or_index(layers, expected):
     ("head", "count"),
     [(MLPHead(7, 1, 8, 2), 1), (MLPHead(7, 1, 8, 4), 3), (ModernHead(7, 1, 8, 3), 6), (ModernHead(7, 1, 8, 1), 2)],
 )
-def test_how_many_layers_the_paper_normalises(head, count):
+def test_how_many_layers_the_paper_normalizes(head, count):
     assert len(tracked_layers(Spectral().head("critic", head))) == count
 
 
@@ -122,7 +122,7 @@ def test_inner_layers_of_the_heads_of_other_papers(head, names):
 
 
 def test_the_initial_weights_survive():
-    """The library's version silently loses an init that comes after it; ours takes the initialised layer over."""
+    """The library's version silently loses an init that comes after it; ours takes the initialized layer over."""
     head = ModernHead(7, 2, width=8, num_blocks=1)
     orthogonal_init_(head)
     before = {name: value.clone() for name, value in head.named_parameters()}
@@ -150,13 +150,13 @@ def test_none_changes_nothing():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": "iner"}, "did you mean inner"),
-        ({"minimum_sigma": 0}, "minimum_sigma=0"),
-        ({"layers": [True]}, "layers=.True."),
-        ({"networks": "actor"}, "networks='actor': accepted is a list of actor and critic"),
-        ({"networks": ["acter"]}, "did you mean actor"),
-        ({"conv_layers": "al"}, "normalizer.conv_layers='al'"),
-        ({"trunk": 1}, "normalizer.trunk=1"),
+        ({"layers": "iner"}, "did you mean 'inner'"),
+        ({"minimum_sigma": 0}, "minimum_sigma must be a number > 0, got 0"),
+        ({"layers": [True]}, r"layers must be .*, got \[True\]"),
+        ({"networks": "actor"}, "networks must be a list of actor and critic"),
+        ({"networks": ["acter"]}, "did you mean 'actor'"),
+        ({"conv_layers": "al"}, "unknown normalizer.conv_layers 'al'"),
+        ({"trunk": 1}, "normalizer.trunk must be true or false, got 1"),
     ],
 )
 def test_wrong_options_are_named(options, message):
@@ -165,7 +165,7 @@ def test_wrong_options_are_named(options, message):
 
 
 def test_an_index_outside_the_head_is_named():
-    with pytest.raises(InvalidInput, match="7 is none"):
+    with pytest.raises(InvalidInput, match=r"must be indices of 3 layers, got \[7\]"):
         Spectral(layers=[7]).head("critic", MLPHead(7, 1, 8, 2))
 
 
@@ -186,7 +186,7 @@ def test_weight_norm_starts_as_the_layer_it_takes_over_and_keeps_lengths_apart()
 
 
 @pytest.mark.parametrize("network", ["actor", "critic"])
-def test_only_the_chosen_networks_heads_are_normalised(network):
+def test_only_the_chosen_networks_heads_are_normalized(network):
     normalizer = Spectral(networks=[network])
     for name in ("actor", "critic"):
         assert bool(tracked_layers(normalizer.head(name, MLPHead(7, 2, 8, 3)))) == (name == network)

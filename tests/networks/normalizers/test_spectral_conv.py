@@ -33,7 +33,7 @@ def test_sigma_is_the_largest_singular_value_of_the_explicit_matrix(stride, size
     assert abs(kernel / true - 1) > 0.05  # the reshaped kernel's norm is another number
 
 
-def test_the_normalised_convolution_has_norm_one_and_keeps_its_bias():
+def test_the_normalized_convolution_has_norm_one_and_keeps_its_bias():
     torch.manual_seed(0)
     conv = nn.Conv2d(2, 3, 3, 2).double()
     layer = SpectralConv2d(copy.deepcopy(conv), (9, 9), Strength(num_iterations=300), torch.Generator().manual_seed(1))
@@ -91,7 +91,7 @@ def test_the_trunk_of_a_network_that_is_not_chosen_stays(agent_of):
 
 
 @pytest.mark.parametrize("name", ["agent=drq", "agent=drqv2"])
-def test_an_agent_trains_with_normalised_convolutions_and_trunks(agent_of, batch, name):
+def test_an_agent_trains_with_normalized_convolutions_and_trunks(agent_of, batch, name):
     agent = agent_of(name, "normalizer.conv_layers=all", "normalizer.trunk=true")
     for step in range(0, 20, 2):
         metrics = agent.update(batch, step)

@@ -56,7 +56,7 @@ def test_rho_is_the_product_of_the_chosen_layers_norms(layers):
 
 
 @pytest.mark.parametrize("layers", LAYERS)
-def test_divout_is_spectral_normalisation_with_biases_scaled_along(layers):
+def test_divout_is_spectral_normalization_with_biases_scaled_along(layers):
     """Gogianu's eqs. 5-10: the same output, and the same gradient with respect to W and b, for any loss."""
     plain = mlp()
     divided = settled(DivOut(layers=layers).head("critic", copy.deepcopy(plain)))
@@ -88,7 +88,7 @@ def test_divout_is_spectral_normalisation_with_biases_scaled_along(layers):
 
 
 @pytest.mark.parametrize("layers", LAYERS)
-def test_without_biases_spectral_normalisation_divides_gradients_by_the_product(layers):
+def test_without_biases_spectral_normalization_divides_gradients_by_the_product(layers):
     """Mehta's eqs. 13-18: z_hat = z / k, and dL/dW_i = J_i delta a_i-1 / k, with the loss's slope delta taken at z_hat."""
     plain = mlp(biases=False)
     k = true_rho(plain, layers)
