@@ -34,7 +34,7 @@ from drq_sn.training import cpu
 from drq_sn.training.fit_replay import fit
 from drq_sn.training.replay import UniformReplay
 
-CONFIG_NAME = "offline"
+CONFIG_NAME = "fit_replay"
 DEPTH_OPTIONS = ("num_blocks", "num_hidden_layers")
 SETTINGS, PARTS = "settings.json", "fits"
 BATCHES_APART = 1_000_000  # more than there are updates: seeds share no batch

@@ -1,4 +1,4 @@
-"""What `cli.offline` measured, as tables and a figure over depth."""
+"""What `cli.fit_replay` measured, as tables and a figure over depth."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_what_a_user_has_is_never_overwritten(run, tmp_path):
         assert [path.read_text() for path in out.iterdir()] == ["mine"]
     with pytest.raises(InvalidInput, match="is a file"):
         run_diagnosis([str(run)], run / "eval.csv")
-    with pytest.raises(InvalidInput, match="cannot be made"):
+    with pytest.raises(InvalidInput, match="cannot be created"):
         run_diagnosis([str(run)], run / "eval.csv" / "out")
 
 

@@ -10,8 +10,8 @@ def test_it_tells_versions_device_and_rendering():
 
 
 def test_software_rendering_a_wrong_pair_and_little_memory_are_named(monkeypatch):
-    versions = doctor.machine.versions() | {"dm_control": "1.0.50", "mujoco": "4.0.0"}
-    monkeypatch.setattr(doctor.machine, "versions", lambda: versions)
+    versions = doctor.provenance.versions() | {"dm_control": "1.0.50", "mujoco": "4.0.0"}
+    monkeypatch.setattr(doctor.provenance, "versions", lambda: versions)
     monkeypatch.setattr(doctor, "available_memory", lambda *_: 10**9)
     monkeypatch.setattr(doctor.gl, "select_backend", lambda: gl.Backend("egl", "llvmpipe"))
     _, problems = doctor.report()

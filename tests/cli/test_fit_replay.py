@@ -43,7 +43,7 @@ def study(finished_run, tmp_path):
 
     def build(*words):
         with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-            return compose("offline", [f"run={finished_run}", f"out_dir={tmp_path / 'out'}", *SMALL, *words])
+            return compose("fit_replay", [f"run={finished_run}", f"out_dir={tmp_path / 'out'}", *SMALL, *words])
 
     return build
 
@@ -76,10 +76,10 @@ def test_every_head_sees_the_same_batches(study, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["run=nowhere"], "run_dir=nowhere: holds no config.yaml"),
-        (["run=null"], "run is not given"),
+        (["run=nowhere"], "nowhere is not a run directory"),
+        (["run=null"], "run must be a run directory"),
         (["normalizers=[spectrl]"], "unknown normalizers 'spectrl'; did you mean 'spectral'"),
-        (["normalizers=[]"], "number of normalizers=0"),
+        (["normalizers=[]"], "number of normalizers must be"),
         (["depths=[-1]"], "depths must be"),
         (["num_updates=0"], "num_updates must be"),
         (["seeds=[a]"], "seeds must be"),
@@ -105,7 +105,7 @@ def test_another_study_in_the_same_folder_is_refused(study, tmp_path):
     run_offline(study("normalizers=[none]", "depths=[0]"))
     with pytest.raises(InvalidInput, match="holds a study with"):
         run_offline(study("num_updates=6"))
-    with pytest.raises(InvalidInput, match="holds files but no such study"):
+    with pytest.raises(InvalidInput, match="holds other files"):
         run_offline(study(f"out_dir={tmp_path}"))
 
 
@@ -113,5 +113,5 @@ def test_the_command_ends_with_one_line(tmp_path):
     command = [sys.executable, "-m", "drq_sn.cli.fit_replay", f"out_dir={tmp_path / 'out'}"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2
-    assert result.stderr.startswith("error: run is not given")
+    assert result.stderr.startswith("error: run must be a run directory")
     assert len(result.stderr.strip().splitlines()) == 1

@@ -213,7 +213,7 @@ def test_choices_are_checked():
     assert _choices(OmegaConf.create(good)) == Choices(None, 5, 0)
     for bad in ({"frame": "end"}, {"frame": -1}, {"num_bootstrap": 0}, {"seed": None}):
         (name,) = bad
-        with pytest.raises(InvalidInput, match=f"{name}="):
+        with pytest.raises(InvalidInput, match=f"{name} must be"):
             _choices(OmegaConf.create(good | bad))
 
 

@@ -191,7 +191,7 @@ def test_a_smaller_shadow_map_changes_little(task):
         env.close()
     difference = np.abs(frames[0] - frames[1])
     assert 0 < difference.mean() < 1
-    with pytest.raises(InvalidInput, match=r"env\.shadow_map_size=0"):
+    with pytest.raises(InvalidInput, match=r"env\.shadow_map_size must be an integer >= 1, got 0"):
         make_env("walker_walk", shadow_map_size=0)
 
 

@@ -57,5 +57,5 @@ def test_the_papers_setting_comes_first_and_others_say_so(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", '{"agent": "drq"}', '{"measurements": [{}]}'])
 def test_a_damaged_profile_is_named(tmp_path, text):
     (tmp_path / "profile.json").write_text(text)
-    with pytest.raises(InvalidInput, match=r"profile\.json: not readable as a profile"):
+    with pytest.raises(InvalidInput, match=r"profile\.json is not a profile"):
         find_profiles([str(tmp_path)])

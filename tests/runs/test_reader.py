@@ -66,7 +66,7 @@ def test_status_and_last_frame(make_run):
 
 @pytest.mark.parametrize("config", ["a: [", "task: t\n", "- 1\n", "task: t\nseed: one\n"])
 def test_a_configuration_that_is_no_runs_is_named(make_run, config):
-    with pytest.raises(InvalidInput, match=r"config\.yaml: n") as error:
+    with pytest.raises(InvalidInput, match=r"config\.yaml:? n") as error:
         read_run(make_run("a", config))
     assert "\n" not in str(error.value)
 
@@ -91,8 +91,8 @@ def test_a_line_that_is_being_written_is_passed_over(make_run):
         ("frame,a\n1\n", "line 2: 1 cells under 2 columns"),
         ("step,a\n1,2\n", "line 1: no column 'frame'"),
         ("frame,a\n,2\n", "line 2: frame must be a number >= 0, got ''"),
-        ("frame,a\nnan,2\n", "line 2: frame='nan'"),
-        ("frame,a\n-1,2\n", "line 2: frame='-1'"),
+        ("frame,a\nnan,2\n", "line 2: frame must be a number >= 0, got 'nan'"),
+        ("frame,a\n-1,2\n", "line 2: frame must be a number >= 0, got '-1'"),
         ('frame,a\n1,"2"3\n', "line 2: not readable as CSV"),
         (b"frame,a\n1,2\n\xff,3\n", "line 3: not readable as text"),
     ],

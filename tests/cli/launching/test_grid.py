@@ -76,7 +76,7 @@ def test_two_runs_in_one_folder_are_refused_and_the_way_out_works(words):
 
 @pytest.mark.parametrize("word", ["seed=x", "seed=-1", "seed=1.5"])
 def test_seeds_are_whole_numbers(word):
-    with pytest.raises(InvalidInput, match="seed="):
+    with pytest.raises(InvalidInput, match="seed must be"):
         plan([word])
 
 
@@ -109,7 +109,7 @@ def test_a_run_that_ended_earlier_than_asked_is_refused(tmp_path):
     (tmp_path / "run.json").write_text('{"status": "finished"}')
     assert len(plan(words)) == 1
     assert len(plan([words[0], "num_train_frames=10000"])) == 1
-    with pytest.raises(InvalidInput, match="ended at 20000"):
+    with pytest.raises(InvalidInput, match="already finished at frame 20000"):
         plan([words[0], "num_train_frames=30000"])
 
 

@@ -285,9 +285,9 @@ def test_two_runs_in_one_folder_are_refused_and_a_crash_leaves_no_lock(configure
 
     def second(self, *args):
         monkeypatch.setattr(Loop, "run", original)
-        with pytest.raises(InvalidInput, match=rf"process {os.getpid()} is training there"):
+        with pytest.raises(InvalidInput, match=rf"locked by process {os.getpid()}"):
             run(configure())
-        with pytest.raises(InvalidInput, match="is training there"):
+        with pytest.raises(InvalidInput, match="is locked by process"):
             run(configure("fresh=true"))
         raise Interruption
 
