@@ -1,0 +1,52 @@
+"""`drq-sn COMMAND ...`: one entry point for all commands. Imports each command when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import drq_sn
+from drq_sn import validation
+
+INVALID_INPUT = 2  # as in `running.exit_codes`, whose import takes seconds
+COMMANDS = {
+    "train": "train one agent: drq-sn train task=cheetah_run agent=drqv2 head=modern4 normalizer=spectral",
+    "sweep": "train many: drq-sn sweep task=walker_walk,cup_catch head=mlp2,modern4 seed=1,2,3",
+    "evaluate": "play a finished run: drq-sn evaluate run=runs/... video=true",
+    "report": "the papers' tables and figures from runs: drq-sn report runs=runs",
+    "diagnose": "Figure 3 and diagnostics of runs side by side: drq-sn diagnose 'runs=[runs/cartpole_balance/*]'",
+    "profile": "memory and time of heads, as Table 3: drq-sn profile agent=drq",
+    "bench": "speed of updates, rendering and training: drq-sn bench",
+    "fit-replay": "learn from the replay of a run, head by head: drq-sn fit-replay run=runs/...",
+    "doctor": "what this machine has, and what is wrong with it",
+}
+
+
+def usage() -> str:
+    """The commands, one line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(["usage: drq-sn COMMAND [option=value ...]", "", *lines, "", "drq-sn COMMAND --help lists its options."])
+
+
+def main() -> None:
+    """Run the command that the first argument names; exit code 2 for an unknown one."""
+    command, *arguments = sys.argv[1:] or ["--help"]
+    if command in ("-h", "--help"):
+        print(usage())
+        return
+    if command == "--version":
+        print(drq_sn.__version__)
+        return
+    try:
+        validation.choice("command", command, COMMANDS)
+    except validation.InvalidInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(INVALID_INPUT)
+    print(f"drq_sn {drq_sn.__version__}: {command}", flush=True)  # before the seconds that importing torch takes
+    sys.argv = [f"drq-sn {command}", *arguments]
+    importlib.import_module(f"drq_sn.cli.{command.replace('-', '_')}").main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The entry point `drq-sn`."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from drq_sn.cli import main as command
+from drq_sn.cli.running import exit_codes
+
+SCREEN = (24, 120)
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+sys.argv = ["drq-sn", "train", "task=synthetic_point"]
+from drq_sn.cli.main import main
+main()
+"""
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "drq_sn.cli.main", *arguments], capture_output=True, text=True)
+
+
+def test_help_lists_every_command_on_one_screen(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["drq-sn", "--help"])
+    command.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= SCREEN[0]
+    assert max(map(len, lines)) <= SCREEN[1]
+    assert all(any(line.startswith(f"  {name} ") for line in lines) for name in command.COMMANDS)
+
+
+@pytest.mark.parametrize("name", command.COMMANDS)
+def test_every_command_is_a_module(name):
+    assert importlib.util.find_spec(f"drq_sn.cli.{name.replace('-', '_')}")
+
+
+def test_an_unknown_command_gets_a_near_one_and_code_2():
+    result = run("trian", "task=cheetah_run")
+    assert (result.returncode, result.stdout) == (exit_codes.INVALID_INPUT, "")
+    assert result.stderr == "error: unknown command 'trian'; did you mean 'train'?\n"
+
+
+def test_options_and_exit_codes_are_those_of_the_command(tmp_path):
+    result = run("train", "bach_size=3", f"run_dir={tmp_path / 'run'}")
+    assert result.returncode == exit_codes.INVALID_INPUT
+    assert result.stderr.startswith("error: unknown option 'bach_size'; did you mean 'batch_size'")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_first_line_comes_before_torch_is_imported():
+    result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True)
+    assert result.stdout.startswith("drq_sn ")
+    assert "torch" in result.stderr
