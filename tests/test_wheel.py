@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import subprocess
 import sys
@@ -11,6 +12,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = ["task=synthetic_point", "num_train_frames=200", "num_random_steps=60", "batch_size=4", "env.image_size=24", "device=cpu"]
+
+
+def test_every_package_is_named_in_setup_cfg():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    named = set(parser["options"]["packages"].split()) - {"drq_sn.cfg"}
+    assert named == {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "drq_sn").rglob("__init__.py")}
 
 
 @pytest.mark.slow  # builds in an environment of its own, which downloads setuptools
