@@ -20,13 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.agents.runtime import Eager
-from drq_sn.cli.config.build import build_agent, build_env, build_replay, config_dir
+from drq_sn.cli.config.build import build_env, build_replay, config_dir
 from drq_sn.cli.config.overrides import check_command_line, group_options
 from drq_sn.cli.fresh_process import ProcessDied, in_fresh_process
 from drq_sn.cli.running.checkpointing import seed_everything
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder, move_aside
-from drq_sn.cli.workload import NUM_REAL_STEPS, fill, row_config
+from drq_sn.cli.workload import NUM_REAL_STEPS, build_warm_agent, fill, row_config
 from drq_sn.envs import make_env, require_task
 from drq_sn.envs.gl import select_backend
 from drq_sn.profiling.benchmark import measure_learning, measure_rendering
@@ -170,8 +170,8 @@ def _measure_learning(words: list[str], num_repeats: int, num_updates: int) -> d
         replay = build_replay(cfg, env, device)
         obs = fill(replay, env, cfg.replay_steps)
         measured = measure_learning(
-            lambda: build_agent(cfg, env, device),
-            lambda: build_agent(cfg, env, device, Eager()),
+            lambda: build_warm_agent(cfg, env, device),
+            lambda: build_warm_agent(cfg, env, device, Eager()),
             replay,
             obs,
             device,

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from drq_sn.cli.config.build import config_dir
+from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.agents.runtime import Runtime
+from drq_sn.cli.config.build import build_agent, config_dir
 from drq_sn.envs.wrappers import PixelStack
+from drq_sn.networks.normalizers.spectral import WARM_UP_UPDATES
 from drq_sn.training.replay import UniformReplay
 
 NUM_REAL_STEPS = 100  # rendered once, then stored over and over until the replay is full
@@ -24,6 +28,13 @@ def row_config(config_name: str, words: Sequence[str]) -> DictConfig:
     cfg.num_train_frames = cfg.action_repeat * (cfg.replay_steps + 1)
     OmegaConf.resolve(cfg)
     return cfg
+
+
+def build_warm_agent(cfg: DictConfig, env: PixelStack, device: torch.device, runtime: Runtime | None = None) -> ActorCriticAgent:
+    """A fresh agent past the warm-up of its power iteration, whose updates cost what most updates of a run do."""
+    agent = build_agent(cfg, env, device, runtime)
+    agent.num_updates = WARM_UP_UPDATES
+    return agent
 
 
 def fill(replay: UniformReplay, env: PixelStack, num_steps: int) -> np.ndarray:
