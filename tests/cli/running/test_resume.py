@@ -224,6 +224,20 @@ def test_fewer_frames_than_there_are_is_refused(configure, interrupted_at):
         run(configure("num_train_frames=200", "eval_every_frames=200"))
 
 
+def test_an_unfinished_run_of_older_code_is_refused_with_its_commit_and_left_unchanged(
+    configure, tmp_path, interrupted_at, monkeypatch
+):
+    interrupted_at([150], terminate)
+    monkeypatch.setattr("drq_sn.cli.running.checkpointing.FORMAT", 1)
+    with pytest.raises(Stopped):
+        run(configure())
+    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file() and path.name != ".lock"}
+    commit = json.loads((tmp_path / "run" / "run.json").read_text())["git_commit"]
+    with pytest.raises(InvalidInput, match=f"unfinished run of commit {commit or 'unknown'}, which this version cannot resume"):
+        run(configure())
+    assert {path: path.read_bytes() for path in files} == files
+
+
 def test_a_run_without_a_readable_checkpoint_is_moved_aside(configure, tmp_path, interrupted_at):
     interrupted_at([150], terminate)
     with pytest.raises(Stopped):
