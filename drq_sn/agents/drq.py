@@ -59,16 +59,16 @@ class DrQ(ActorCriticAgent):
         """See `ActorCriticAgent`; with or without actor, temperature and targets.
 
         Power iterations are as many as in `torch.nn.utils.spectral_norm`, which iterates at every forward pass in
-        training mode: with an actor update every second step, 2.5 an update for critic and actor and 2 for the targets.
+        training mode: two an update in every network, for the two views, and one more per actor update in critic and actor.
         """
         views, next_views = self._two_views(batch.obs), self._two_views(batch.next_obs)
         metrics = self._update_critic_(batch, views, next_views)
         self._power_iterate_((2 + with_actor) * power_iteration_factor, "encoder", "critic")
         if with_actor:
             metrics |= self._update_actor_(views[0])
-            self._power_iterate_(5 * power_iteration_factor, "actor")
+            self._power_iterate_((2 * self.actor_update_every_steps + 1) * power_iteration_factor, "actor")
             self._update_targets_()
-            self._power_iterate_(4 * power_iteration_factor, "encoder_target", "critic_target")
+            self._power_iterate_(2 * self.actor_update_every_steps * power_iteration_factor, "encoder_target", "critic_target")
         return metrics
 
     def _two_views(self, obs: Tensor) -> Views:

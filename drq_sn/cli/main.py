@@ -8,7 +8,6 @@ import sys
 import drq_sn
 from drq_sn import validation
 
-INVALID_INPUT = 2  # as in `running.exit_codes`, whose import takes seconds
 COMMANDS = {
     "train": "train one agent: drq-sn train task=cheetah_run agent=drqv2 head=modern4 normalizer=spectral",
     "sweep": "train many: drq-sn sweep task=walker_walk,cup_catch head=mlp2,modern4 seed=1,2,3",
@@ -38,11 +37,11 @@ def main() -> None:
     if command == "--version":
         print(drq_sn.__version__)
         return
-    try:
-        validation.choice("command", command, COMMANDS)
-    except validation.InvalidInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(INVALID_INPUT)
+    if command not in COMMANDS:
+        from drq_sn.cli.running.exit_codes import exit_on_invalid_input  # imports torch, which takes seconds
+
+        with exit_on_invalid_input():
+            validation.choice("command", command, COMMANDS)
     print(f"drq_sn {drq_sn.__version__}: {command}", flush=True)  # before the seconds that importing torch takes
     sys.argv = [f"drq-sn {command}", *arguments]
     importlib.import_module(f"drq_sn.cli.{command.replace('-', '_')}").main()

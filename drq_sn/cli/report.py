@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.experiments import Experiment, load_experiment
-from drq_sn.cli.config.identify import Recogniser
+from drq_sn.cli.config.identify import Recognizer
 from drq_sn.cli.config.overrides import check_command_line
 from drq_sn.cli.diagnose import patterns_of
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
@@ -54,12 +54,12 @@ def run_report(patterns: list[str], out: Path, choices: Choices, profiles: list[
 
 
 def read_runs(patterns: list[str]) -> list[ScoredRun]:
-    """Every run that `patterns` name, recognised."""
-    recogniser = Recogniser()
+    """Every run that `patterns` name, recognized."""
+    recognizer = Recognizer()
     return [
         score_run(read_run(folder), variant, departures, read_record(folder), options)
         for folder in find_runs(patterns)
-        for variant, departures, options in [recogniser.recognise(folder)]
+        for variant, departures, options in [recognizer.recognize(folder)]
     ]
 
 

@@ -137,7 +137,7 @@ class SimBaHead(Head):
     """Linear, then residual blocks, then LayerNorm and Linear (Lee et al. 2024, arXiv 2410.09754).
 
     No ReLU follows the first layer, so input and output are joined by a linear path. SimBa's running
-    standardisation of its observations is left out: the trunk's LayerNorm comes before a head.
+    standardization of its observations is left out: the trunk's LayerNorm comes before a head.
     """
 
     def __init__(

@@ -68,7 +68,7 @@ def measure_rendering(envs: Mapping[str, Environment], num_frames: int) -> dict[
         num_frames: steps.
 
     Returns:
-        For each name the median `ms_per_step`, the mean absolute `difference` of a colour value
+        For each name the median `ms_per_step`, the mean absolute `difference` of a color value
         (0..255), and the share of `identical_frames`.
     """
     random = np.random.default_rng(0)

@@ -37,17 +37,17 @@ def draw(found: Aggregates) -> Any:
     return figure
 
 
-def _draw_intervals(axes: Any, intervals: Mapping[str, Interval], colours: Sequence[str]) -> None:
+def _draw_intervals(axes: Any, intervals: Mapping[str, Interval], colors: Sequence[str]) -> None:
     """One line per entry, downwards: a dot, its interval, and both in numbers at the right."""
     axes.tick_params(labelsize=SMALL)
     if not intervals:
         say_nothing_there(axes, "nothing to compare")
         axes.set(xticks=[], yticks=[])
         return
-    for row, (interval, colour) in enumerate(zip(intervals.values(), colours, strict=True)):
+    for row, (interval, color) in enumerate(zip(intervals.values(), colors, strict=True)):
         value, low, high = interval
-        axes.plot([low, high], [row, row], color=colour, linewidth=3, alpha=0.45, solid_capstyle="butt")
-        axes.plot(value, row, color=colour, **DOT)
+        axes.plot([low, high], [row, row], color=color, linewidth=3, alpha=0.45, solid_capstyle="butt")
+        axes.plot(value, row, color=color, **DOT)
         text = f"{value:.2f} [{low:.2f}, {high:.2f}]"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), fontsize=SMALL, va="center")
     axes.set(ylim=(len(intervals) - 0.4, -0.6), yticks=range(len(intervals)))

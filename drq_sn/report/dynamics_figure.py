@@ -30,7 +30,7 @@ from drq_sn.runs.reader import CRASHED, Run
 
 TABLE = "diagnosis.csv"
 FIELDS = ("group", "seed", "frame", "quantity", "value")
-# Okabe and Ito's colours, which the colour-blind tell apart, without yellow; 7 and 4 have no common divisor: 28 pairs
+# Okabe and Ito's colors, which the color-blind tell apart, without yellow; 7 and 4 have no common divisor: 28 pairs
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
 CROSS: dict[str, Any] = {"marker": "x", "markersize": 10, "markeredgewidth": 2.5, "linestyle": ""}
@@ -165,7 +165,7 @@ def save_images(figure: Any) -> dict[str, bytes]:
 
 
 def style(number: int) -> Style:
-    """Colour and line of the curve with that number; 28 differ."""
+    """Color and line of the curve with that number; 28 differ."""
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)], "linewidth": 1.6}
 
 

@@ -49,7 +49,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """One run, recognised.
+    """One run, recognized.
 
     Attributes:
         run: what its folder holds.

@@ -23,7 +23,7 @@ MAX_PIXEL = 255.0
 RANK_SHARE = 0.99  # of the singular values' sum (Kumar et al. 2021)
 DORMANT_SHARE = 0.025  # of a layer's mean activity (Sokar et al. 2023)
 RELUS = (torch.relu, F.relu)
-SKETCH = {"q": 6, "niter": 8}  # of the randomised decomposition: sigma to a fraction of a percent
+SKETCH = {"q": 6, "niter": 8}  # of the randomized decomposition: sigma to a fraction of a percent
 OF_STATES = (
     "critic_loss", "action_gradient_mean", "action_gradient_max", "smoothness", "effective_rank/actor", "effective_rank/critic",
     "dormant/actor", "dormant/critic", "actor_preactivation", "actor_preactivation_max", "actor_saturation",
@@ -148,7 +148,7 @@ def linear_layers(agent: ActorCriticAgent) -> dict[str, nn.Linear]:
 
 
 def largest_singular_value(weight: Tensor) -> Tensor:
-    """Of a matrix, 0-d, by a randomised decomposition (Halko et al. 2011); NaN of one that is not finite."""
+    """Of a matrix, 0-d, by a randomized decomposition (Halko et al. 2011); NaN of one that is not finite."""
     if not torch.isfinite(weight).all():
         return torch.full_like(weight[0, 0], torch.nan)
     size = min(SKETCH["q"], *weight.shape)

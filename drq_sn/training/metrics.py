@@ -24,12 +24,10 @@ class MetricAccumulator:
     def add(self, metrics: Metrics) -> None:
         """Take one update's metrics, without waiting for the device."""
         for name, value in metrics.items():
-            if name.endswith(MAXIMUM):
-                self._maxima[name] = torch.maximum(self._maxima[name], value) if name in self._maxima else value
-                continue
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
-            if name.startswith(GRAD_NORM):
+            if not name.endswith(MAXIMUM):
+                self._sums[name] = self._sums[name] + value if name in self._sums else value
+                self._counts[name] = self._counts.get(name, 0) + 1
+            if name.endswith(MAXIMUM) or name.startswith(GRAD_NORM):
                 key = name.replace(GRAD_NORM, GRAD_NORM_MAX)
                 self._maxima[key] = torch.maximum(self._maxima[key], value) if key in self._maxima else value
 

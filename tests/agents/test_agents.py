@@ -109,10 +109,17 @@ def test_sigma_is_within_ten_percent_from_the_first_update_on(agent_of, batch, n
     assert len(tracked_layers(agent.networks["critic_target"])) == 12
 
 
-@pytest.mark.parametrize(("name", "expected"), [(AGENTS[0], (2.5, 2.5, 2.0)), (AGENTS[1], (2.0, 2.0, 1.0))])
-def test_power_iterations_per_update_are_those_of_the_published_form(agent_of, batch, monkeypatch, name, expected):
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["agent=drq"], (2.5, 2.5, 2.0)),
+        (["agent=drq", "agent.actor_update_every_steps=4"], (2.25, 2.25, 2.0)),
+        (["agent=drqv2"], (2.0, 2.0, 1.0)),
+    ],
+)
+def test_power_iterations_per_update_are_those_of_the_published_form(agent_of, batch, monkeypatch, options, expected):
     """What `torch.nn.utils.spectral_norm` does at every forward pass in training mode; ten times that at first."""
-    agent = agent_of(name, "head=mlp2")
+    agent = agent_of(*options, "head=mlp2")
     counts = collections.Counter()
     layers = {id(layer): name.split(".")[0] for name, layer in tracked_layers(agent.networks).items() if "q2" not in name}
     monkeypatch.setattr(
@@ -122,9 +129,9 @@ def test_power_iterations_per_update_are_those_of_the_published_form(agent_of, b
     for factor, num_updates in ((10, 0), (1, 300)):
         counts.clear()
         agent.num_updates = num_updates
-        for step in range(2):
+        for step in range(4):
             agent.update(batch, step)
-        assert [counts[network] / 2 for network in ("actor", "critic", "critic_target")] == [factor * n for n in expected]
+        assert [counts[network] / 4 for network in ("actor", "critic", "critic_target")] == [factor * n for n in expected]
 
 
 @pytest.mark.parametrize("name", AGENTS)

@@ -156,7 +156,7 @@ def test_a_variant_looks_the_same_whoever_is_beside_it():
 
     together = seen(PAPER)
     assert together == [look for variant in PAPER for look in seen([variant])]
-    assert len({colour for colour, _ in together}) == len({str(dashes) for _, dashes in together}) == 4
+    assert len({color for color, _ in together}) == len({str(dashes) for _, dashes in together}) == 4
 
 
 def test_every_known_label_and_some_unknown_ones_look_different():

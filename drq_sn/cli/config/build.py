@@ -137,7 +137,7 @@ def build_loop(cfg: DictConfig) -> Loop:
     )
 
 
-def read_text(path: Path) -> str:
+def read_config_text(path: Path) -> str:
     """The text of a run's configuration, with the present names of classes."""
     text = path.read_text()
     for old, new in MOVED.items():
@@ -157,7 +157,7 @@ def read_config(run_dir: Path) -> DictConfig:
             f"{run_dir} is not a run directory (no {CONFIG}); a run directory is runs/TASK/AGENT_HEAD_NORM/seed_N"
         )
     try:
-        config = OmegaConf.create(read_text(path))
+        config = OmegaConf.create(read_config_text(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise validation.InvalidInput(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(config, DictConfig):

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from drq_sn.cli.config.build import ADDED, CONFIG, config_dir, read_config, read_text
+from drq_sn.cli.config.build import ADDED, CONFIG, config_dir, read_config, read_config_text
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
 from drq_sn.cli.running.run_dir import MAY_DIFFER, MEANT, flatten
 from drq_sn.report.scores import SETTINGS_UNKNOWN
@@ -60,24 +60,24 @@ def record_choices(cfg: DictConfig) -> dict[str, Any]:
         its published value, as name, value and published value.
     """
     chosen = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
-    recogniser, options = Recogniser(), flatten(cfg)
-    variant = recogniser.variant(options)  # where `cfg` was composed without a command line
+    recognizer, options = Recognizer(), flatten(cfg)
+    variant = recognizer.variant(options)  # where `cfg` was composed without a command line
     variant = Variant(*(str(chosen.get(group, known)) for group, known in variant._asdict().items()))
     return {
         "choices": {**variant._asdict(), "preset": chosen.get("preset"), "task": cfg.task, "seed": cfg.seed},
-        "overrides": [departure._asdict() for departure in recogniser.departures(variant, options)],
+        "overrides": [departure._asdict() for departure in recognizer.departures(variant, options)],
     }
 
 
 @dataclass
-class Recogniser:
+class Recognizer:
     """Tells what runs are; remembers what it composed, so that a hundred runs take seconds."""
 
     _published: dict[tuple[Variant, str], Options] = field(default_factory=dict)
     _composed: dict[Variant, DictConfig] = field(default_factory=dict)
     _groups: dict[str, dict[str, Options]] = field(default_factory=dict)
 
-    def recognise(self, folder: Path) -> tuple[Variant, tuple[str, ...], Options]:
+    def recognize(self, folder: Path) -> tuple[Variant, tuple[str, ...], Options]:
         """Variant of the run in `folder`, its departures as `env.image_size=48 (published: 84)`, and all its options.
 
         Raises:
@@ -165,7 +165,7 @@ class Recogniser:
 def _read_options(folder: Path) -> Options:
     """What `config.yaml` says. A run wrote it resolved: plain YAML, which is read many times faster than a configuration."""
     with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError, OSError):
-        options = _plain_leaves(yaml.load(read_text(folder / CONFIG), YAML_LOADER))
+        options = _plain_leaves(yaml.load(read_config_text(folder / CONFIG), YAML_LOADER))
         if "task" in options and not any(isinstance(value, str) and "${" in value for value in options.values()):
             return options
     return flatten(read_config(folder))

@@ -39,7 +39,7 @@ class Normalizer:
         self.generator = torch.Generator().manual_seed(torch.initial_seed())
 
     def head(self, network: str, head: nn.Module) -> nn.Module:
-        """Normalise an initialized head of `network` (`actor` or `critic`), perhaps in place, and return it."""
+        """Normalize an initialized head of `network` (`actor` or `critic`), perhaps in place, and return it."""
         if network not in self.networks:
             return head
         return self._normalized(head, choose_layers("normalizer.layers", layers_of(head, nn.Linear), self.layers))
@@ -49,10 +49,10 @@ class Normalizer:
         return head
 
     def trunk_(self, network: str, trunk: nn.Module) -> None:
-        """Normalise the layers of `network`'s initialized trunk, in place."""
+        """Normalize the layers of `network`'s initialized trunk, in place."""
 
     def encoder_(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> None:
-        """Normalise the layers of an initialized encoder of observations (C, H, W), in place."""
+        """Normalize the layers of an initialized encoder of observations (C, H, W), in place."""
 
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
         """Take one step of a network's optimizer.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drq_sn.cli.config.experiments import load_experiment
-from drq_sn.cli.config.identify import OTHER, Recogniser
+from drq_sn.cli.config.identify import OTHER, Recognizer
 from drq_sn.cli.config.overrides import group_options, initialized
 from drq_sn.validation import InvalidInput
 from tests.cli.run_folders import published_options, write_config
@@ -15,48 +15,48 @@ with initialized():
 
 
 @pytest.fixture(scope="module")
-def recogniser():
-    return Recogniser()
+def recognizer():
+    return Recognizer()
 
 
 @pytest.fixture
-def recognise(tmp_path, recogniser):
-    """`recognise("head=mlp4", ...)` -> what a run with these words is taken for."""
+def recognize(tmp_path, recognizer):
+    """`recognize("head=mlp4", ...)` -> what a run with these words is taken for."""
 
     def run(*words, **changes):
-        return recogniser.recognise(write_config(tmp_path / "run", words, **changes))
+        return recognizer.recognize(write_config(tmp_path / "run", words, **changes))
 
     return run
 
 
 @pytest.mark.parametrize("agent", GROUPS["agent"])
 @pytest.mark.parametrize("task", ["walker_walk", "humanoid_run", "cup_catch", "reach_duplo"])
-def test_the_published_setting_of_any_task_departs_in_nothing(recognise, agent, task):
+def test_the_published_setting_of_any_task_departs_in_nothing(recognize, agent, task):
     words = [f"agent={agent}", f"task={task}", "head=mlp4", "normalizer=none", "seed=7"]
     elsewhere = ["device=cpu", "num_threads=3", "runtime=compile", "num_train_frames=100", "keep_checkpoint=true"]
-    variant, departures, options = recognise(*words, *elsewhere)
+    variant, departures, options = recognize(*words, *elsewhere)
     assert variant == (agent, "mlp4", "none")
     assert departures == ()
     assert (options["task"], options["seed"], options["num_train_frames"]) == (task, 7, 100)
 
 
 @pytest.mark.parametrize("head", GROUPS["head"])
-def test_heads_are_told_apart_whatever_their_width(recognise, head):
-    variant, departures, _ = recognise(f"head={head}", "head.width=64", "head.pnorm=true")
+def test_heads_are_told_apart_whatever_their_width(recognize, head):
+    variant, departures, _ = recognize(f"head={head}", "head.width=64", "head.pnorm=true")
     assert variant.head == head
     assert departures == ("head.pnorm=true (published: false)", "head.width=64 (published: 1024)")
 
 
 @pytest.mark.parametrize("normalizer", GROUPS["normalizer"])
-def test_normalizers_are_told_apart(recognise, normalizer):
-    variant, departures, _ = recognise(f"normalizer={normalizer}")
+def test_normalizers_are_told_apart(recognize, normalizer):
+    variant, departures, _ = recognize(f"normalizer={normalizer}")
     assert variant.normalizer == normalizer
     assert departures == ()
 
 
-def test_departures_are_listed_once_as_they_were_asked_for(recognise):
+def test_departures_are_listed_once_as_they_were_asked_for(recognize):
     words = ["lr=2e-4", "env.shadow_map_size=1024", "normalizer.layers=[-2]", "penalty=gradient", "task=walker_walk", "n_step=3"]
-    assert recognise(*words)[1] == (
+    assert recognize(*words)[1] == (
         "env.shadow_map_size=1024 (published: null)",
         "lr=0.0002 (published: 0.0001)",
         "n_step=3 (published: 1)",
@@ -67,63 +67,63 @@ def test_departures_are_listed_once_as_they_were_asked_for(recognise):
     )
 
 
-def test_a_part_that_was_changed_alone_is_listed_itself(recognise):
-    assert recognise("agent.lr=2e-4")[1] == ("agent.lr=0.0002 (published: 0.0001)",)
+def test_a_part_that_was_changed_alone_is_listed_itself(recognize):
+    assert recognize("agent.lr=2e-4")[1] == ("agent.lr=0.0002 (published: 0.0001)",)
 
 
-def test_a_laptop_run_departs_in_what_the_preset_says(recognise):
-    names = {departure.split("=")[0] for departure in recognise("preset=laptop", "task=cartpole_balance")[1]}
+def test_a_laptop_run_departs_in_what_the_preset_says(recognize):
+    names = {departure.split("=")[0] for departure in recognize("preset=laptop", "task=cartpole_balance")[1]}
     assert names == {"agent.num_filters", "agent.tau", "batch_size", "env.image_size", "env.reflections", "env.shadows",
                      "head.width", "lr", "noise_decay_steps", "num_random_steps", "shift_pad"}  # fmt: skip
 
 
-def test_runs_from_before_an_option_are_read_as_what_they_meant(recognise):
+def test_runs_from_before_an_option_are_read_as_what_they_meant(recognize):
     lost = ["head.pnorm", "head.actor.pnorm", "head.critic.pnorm", "normalizer.networks", "normalizer.conv_layers",
             "normalizer.trunk", "penalty", "lr_schedule", "agent.adam_eps", "matmul_precision", "diagnose_states"]  # fmt: skip
-    assert recognise("head=modern4", "normalizer=spectral", without=lost)[:2] == (("drqv2", "modern4", "spectral"), ())
+    assert recognize("head=modern4", "normalizer=spectral", without=lost)[:2] == (("drqv2", "modern4", "spectral"), ())
 
 
-def test_a_changed_head_is_called_after_its_folder(recognise):
-    variant, departures, _ = recognise("head=modern4", "head.critic.num_blocks=5", run_dir="runs/t/drqv2_modern4_spectral/seed_1")
+def test_a_changed_head_is_called_after_its_folder(recognize):
+    variant, departures, _ = recognize("head=modern4", "head.critic.num_blocks=5", run_dir="runs/t/drqv2_modern4_spectral/seed_1")
     assert variant.head == "modern4"
     assert departures == ("head.critic.num_blocks=5 (published: 3)",)
-    longest = recognise("head=mlp_ln", "head.critic.num_hidden_layers=5", run_dir="runs/t/drqv2_mlp_ln_none/seed_1")
+    longest = recognize("head=mlp_ln", "head.critic.num_hidden_layers=5", run_dir="runs/t/drqv2_mlp_ln_none/seed_1")
     assert longest[0].head == "mlp_ln"
 
 
-def test_parts_of_the_users_own_are_other_and_departures(recognise):
+def test_parts_of_the_users_own_are_other_and_departures(recognize):
     own = {"head": {"width": 128, "actor": {"_target_": "mine.Head"}, "critic": {"_target_": "mine.Head"}}}
-    variant, departures, _ = recognise(replaced=own, run_dir="somewhere/seed_1")
+    variant, departures, _ = recognize(replaced=own, run_dir="somewhere/seed_1")
     assert variant == ("drqv2", OTHER, "spectral")
     assert "head.actor._target_=mine.Head (published: drq_sn.networks.heads.ModernHead)" in departures
     assert "head.critic.num_blocks=absent (published: 3)" in departures
-    variant, departures, _ = recognise(replaced={"normalizer": {"_target_": "mine.Norm"}, "agent": {"_target_": "mine.Agent"}})
+    variant, departures, _ = recognize(replaced={"normalizer": {"_target_": "mine.Norm"}, "agent": {"_target_": "mine.Agent"}})
     assert (variant.agent, variant.normalizer) == (OTHER, OTHER)
     assert "agent._target_=mine.Agent (published: drq_sn.agents.DrQV2)" in departures
 
 
-def test_a_configuration_of_nothing_but_task_and_seed(tmp_path, recogniser):
+def test_a_configuration_of_nothing_but_task_and_seed(tmp_path, recognizer):
     (tmp_path / "config.yaml").write_text("task: t\nseed: 1\n")
-    assert recogniser.recognise(tmp_path)[:2] == ((OTHER, OTHER, OTHER), ("settings unknown",))
+    assert recognizer.recognize(tmp_path)[:2] == ((OTHER, OTHER, OTHER), ("settings unknown",))
 
 
-def test_unknown_settings_are_one_setting_only_where_all_options_are_the_same(tmp_path, recogniser):
+def test_unknown_settings_are_one_setting_only_where_all_options_are_the_same(tmp_path, recognizer):
     found = []
     for text in ("lr: 1", "lr: 2", "lr: 2\ndevice: cpu"):
         (tmp_path / "config.yaml").write_text(f"task: t\nseed: 1\n{text}\n")
-        found.append(recogniser.recognise(tmp_path)[1])
+        found.append(recognizer.recognize(tmp_path)[1])
     assert found == [("settings unknown", "lr=1"), ("settings unknown", "lr=2"), ("settings unknown", "lr=2")]
 
 
-def test_an_interpolation_that_leads_nowhere_is_one_line(tmp_path, recogniser):
+def test_an_interpolation_that_leads_nowhere_is_one_line(tmp_path, recognizer):
     (tmp_path / "config.yaml").write_text("task: t\nseed: 1\nlr: ${nowhere}\n")
     with pytest.raises(InvalidInput, match=r"config\.yaml: .*nowhere.*; it is not a configuration that a run wrote") as error:
-        recogniser.recognise(tmp_path)
+        recognizer.recognize(tmp_path)
     assert "\n" not in str(error.value)
 
 
 def test_a_configuration_is_composed_once_per_variant(tmp_path, monkeypatch):
-    recogniser, plan = Recogniser(), load_experiment("table2")
+    recognizer, plan = Recognizer(), load_experiment("table2")
     folders = [
         write_config(
             tmp_path / f"{task}_{variant['head']}", ["agent=drq", f"task={task}", *(f"{g}={n}" for g, n in variant.items())]
@@ -135,5 +135,5 @@ def test_a_configuration_is_composed_once_per_variant(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "drq_sn.cli.config.identify.compose", lambda name, words: composed.append(words) or published_options(words)
     )
-    assert all(recogniser.recognise(folder)[1] == () for folder in folders)
+    assert all(recognizer.recognize(folder)[1] == () for folder in folders)
     assert len(composed) == len(plan.variants)
