@@ -25,7 +25,9 @@ def columns_of(folder):
     """The names of the columns of the page HPARAMS, in its order: it shows five."""
     context = context_of(folder)
     metadata = context.hparams_metadata(RequestContext(), "")
-    return [info.name for info in context.experiment_from_metadata(RequestContext(), "", True, metadata, []).hparam_infos]
+    return [
+        info.name for info in context.experiment_from_metadata(RequestContext(), "", True, metadata, []).hparam_infos
+    ]
 
 
 def table(folder):
@@ -48,4 +50,6 @@ def line(group):
 def tags_written(folder):
     """How often each tag was written, over all event files."""
     files = sorted(folder.glob("events.out.tfevents.*"))
-    return Counter(value.tag for file in files for event in EventFileLoader(str(file)).Load() for value in event.summary.value)
+    return Counter(
+        value.tag for file in files for event in EventFileLoader(str(file)).Load() for value in event.summary.value
+    )

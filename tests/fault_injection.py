@@ -51,10 +51,16 @@ class Faults:
         assert self.train(folder / "whole").returncode == 0
         self.whole = outcome(folder / "whole")
 
-    def train(self, run_dir: Path, *words: str, fault: tuple[str, int] | None = None) -> subprocess.CompletedProcess[str]:
+    def train(
+        self, run_dir: Path, *words: str, fault: tuple[str, int] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """One call of the command, to whatever end it comes to."""
-        module = ["tests.faulty_run", json.dumps({"stage": fault[0], "number": fault[1]})] if fault else ["drq_sn.cli.train"]
-        return subprocess.run([*MODULE, *module, *WORDS, f"run_dir={run_dir}", *words], capture_output=True, text=True, cwd=ROOT)
+        module = (
+            ["tests.faulty_run", json.dumps({"stage": fault[0], "number": fault[1]})] if fault else ["drq_sn.cli.train"]
+        )
+        return subprocess.run(
+            [*MODULE, *module, *WORDS, f"run_dir={run_dir}", *words], capture_output=True, text=True, cwd=ROOT
+        )
 
     def survives(self, name: str, run_dir: Path, *words: str) -> bool:
         """Bring the run in `run_dir` to its end with the same command, and compare."""
@@ -104,7 +110,9 @@ class Faults:
         run_dir = self._new("corrupted")
         shutil.copytree(self.folder / "stopped", run_dir)
         files = [p for p in sorted(run_dir.rglob("*")) if p.is_file() and p.stat().st_size > 0 and p.suffix != ".mp4"]
-        path = self.random.choice([p for p in files if "checkpoint" in p.parts] if self.random.random() < 0.8 else files)
+        path = self.random.choice(
+            [p for p in files if "checkpoint" in p.parts] if self.random.random() < 0.8 else files
+        )
         kind = self.random.choice(["truncate", "flip a bit", "remove"])
         self.tried[f"{kind}"] += 1
         data = bytearray(path.read_bytes())
@@ -121,13 +129,17 @@ class Faults:
         """A file system too small for the next checkpoint, then larger; None where none can be mounted."""
         disk = self._new("disk")
         disk.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(disk)], capture_output=True).returncode:
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(disk)], capture_output=True
+        ).returncode:
             return None
         try:
             self.tried["full disk"] += 1
             run_dir = disk / "run"
             result = self.train(run_dir, OFTEN, "video_every_frames=0")
-            said = result.returncode == DISK_FULL and "no space left" in result.stderr and "Traceback" not in result.stderr
+            said = (
+                result.returncode == DISK_FULL and "no space left" in result.stderr and "Traceback" not in result.stderr
+            )
             kept = list((run_dir / "checkpoint").glob("*.json"))
             subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
             if not said or not kept:
@@ -142,7 +154,9 @@ class Faults:
         self.tried["SIGTERM while evaluating and filming"] += 1
         run_dir = self._new("terminated")
         process = subprocess.Popen(
-            [*MODULE, "drq_sn.cli.train", *WORDS, f"run_dir={run_dir}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*MODULE, "drq_sn.cli.train", *WORDS, f"run_dir={run_dir}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         while not (run_dir / "video" / ".500.mp4").exists() and process.poll() is None:
             time.sleep(0.005)

@@ -91,7 +91,11 @@ def _add(folder):
 
 @pytest.mark.parametrize(
     ("harm", "words"),
-    [(_change, "changed: wheels/six"), (_remove, "missing: drq_sn-0.1.tar.gz"), (_add, "not in the manifest: wheels/seven.whl")],
+    [
+        (_change, "changed: wheels/six"),
+        (_remove, "missing: drq_sn-0.1.tar.gz"),
+        (_add, "not in the manifest: wheels/seven.whl"),
+    ],
 )
 def test_a_changed_a_missing_and_an_extra_file_are_named(tool, folder, harm, words):
     harm(folder)
@@ -176,7 +180,9 @@ def test_a_pin_that_is_not_understood_is_refused(tool, capsys):
     assert "is not understood" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("version", ["2.6", "2.6.0", "2.5.9", "2.13.0+cpu", "1.26.4", "1.26", "2.4.6", "2.5", "3", "0.7"])
+@pytest.mark.parametrize(
+    "version", ["2.6", "2.6.0", "2.5.9", "2.13.0+cpu", "1.26.4", "1.26", "2.4.6", "2.5", "3", "0.7"]
+)
 @pytest.mark.parametrize("clauses", ["", ">=2.6", ">=1.26,<2.5", "<2.5", ">=0.7.0"])
 def test_versions_are_compared_as_packaging_compares_them(tool, version, clauses):
     assert tool("install_offline").satisfies(version, clauses) == SpecifierSet(clauses).contains(version)
@@ -188,7 +194,9 @@ def test_a_build_between_two_releases_counts_as_the_later_one(tool):
 
 def test_what_a_slim_bundle_leaves_is_pinned_and_expected_as_setup_cfg_asks(tool):
     slim = tool("slim_bundle")
-    lines = [line for name in ("requirements", "dev") for line in (TOOLS / "pins" / f"{name}.txt").read_text().splitlines()]
+    lines = [
+        line for name in ("requirements", "dev") for line in (TOOLS / "pins" / f"{name}.txt").read_text().splitlines()
+    ]
     pins = {line.split("==")[0] for line in lines}
     assert {*slim.EXPECTED, *slim.COME_WITH_EXPECTED, *slim.LEFT_OUT} <= pins
     cfg = configparser.ConfigParser()
@@ -255,7 +263,9 @@ def test_bundling_outside_a_checkout_is_refused(tmp_path):
         copy = tmp_path / "tree" / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
-    assert "git checkout" in refused(str(tmp_path / "tree" / "tools" / "bundle.py"), str(tmp_path / "b"), "published", "--slim=1")
+    assert "git checkout" in refused(
+        str(tmp_path / "tree" / "tools" / "bundle.py"), str(tmp_path / "b"), "published", "--slim=1"
+    )
 
 
 @pytest.fixture
@@ -326,7 +336,9 @@ def test_an_installation_that_fails_leaves_no_environment(tool, empty_bundle, tm
 
 def _install_refused(bundle, venv):
     result = subprocess.run(
-        [sys.executable, str(TOOLS / "install_offline.py"), bundle, str(venv), "published"], capture_output=True, text=True
+        [sys.executable, str(TOOLS / "install_offline.py"), bundle, str(venv), "published"],
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1, result.stderr

@@ -15,7 +15,18 @@ WORDS = (
     "num_train_frames=200 num_random_steps=60 batch_size=4 head.width=64 env.image_size=24 "
     "num_eval_episodes=1 num_eval_processes=1 device=cpu"
 )
-EXPECTED_THERE = ("torch", "numpy", "scipy", "tensorboard", "matplotlib", "protobuf", "absl-py", "requests", "tqdm", "pyparsing")
+EXPECTED_THERE = (
+    "torch",
+    "numpy",
+    "scipy",
+    "tensorboard",
+    "matplotlib",
+    "protobuf",
+    "absl-py",
+    "requests",
+    "tqdm",
+    "pyparsing",
+)
 
 
 def _no_network():

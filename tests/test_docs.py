@@ -42,7 +42,10 @@ def commands(page):
     text = page.read_text()
     blocks = [code for language, code in CODE.findall(text) if language == "sh"]
     lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [*(line for line in lines if line.startswith("make ")), *re.findall(r"`(make [a-z][^`]*)`", CODE.sub("", text))]
+    return [
+        *(line for line in lines if line.startswith("make ")),
+        *re.findall(r"`(make [a-z][^`]*)`", CODE.sub("", text)),
+    ]
 
 
 TARGETS = sorted({command.split()[1] for page in PAGES for command in commands(page)})
@@ -56,7 +59,9 @@ def test_every_make_target_exists(target):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_link_leads_somewhere(page):
-    for target, _, heading in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", CODE.sub("", page.read_text()))):
+    for target, _, heading in (
+        link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", CODE.sub("", page.read_text()))
+    ):
         if target.startswith("http"):
             continue
         file = (page.parent / target).resolve() if target else page
@@ -75,9 +80,9 @@ def test_every_file_and_module_that_is_named_exists(page):
 
 
 def test_every_page_is_in_the_index():
-    assert set(re.findall(r"\]\((\w[\w-]*\.md)\)", (ROOT / "docs" / "README.md").read_text())) >= {p.name for p in PAGES} - {
-        "README.md"
-    }
+    assert set(re.findall(r"\]\((\w[\w-]*\.md)\)", (ROOT / "docs" / "README.md").read_text())) >= {
+        p.name for p in PAGES
+    } - {"README.md"}
 
 
 def test_what_the_how_to_adds_trains(tmp_path):

@@ -12,7 +12,9 @@ def faults(tmp_path_factory):
     return Faults(tmp_path_factory.mktemp("faults"))
 
 
-@pytest.mark.parametrize("fault", ["kill_at_random", "kill_while_writing", "terminate_while_filming", "poison", "kill_encoder"])
+@pytest.mark.parametrize(
+    "fault", ["kill_at_random", "kill_while_writing", "terminate_while_filming", "poison", "kill_encoder"]
+)
 def test_no_run_is_lost(faults, fault):
     assert getattr(faults, fault)(), faults.lost
 

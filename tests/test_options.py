@@ -37,7 +37,11 @@ def leaves(cfg, prefix=""):
 
 def headings_of(page):
     """The names under which GitHub links to the headings of a page."""
-    return {re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in page.splitlines() if line[:1] == "#"}
+    return {
+        re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
+        for line in page.splitlines()
+        if line[:1] == "#"
+    }
 
 
 def test_every_option_has_a_description(options):
@@ -54,7 +58,9 @@ def test_every_option_of_every_choice_stands_on_the_page(options):
     page = options.PAGE.read_text()
     rows = set(re.findall(r"^\| `([\w.]+)` \|", page, re.M))
     with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-        runs = [compose("train", words) for words in ([], ["agent=drq", "head=mlp2", "normalizer=none", "preset=laptop"])]
+        runs = [
+            compose("train", words) for words in ([], ["agent=drq", "head=mlp2", "normalizer=none", "preset=laptop"])
+        ]
     for cfg in runs:
         assert {name for name in leaves(cfg) if name.split(".")[0] not in INTERNAL_GROUPS} <= rows
     for path in config_dir().glob("*/*.yaml"):

@@ -35,7 +35,9 @@ def test_every_file_that_is_linked_exists():
 
 def test_the_make_variables_reach_the_command():
     words = ["TASK=t", "AGENT=a", "HEAD=h", "NORM=n", "SEED=5", "FRAMES=10", "PRESET=p", "ARGS=x=1"]
-    text = subprocess.run(["make", "--dry-run", "train", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        ["make", "--dry-run", "train", *words], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     for option in ("task=t", "agent=a", "head=h", "normalizer=n", "seed=5", "num_train_frames=10", "preset=p", "x=1"):
         assert option in text
 

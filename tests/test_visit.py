@@ -115,7 +115,14 @@ def test_without_a_gpu_it_says_so(tmp_path):
 
 @pytest.mark.slow  # every step for real, with the smallest numbers
 def test_a_whole_visit(tmp_path):
-    command = [sys.executable, str(ROOT / "tools" / "visit.py"), "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    command = [
+        sys.executable,
+        str(ROOT / "tools" / "visit.py"),
+        "--out",
+        str(tmp_path / "out"),
+        "--work",
+        str(tmp_path / "work"),
+    ]
     result = subprocess.run([*command, "--try"], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     (folder,) = (tmp_path / "out").iterdir()

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-WORDS = ["task=synthetic_point", "num_train_frames=200", "num_random_steps=60", "batch_size=4", "env.image_size=24", "device=cpu"]
+WORDS = [
+    "task=synthetic_point",
+    "num_train_frames=200",
+    "num_random_steps=60",
+    "batch_size=4",
+    "env.image_size=24",
+    "device=cpu",
+]
 
 
 def test_every_package_is_named_in_setup_cfg():

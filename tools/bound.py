@@ -94,7 +94,14 @@ def phases(agent: str, head_name: str, spectral: bool, batch: int, action_dim: i
         "critic, forward and backward": views * (critic + critic + critic),
         "target": views * ((2 if agent == "drq" else 1) * seen + actor + critic),
         "actor": actor_share
-        * ((seen if agent == "drq" else Cost()) + actor + critic + through_q + trunk.product(batch) + 2 * policy.product(batch)),
+        * (
+            (seen if agent == "drq" else Cost())
+            + actor
+            + critic
+            + through_q
+            + trunk.product(batch)
+            + 2 * policy.product(batch)
+        ),
         "optimizers": adam * (num_conv_weights + num_critic + actor_share * num_actor),
         "target update": Cost(0, 3 * FLOAT * actor_share * (num_critic + target_encoder)),
         "power iteration": Cost(0, 2 * (4 * q.normalized_bytes + policy.normalized_bytes)),

@@ -28,7 +28,10 @@ from setup_venv import PINS, ROOT, SUPPORTED, fail, pins_digest, run
 PYTHONS = [f"{SUPPORTED[0][0]}.{minor}" for minor in range(SUPPORTED[0][1], SUPPORTED[1][1] + 1)]
 SOURCE_ONLY = ("antlr4-python3-runtime", "rliable")  # pure Python, published without wheels
 GLIBC = (2, 28)  # the oldest that the pinned wheels run on
-PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(GLIBC[1], 4, -1)] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(GLIBC[1], 4, -1)] + [
+    "manylinux2014_x86_64",
+    "manylinux1_x86_64",
+]
 PIN = re.compile(r'([\w.-]+)==(\S+?)(?:; python_version (<|>=) "3\.(\d+)")?')
 
 
@@ -171,7 +174,9 @@ def pinned(settings: Settings) -> dict[str, str]:
     found = {}
     for name in names:
         lines = (PINS / f"{name}.txt").read_text().splitlines()
-        found |= dict(pin for line in lines if line and not line.startswith("#") for pin in read_pin(line, settings.python))
+        found |= dict(
+            pin for line in lines if line and not line.startswith("#") for pin in read_pin(line, settings.python)
+        )
     return {name: version for name, version in found.items() if not (settings.slim and slim_bundle.is_left(name))}
 
 
@@ -193,7 +198,13 @@ def fetch(wheels: Path, pins: dict[str, str], settings: Settings) -> None:
     download = ["download", "--only-binary=:all:", *target, "--dest", str(wheels)]
     plain = [f"{name}=={pins[name]}" for name in pins if name not in (*SOURCE_ONLY, "torch")]
     pip(*download, "--no-deps", *plain)
-    pip("wheel", "--no-deps", "--wheel-dir", str(wheels), *(f"{name}=={pins[name]}" for name in SOURCE_ONLY if name in pins))
+    pip(
+        "wheel",
+        "--no-deps",
+        "--wheel-dir",
+        str(wheels),
+        *(f"{name}=={pins[name]}" for name in SOURCE_ONLY if name in pins),
+    )
     if "torch" in pins:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
             constraints.write("\n".join(f"{name}=={version}" for name, version in pins.items()))

@@ -118,7 +118,9 @@ def check_expected(expected: dict[str, dict[str, str]]) -> None:
         if problem or not satisfies(version, versions):
             troubles.append(f"{name}{versions} ({problem or version})")
     if troubles:
-        fail(f"this slim bundle expects of {sys.executable} what it has not: {', '.join(troubles)}; PYTHON= chooses another")
+        fail(
+            f"this slim bundle expects of {sys.executable} what it has not: {', '.join(troubles)}; PYTHON= chooses another"
+        )
 
 
 def satisfies(version: str, clauses: str) -> bool:
@@ -160,8 +162,16 @@ def see_packages_of_this_python(venv: Path) -> None:
 
 
 def pip_install(venv: Path, *arguments: str) -> None:
-    """pip install, with neither an index nor anybody's settings for pip."""
-    command = [str(venv / "bin" / "python"), "-m", "pip", "--isolated", "--quiet", "--disable-pip-version-check", "install"]
+    """Pip install, with neither an index nor anybody's settings for pip."""
+    command = [
+        str(venv / "bin" / "python"),
+        "-m",
+        "pip",
+        "--isolated",
+        "--quiet",
+        "--disable-pip-version-check",
+        "install",
+    ]
     if subprocess.run(
         [*command, "--no-index", "--no-deps", *arguments], env={**os.environ, "PIP_CONFIG_FILE": os.devnull}
     ).returncode:

@@ -84,7 +84,9 @@ def read(path: Path, group: str | None = None) -> Page:
     text = path.read_text()
     lines = text.splitlines()
     node = yaml.compose(text, Loader=yaml.SafeLoader)
-    package = text.removeprefix(PACKAGE).split()[0] if text.startswith(PACKAGE) else (None if group == EXPERIMENT else group)
+    package = (
+        text.removeprefix(PACKAGE).split()[0] if text.startswith(PACKAGE) else (None if group == EXPERIMENT else group)
+    )
     prefix = f"{package}." if package and package != "_global_" else ""
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     header = _header(lines)
@@ -94,7 +96,9 @@ def read(path: Path, group: str | None = None) -> Page:
     about = " ".join(line.lstrip("# ") for line in header if not line.startswith(PACKAGE))
     target = next((value.value for key, value in pairs if key.value == "_target_"), None)
     if target:
-        options = [o if o.meaning else o._replace(meaning=argument(target, o.name.removeprefix(prefix))) for o in options]
+        options = [
+            o if o.meaning else o._replace(meaning=argument(target, o.name.removeprefix(prefix))) for o in options
+        ]
     return Page(path, about, target, groups, options)
 
 
@@ -252,7 +256,11 @@ def _choice(page: Page, known: dict[str, str], groups: dict[str, list[Page]], gr
 def _table(options: list[Option], known: dict[str, str], groups: dict[str, list[Page]], kind: str) -> list[str]:
     rows = [f"| {kind} | default | meaning |", "|---|---|---|"]
     for option in options:
-        name = f"[`{option.name}`](#{anchor(option.name)})" if kind == "group" and option.name in groups else f"`{option.name}`"
+        name = (
+            f"[`{option.name}`](#{anchor(option.name)})"
+            if kind == "group" and option.name in groups
+            else f"`{option.name}`"
+        )
         meaning = option.meaning or known.get(option.name, "")
         rows.append(f"| {name} | {_shown(option.default)} | {_escaped(meaning)} |")
     return [*rows, ""]

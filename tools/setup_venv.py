@@ -55,7 +55,9 @@ def main() -> None:
     mujoco = next(line for line in pins.read_text().splitlines() if line.startswith("mujoco=="))
     dm_control = next(line for line in pins.read_text().splitlines() if line.startswith("dm_control=="))
     pip_install(python, "-r", str(PINS / "requirements.txt"), mujoco, *(["-r", str(PINS / "dev.txt")] if dev else []))
-    pip_install(python, "--no-deps", dm_control, *(word for name in launchers for word in ("-r", str(PINS / f"{name}.txt"))))
+    pip_install(
+        python, "--no-deps", dm_control, *(word for name in launchers for word in ("-r", str(PINS / f"{name}.txt")))
+    )
     pip_install(python, "--no-deps", "-e", str(ROOT))
     ensure_rendering(python)
 
@@ -78,11 +80,13 @@ def pins_digest(pair: str) -> str:
 
 def has_pip(python: Path) -> bool:
     """Whether `python` is there and can install packages."""
-    return python.exists() and subprocess.run([str(python), "-m", "pip", "--version"], capture_output=True).returncode == 0
+    return (
+        python.exists() and subprocess.run([str(python), "-m", "pip", "--version"], capture_output=True).returncode == 0
+    )
 
 
 def pip_install(python: Path, *arguments: str) -> None:
-    """pip install into the environment, quietly."""
+    """Pip install into the environment, quietly."""
     run(
         [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments],
         "pip could not install; its message is above",

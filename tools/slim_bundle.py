@@ -48,7 +48,13 @@ CUT = {
         "dm_control/suite/all_domains.png",
         "dm_control/suite/dog_assets/",
     ),
-    "mujoco": ("mujoco/_render_filament", "mujoco/experimental/", "mujoco/include/", "mujoco/sysid/", "mujoco/testdata/"),
+    "mujoco": (
+        "mujoco/_render_filament",
+        "mujoco/experimental/",
+        "mujoco/include/",
+        "mujoco/sysid/",
+        "mujoco/testdata/",
+    ),
     "pyopengl": ("OpenGL/DLLS/",),
     "imageio_ffmpeg": ("imageio_ffmpeg/binaries/ffmpeg-",),
 }

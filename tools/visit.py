@@ -116,7 +116,9 @@ def take(step: Step, out: Path, seconds: float | None) -> dict:
     began, started = datetime.datetime.now(datetime.timezone.utc), time.monotonic()
     with (out / f"{step.name}.txt").open("ab") as log:
         command = [sys.executable, "-m", *step.words]
-        process = subprocess.Popen(command, cwd=step.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=step.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
         code, in_time = _wait(process, seconds)
     if step.leaves:
         _collect(step.folder / step.leaves, out / step.name)

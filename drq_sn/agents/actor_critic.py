@@ -90,7 +90,9 @@ class ActorCriticAgent(abc.ABC):
         self.networks = nn.ModuleDict({"encoder": encoder, "actor": actor, "critic": critic})
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         # a tensor, which a compiled or captured update reads anew; CUDA's Adam wants single precision
-        self._lr = torch.tensor(self.lr, dtype=torch.float32 if self.device.type == "cuda" else torch.float64, device=self.device)
+        self._lr = torch.tensor(
+            self.lr, dtype=torch.float32 if self.device.type == "cuda" else torch.float64, device=self.device
+        )
         self.num_updates = 0
         self._losses_finite = torch.ones((), dtype=torch.bool, device=self.device)
         self._online_of_target: dict[str, nn.Module] = {}
@@ -157,7 +159,9 @@ class ActorCriticAgent(abc.ABC):
         self._online_of_target[name] = online
 
     def _add_optimizer(self, name: str, parameters: Iterable[Tensor]) -> None:
-        capturable = self.device.type == "cuda"  # its count of updates then lives on the device, where a graph can raise it
+        capturable = (
+            self.device.type == "cuda"
+        )  # its count of updates then lives on the device, where a graph can raise it
         optimizer = torch.optim.Adam(parameters, self.lr, eps=self.adam_eps, fused=True, capturable=capturable)
         for group in optimizer.param_groups:
             group["lr"] = self._lr
@@ -204,7 +208,9 @@ class ActorCriticAgent(abc.ABC):
             self._normalizer.step_(self.optimizers[name], self.networks[name], trained_through)
         return norms
 
-    def _critic_metrics(self, critic_loss: Tensor, penalized: Tensor, target: Tensor, q: Tensor, batch: Batch) -> Metrics:
+    def _critic_metrics(
+        self, critic_loss: Tensor, penalized: Tensor, target: Tensor, q: Tensor, batch: Batch
+    ) -> Metrics:
         q1, q2 = q.detach().mean(-1)
         return {
             "critic_loss": critic_loss.detach(),

@@ -14,7 +14,7 @@ SATURATION_LIMIT = 0.99
 
 
 def normal_log_prob(value: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """log N(value; mean, std), summed over the last axis: (B, A) each -> (B,)."""
+    """Log N(value; mean, std), summed over the last axis: (B, A) each -> (B,)."""
     z = (value - mean) / std
     return (-0.5 * z.square() - torch.log(std) - 0.5 * math.log(2 * math.pi)).sum(-1)
 

@@ -34,7 +34,9 @@ class DrQ(ActorCriticAgent):
         "grad_norm/encoder", "grad_norm/critic", "grad_norm/actor", "grad_norm/temperature",
     )  # fmt: skip
 
-    def __init__(self, *, action_dim: int, initial_temperature: float, actor_update_every_steps: int, **shared: Any) -> None:
+    def __init__(
+        self, *, action_dim: int, initial_temperature: float, actor_update_every_steps: int, **shared: Any
+    ) -> None:
         super().__init__(action_dim=action_dim, policy_dim=2 * action_dim, **shared)
         self.target_entropy = -float(action_dim)
         self.actor_update_every_steps = validation.integer("agent.actor_update_every_steps", actor_update_every_steps)
@@ -68,7 +70,9 @@ class DrQ(ActorCriticAgent):
             metrics |= self._update_actor_(views[0])
             self._power_iterate_((2 * self.actor_update_every_steps + 1) * power_iteration_factor, "actor")
             self._update_targets_()
-            self._power_iterate_(2 * self.actor_update_every_steps * power_iteration_factor, "encoder_target", "critic_target")
+            self._power_iterate_(
+                2 * self.actor_update_every_steps * power_iteration_factor, "encoder_target", "critic_target"
+            )
         return metrics
 
     def _two_views(self, obs: Tensor) -> Views:
@@ -93,7 +97,7 @@ class DrQ(ActorCriticAgent):
         return losses.critic_loss(q, target) + losses.critic_loss(q_aug, target), target, q
 
     def _td_target(self, batch: Batch, next_obs: Tensor) -> Tensor:
-        """y of one view of the next observation, (B,)."""
+        """Y of one view of the next observation, (B,)."""
         next_action, log_prob = self._sample_action(self.actor(self.encoder(next_obs)))
         next_q = self.networks["critic_target"](self.networks["encoder_target"](next_obs), next_action)
         return losses.td_target(batch.reward, batch.discount, losses.soft_value(next_q, log_prob, self.temperature()))

@@ -32,7 +32,9 @@ class DrQV2(ActorCriticAgent):
         "grad_norm/encoder", "grad_norm/critic", "grad_norm/actor",
     )  # fmt: skip
 
-    def __init__(self, *, action_dim: int, std_schedule: Callable[[int], float], noise_clip: float, **shared: Any) -> None:
+    def __init__(
+        self, *, action_dim: int, std_schedule: Callable[[int], float], noise_clip: float, **shared: Any
+    ) -> None:
         super().__init__(action_dim=action_dim, policy_dim=action_dim, **shared)
         self.std_schedule = std_schedule
         self.noise_clip = validation.real("agent.noise_clip", noise_clip, 0, open_low=True)

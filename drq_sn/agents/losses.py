@@ -14,7 +14,7 @@ def _require_shape(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
-    """y = R_n + D_n * V(s_{t+n}): three (B,) -> (B,)."""
+    """Y = R_n + D_n * V(s_{t+n}): three (B,) -> (B,)."""
     _require_shape("discount", discount, tuple(reward.shape))
     _require_shape("next_value", next_value, tuple(reward.shape))
     return reward + discount * next_value

@@ -51,7 +51,9 @@ class Compiled:
     def __call__(self, function: Function, device: torch.device) -> Function:
         """Return `function` compiled for `device`."""
         compilers = COMPILERS[device.type]
-        if not any(shutil.which(name) for name in (os.environ.get("CXX" if device.type == "cpu" else "CC", ""), *compilers)):
+        if not any(
+            shutil.which(name) for name in (os.environ.get("CXX" if device.type == "cpu" else "CC", ""), *compilers)
+        ):
             raise validation.InvalidInput(
                 f"runtime=compile: no C++ compiler found; install {' or '.join(compilers)}, or use runtime=eager"
             )

@@ -87,14 +87,20 @@ def check_settings(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
     """The numbers of this benchmark, checked; what the user left open is filled in for the device."""
     defaults = cfg.device_settings[device.type]
     settings = {name: defaults[name] if cfg[name] is None else cfg[name] for name in defaults}
-    settings |= {name: cfg[name] for name in ("parts", "agents", "models", "rendered_tasks", "rendered_frames", "scaling")}
-    settings = {name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for name, value in settings.items()}
+    settings |= {
+        name: cfg[name] for name in ("parts", "agents", "models", "rendered_tasks", "rendered_frames", "scaling")
+    }
+    settings = {
+        name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for name, value in settings.items()
+    }
     valid = {"parts": PARTS, "agents": group_options()["agent"], "runtimes": group_options()["runtime"]}
     for name, names in valid.items():
         settings[name] = [validation.choice(name, value, names) for value in _list_of(name, settings[name])]
     for model in _list_of("models", settings["models"]):
         if not isinstance(model, dict) or set(model) != {"head", "normalizer"}:
-            raise validation.InvalidInput(f"models must hold entries like {{head: mlp2, normalizer: none}}, got {model}")
+            raise validation.InvalidInput(
+                f"models must hold entries like {{head: mlp2, normalizer: none}}, got {model}"
+            )
         for group, value in model.items():
             validation.choice(f"models.{group}", value, group_options()[group])
     for task in _list_of("rendered_tasks", settings["rendered_tasks"]):
@@ -150,14 +156,20 @@ def _scaling(settings: dict[str, Any], words: list[str], add: Callable[[dict[str
             add(_learning(changed, model, settings, [*words, f"{entry['option']}={value}"]))
 
 
-def _learning(changed: dict[str, Any], model: dict[str, str], settings: dict[str, Any], words: list[str]) -> dict[str, Any]:
+def _learning(
+    changed: dict[str, Any], model: dict[str, str], settings: dict[str, Any], words: list[str]
+) -> dict[str, Any]:
     """Measure `model`, groups and their options, in a process of its own."""
     row = changed | model
     print("updates: " + " ".join(map(str, row.values())), file=sys.stderr, flush=True)
     own = [*words, *(f"{group}={option}" for group, option in model.items())]
     try:
         return row | in_fresh_process(_measure_learning, own, settings["num_repeats"], settings["num_updates"])
-    except (RuntimeError, ProcessDied, validation.InvalidInput) as error:  # no compiler, no memory: the other rows still count
+    except (
+        RuntimeError,
+        ProcessDied,
+        validation.InvalidInput,
+    ) as error:  # no compiler, no memory: the other rows still count
         return row | {"error": str(error).splitlines()[0]}
 
 
@@ -185,7 +197,10 @@ def _rendering(settings: dict[str, Any], words: list[str], add: Callable[[dict[s
     for task in settings["rendered_tasks"]:
         print(f"rendering: {task}", file=sys.stderr, flush=True)
         with contextlib.ExitStack() as stack:
-            envs = {name: stack.enter_context(contextlib.closing(make_env(task, 1, **flags))) for name, flags in DRAWINGS.items()}
+            envs = {
+                name: stack.enter_context(contextlib.closing(make_env(task, 1, **flags)))
+                for name, flags in DRAWINGS.items()
+            }
             for name, figures in measure_rendering(envs, settings["rendered_frames"]).items():
                 add({"task": task, "drawing": name, **figures})
 
@@ -201,7 +216,10 @@ def _training(settings: dict[str, Any], words: list[str], add: Callable[[dict[st
         options += [f"{name}={value}" for name, value in settings["training"].items()]
         options += [word for word in words if word.split("=", 1)[0] in ("task", "device", "runtime", "num_threads")]
         with tempfile.TemporaryDirectory() as folder:
-            add(row | train_side_by_side(Path(folder), ["task=cartpole_balance", "video_every_frames=0", *options], number))
+            add(
+                row
+                | train_side_by_side(Path(folder), ["task=cartpole_balance", "video_every_frames=0", *options], number)
+            )
 
 
 def train_side_by_side(folder: Path, options: list[str], number: int) -> dict[str, Any]:

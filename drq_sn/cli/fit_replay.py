@@ -76,13 +76,17 @@ def run_offline(cfg: DictConfig) -> Path:
                 seed_everything(each.seed)
                 agent = build_agent(config, env, device, Eager())
                 write_atomically(path, csv_of(_fit(agent, replay, cfg, config, each)))
-    rows = [row for path in sorted((out_dir / PARTS).glob("*.csv")) for row in csv.DictReader(path.read_text().splitlines())]
+    rows = [
+        row for path in sorted((out_dir / PARTS).glob("*.csv")) for row in csv.DictReader(path.read_text().splitlines())
+    ]
     print(depth_figure.write(out_dir, rows))
     print(f"results in {out_dir}")
     return out_dir
 
 
-def _fit(agent: ActorCriticAgent, replay: UniformReplay, cfg: DictConfig, config: DictConfig, each: Fit) -> list[dict[str, Any]]:
+def _fit(
+    agent: ActorCriticAgent, replay: UniformReplay, cfg: DictConfig, config: DictConfig, each: Fit
+) -> list[dict[str, Any]]:
     """Rows of one fit, on batches that only the seed decides."""
     rows = fit(
         agent,
@@ -122,7 +126,9 @@ def _config_of(run_cfg: DictConfig, each: Fit) -> DictConfig:
     config.normalizer = normalizer
     options = [option for option in DEPTH_OPTIONS if option in config.head.critic]
     if not options:
-        raise validation.InvalidInput(f"run: its head {config.head.critic._target_} has no depth (none of {DEPTH_OPTIONS})")
+        raise validation.InvalidInput(
+            f"run: its head {config.head.critic._target_} has no depth (none of {DEPTH_OPTIONS})"
+        )
     config.head.critic[options[0]] = each.depth
     assert isinstance(config, DictConfig)
     return config
@@ -151,7 +157,9 @@ def _claimed(cfg: DictConfig, replay_sha256: str, device: torch.device) -> Path:
     if (out_dir / SETTINGS).is_file():
         earlier = json.loads((out_dir / SETTINGS).read_text())["settings"]
         if earlier != settings:
-            raise validation.InvalidInput(f"{out_dir} holds a study with {earlier}; use the same settings, or another out_dir")
+            raise validation.InvalidInput(
+                f"{out_dir} holds a study with {earlier}; use the same settings, or another out_dir"
+            )
     elif out_dir.is_dir() and any(out_dir.iterdir()):
         raise validation.InvalidInput(f"{out_dir} holds other files; use a new directory as out_dir")
     make_folder(out_dir / PARTS, "out_dir")

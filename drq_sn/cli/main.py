@@ -25,7 +25,9 @@ def usage() -> str:
     """The commands, one line each."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
-    return "\n".join(["usage: drq-sn COMMAND [option=value ...]", "", *lines, "", "drq-sn COMMAND --help lists its options."])
+    return "\n".join(
+        ["usage: drq-sn COMMAND [option=value ...]", "", *lines, "", "drq-sn COMMAND --help lists its options."]
+    )
 
 
 def main() -> None:

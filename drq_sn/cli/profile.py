@@ -94,14 +94,18 @@ def check_settings(cfg: DictConfig, device: torch.device, words: list[str]) -> d
     validation.integer("replay_steps", cfg.replay_steps, minimum=NUM_REAL_STEPS)
     validation.boolean("trace", cfg.trace)
     reduced = {
-        name: f"{numbers[name]} (paper: {paper})" for name, paper in cfg.device_settings.cuda.items() if numbers[name] < paper
+        name: f"{numbers[name]} (paper: {paper})"
+        for name, paper in cfg.device_settings.cuda.items()
+        if numbers[name] < paper
     }
     if reduced:
         print("reduced against the paper: " + ", ".join(f"{name} {text}" for name, text in reduced.items()))
     return {**numbers, "num_acts": cfg.num_acts, "replay_steps": cfg.replay_steps, "options": words}
 
 
-def _measurements(cfg: DictConfig, words: list[str], settings: dict[str, Any], traces: Path) -> Iterator[dict[str, Any]]:
+def _measurements(
+    cfg: DictConfig, words: list[str], settings: dict[str, Any], traces: Path
+) -> Iterator[dict[str, Any]]:
     """One measurement per process; runs go round all rows, so that a slow minute spoils no single row."""
     rows = [(head, normalizer) for head in cfg.heads for normalizer in cfg.normalizers]
     jobs = [(run, *row) for run in range(1, settings["num_runs"] + 1) for row in rows]

@@ -65,8 +65,12 @@ def read_runs(patterns: list[str]) -> list[ScoredRun]:
 
 def as_plan(experiment: Experiment) -> Plan:
     """The runs that `experiment` asks for, as a report knows them."""
-    variants = tuple(Variant(experiment.agent, variant["head"], variant["normalizer"]) for variant in experiment.variants)
-    return Plan(experiment.name, experiment.agent, experiment.tasks, variants, experiment.seeds, experiment.num_train_frames)
+    variants = tuple(
+        Variant(experiment.agent, variant["head"], variant["normalizer"]) for variant in experiment.variants
+    )
+    return Plan(
+        experiment.name, experiment.agent, experiment.tasks, variants, experiment.seeds, experiment.num_train_frames
+    )
 
 
 def write(out: Path, files: dict[str, bytes]) -> None:
@@ -89,7 +93,9 @@ def _former(out: Path) -> set[str]:
 
 def _choices(cfg: DictConfig) -> Choices:
     frame = None if cfg.frame is None else validation.integer("frame", cfg.frame, minimum=0)
-    return Choices(frame, validation.integer("num_bootstrap", cfg.num_bootstrap), validation.integer("seed", cfg.seed, minimum=0))
+    return Choices(
+        frame, validation.integer("num_bootstrap", cfg.num_bootstrap), validation.integer("seed", cfg.seed, minimum=0)
+    )
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)

@@ -78,7 +78,9 @@ def _settings(own: Sequence[str]) -> tuple[DictConfig, Experiment | None]:
         if names.count(name) > 1:
             raise validation.InvalidInput(f"{word}: {name} is given more than once")
         if name.startswith("experiment."):
-            raise validation.InvalidInput(f"{word}: select a part of an experiment by options of its runs, such as seed=1,2")
+            raise validation.InvalidInput(
+                f"{word}: select a part of an experiment by options of its runs, such as seed=1,2"
+            )
         if name in OWN and "," in word and "[" not in word:
             raise validation.InvalidInput(f"{word}: only options of runs take several values")
     with initialized():
@@ -130,7 +132,9 @@ def _train(cfg: DictConfig, runs: Sequence[PlannedRun], todo: Sequence[PlannedRu
     print(f"training {number(len(todo), 'run')}{places}; a log of each in {folder}", flush=True)
     endings: Endings = {}
     try:
-        with SweepTable([Row(run.name, run.num_train_frames, partial(read_progress, run.run_dir)) for run in runs]) as table:
+        with SweepTable(
+            [Row(run.name, run.num_train_frames, partial(read_progress, run.run_dir)) for run in runs]
+        ) as table:
             if launcher:
                 launcher.launch(logs, table.say, endings)
             else:

@@ -30,7 +30,9 @@ def row_config(config_name: str, words: Sequence[str]) -> DictConfig:
     return cfg
 
 
-def build_warm_agent(cfg: DictConfig, env: PixelStack, device: torch.device, runtime: Runtime | None = None) -> ActorCriticAgent:
+def build_warm_agent(
+    cfg: DictConfig, env: PixelStack, device: torch.device, runtime: Runtime | None = None
+) -> ActorCriticAgent:
     """A fresh agent past the warm-up of its power iteration, whose updates cost what most updates of a run do."""
     agent = build_agent(cfg, env, device, runtime)
     agent.num_updates = WARM_UP_UPDATES

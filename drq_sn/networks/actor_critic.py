@@ -20,7 +20,9 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 class Actor(nn.Module):
     """Trunk and one head: encoder features -> the policy's parameters."""
 
-    def __init__(self, feature_dim: int, out_dim: int, trunk_dim: int, head: HeadFactory, normalizer: Normalizer) -> None:
+    def __init__(
+        self, feature_dim: int, out_dim: int, trunk_dim: int, head: HeadFactory, normalizer: Normalizer
+    ) -> None:
         super().__init__()
         self.trunk = Trunk(feature_dim, trunk_dim)
         self.head = head(trunk_dim, out_dim)
@@ -36,7 +38,9 @@ class Actor(nn.Module):
 class Critic(nn.Module):
     """Trunk and two independent Q heads on concat(compressed features, action)."""
 
-    def __init__(self, feature_dim: int, action_dim: int, trunk_dim: int, head: HeadFactory, normalizer: Normalizer) -> None:
+    def __init__(
+        self, feature_dim: int, action_dim: int, trunk_dim: int, head: HeadFactory, normalizer: Normalizer
+    ) -> None:
         super().__init__()
         self.trunk = Trunk(feature_dim, trunk_dim)
         self.q1 = head(trunk_dim + action_dim, 1)
@@ -58,7 +62,7 @@ def target_copy(module: AnyModule) -> AnyModule:
 
 @torch.no_grad()
 def soft_update_(target: nn.Module, online: nn.Module, tau: float) -> None:
-    """target <- (1 - tau) target + tau online, over parameters alone.
+    """Target <- (1 - tau) target + tau online, over parameters alone.
 
     Buffers stay: the average of two unit vectors is shorter than one, so averaging a
     normalizer's u and v would shrink sigma and blow the target's outputs up.

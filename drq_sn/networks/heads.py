@@ -54,7 +54,9 @@ class MLPHead(Head):
     `mlp2` and `mlp4` of Bjorck et al. (2021) are 2 and 4 hidden layers of width 1024.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 2, pnorm: bool = False) -> None:
+    def __init__(
+        self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 2, pnorm: bool = False
+    ) -> None:
         super().__init__(width, pnorm)
         validation.integer("head.num_hidden_layers", num_hidden_layers)
         widths = [in_dim, *[width] * num_hidden_layers, out_dim]
@@ -79,7 +81,9 @@ class D2RLHead(Head):
     The output layer sees the last hidden layer alone. The paper has 4 hidden layers in each network.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 4, pnorm: bool = False) -> None:
+    def __init__(
+        self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 4, pnorm: bool = False
+    ) -> None:
         super().__init__(width, pnorm)
         validation.integer("head.num_hidden_layers", num_hidden_layers)
         self.first = nn.Linear(in_dim, width)
@@ -175,7 +179,9 @@ class LinearLayerNorm(nn.Module):
 class LayerNormMLPHead(Head):
     """Linear, LayerNorm and ReLU `num_hidden_layers` times, then Linear, as in RLPD's critics (Ball et al. 2023)."""
 
-    def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 2, pnorm: bool = False) -> None:
+    def __init__(
+        self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 2, pnorm: bool = False
+    ) -> None:
         super().__init__(width, pnorm)
         validation.integer("head.num_hidden_layers", num_hidden_layers)
         widths = [in_dim, *[width] * num_hidden_layers]

@@ -75,7 +75,11 @@ def attribute(events: list[FunctionEvent], phases: list[str], on_device: bool) -
     """Share the time of a trace's events out among `phases`, in seconds."""
     events = [e for e in events if e.device_type == DeviceType.CPU]  # each has its kernels' time in it already
     labels = sorted(
-        ((e.time_range.start, e.time_range.end, e.name.removeprefix(PHASE)) for e in events if e.name.startswith(PHASE)),
+        (
+            (e.time_range.start, e.time_range.end, e.name.removeprefix(PHASE))
+            for e in events
+            if e.name.startswith(PHASE)
+        ),
         key=lambda label: label[1] - label[0],
     )
 

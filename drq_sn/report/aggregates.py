@@ -52,7 +52,11 @@ def collect(runs: Sequence[ScoredRun], frame: float) -> tuple[Scores, tuple[str,
     taking_part, common = _rectangle(counts, tasks)
     at = f"at frame {frames(frame)}"
     lost = ", ".join(task for task in tasks if task not in common)
-    notes = [f"tasks that not every variant has {at}, with half its usual seeds or more, are left out: {lost}"] if lost else []
+    notes = (
+        [f"tasks that not every variant has {at}, with half its usual seeds or more, are left out: {lost}"]
+        if lost
+        else []
+    )
     late = ", ".join(v.label for v in variants if v not in taking_part)
     notes += [f"variants {at} on fewer than half as many tasks as the one on most are left out: {late}"] if late else []
     scores = {}
@@ -66,7 +70,9 @@ def collect(runs: Sequence[ScoredRun], frame: float) -> tuple[Scores, tuple[str,
     return scores, common, notes
 
 
-def _rectangle(counts: Mapping[Variant, Mapping[str, int]], tasks: Sequence[str]) -> tuple[list[Variant], tuple[str, ...]]:
+def _rectangle(
+    counts: Mapping[Variant, Mapping[str, int]], tasks: Sequence[str]
+) -> tuple[list[Variant], tuple[str, ...]]:
     """Variants and tasks to compare, so that a stray run cannot make all the others count for nothing.
 
     Args:
@@ -124,7 +130,9 @@ def _bootstrap_from(seed: int) -> Iterator[None]:
         np.random.set_state(state)
 
 
-def _estimate(scores: Scores, reps: int) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval], dict[str, np.ndarray]]:
+def _estimate(
+    scores: Scores, reps: int
+) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval], dict[str, np.ndarray]]:
     from absl import logging
     from rliable import library, metrics  # costs seconds, and only a report needs it
 
@@ -168,14 +176,26 @@ def share_above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 
 def csv_rows(aggregates: Aggregates, settings: str) -> list[dict[str, object]]:
     """Every estimate with its interval, in long form."""
-    same = {"settings": settings, "agent": aggregates.agent, "frame": aggregates.frame, "num_tasks": len(aggregates.tasks)}
+    same = {
+        "settings": settings,
+        "agent": aggregates.agent,
+        "frame": aggregates.frame,
+        "num_tasks": len(aggregates.tasks),
+    }
     seeds = aggregates.num_seeds
     rows = [
         {**same, "statistic": "iqm", "variant": x, "num_seeds": seeds[x], **interval._asdict()}
         for x, interval in aggregates.iqm.items()
     ]
     rows += [
-        {**same, "statistic": "probability_of_improvement", "variant": x, "than": y, "num_seeds": seeds[x], **interval._asdict()}
+        {
+            **same,
+            "statistic": "probability_of_improvement",
+            "variant": x,
+            "than": y,
+            "num_seeds": seeds[x],
+            **interval._asdict(),
+        }
         for (x, y), interval in aggregates.improvement.items()
     ]
     return rows + [

@@ -27,7 +27,11 @@ def _learning(row: Row) -> Row:
     update, action, draw = (statistics.median(r[name] for r in repeats) for name in ("update", "action", "draw"))
     shares = [row["flops_per_update"] / r["update"] / r["matmul_flops_per_second"] for r in repeats]
     return {
-        **{name: row[name] for name in (*CHANGED, "agent", "head", "normalizer", "runtime", "batch_size") if name in row},
+        **{
+            name: row[name]
+            for name in (*CHANGED, "agent", "head", "normalizer", "runtime", "batch_size")
+            if name in row
+        },
         "updates_per_second": 1 / update,
         "ms_per_update": 1e3 * update,
         "gflop_per_update": row["flops_per_update"] / 1e9,

@@ -121,11 +121,15 @@ class Report:
         ]
 
     def _table_section(self, plan: Plan, title: str) -> Section:
-        made = [ScoreTable(plan, s, self.choices.frame) for s in self._comparable if s.number == 1 or runs_of(plan, s.runs)]
+        made = [
+            ScoreTable(plan, s, self.choices.frame) for s in self._comparable if s.number == 1 or runs_of(plan, s.runs)
+        ]
         tables, lines = [], []
         for score_table in made:
             table, setting = score_table.table(), score_table.setting
-            self._save(replace(table, notes=[*table.notes, *_setting_words(setting)]), CSV_FIELDS, score_table.csv_rows())
+            self._save(
+                replace(table, notes=[*table.notes, *_setting_words(setting)]), CSV_FIELDS, score_table.csv_rows()
+            )
             tables.append(table)
             where = f"{title}, {setting.name}"
             lines += table_cautions(plan, score_table.cells, where)
@@ -151,7 +155,9 @@ class Report:
 
     def _curves_section(self) -> Section:
         drawn, words, lines = [], [], []
-        covered = {variant for name in TABLES for variant in self.plans[name].variants}  # their tables have said what is missing
+        covered = {
+            variant for name in TABLES for variant in self.plans[name].variants
+        }  # their tables have said what is missing
         for name, title in (*CURVES.items(), ("table1", "DrQ-v2 on the tasks of Table 1")):
             plan = self.plans[name]
             made = [self._curves(plan, s) for s in self._comparable if runs_of(plan, s.runs)]
@@ -212,7 +218,9 @@ class Report:
 
     def _by_agent(self) -> list[tuple[Setting, str, list[ScoredRun]]]:
         agents = sorted({run.variant.agent for run in self._counted})
-        groups = [(s, agent, [r for r in s.runs if r.variant.agent == agent]) for s in self._comparable for agent in agents]
+        groups = [
+            (s, agent, [r for r in s.runs if r.variant.agent == agent]) for s in self._comparable for agent in agents
+        ]
         return [group for group in groups if group[2]]
 
     def _all_runs_section(self) -> Section:
@@ -253,4 +261,6 @@ def _curves_of(runs: Sequence[ScoredRun]) -> frozenset[int]:
 def _setting_words(setting: Setting) -> list[str]:
     if setting.number == 1:
         return []
-    return [f"{setting.name[0].upper()}{setting.name[1:]} differ from the published ones: {', '.join(setting.departures)}."]
+    return [
+        f"{setting.name[0].upper()}{setting.name[1:]} differ from the published ones: {', '.join(setting.departures)}."
+    ]

@@ -78,7 +78,12 @@ def cost_table(runs: Sequence[ScoredRun], settings: Mapping[int, Setting]) -> Ta
     for run in runs:
         cost = cost_of(run)
         name = f"{run.run.task} {agent_title(run.variant.agent)} {run.variant.label} seed {run.run.seed}"
-        numbers = (frames(run.run.last_frame), number(cost.hours, 2), number(cost.frames_per_second), frames(cost.num_updates))
+        numbers = (
+            frames(run.run.last_frame),
+            number(cost.hours, 2),
+            number(cost.frames_per_second),
+            frames(cost.num_updates),
+        )
         lines.append((name, settings[id(run)].name, run.run.status, *numbers, cost.device))
     notes = [
         "hours: of wall-clock time, evaluations included. frames/s: median over training episodes with updates. "

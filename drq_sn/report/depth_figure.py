@@ -98,7 +98,9 @@ def draw(fits: Sequence[Row]) -> dict[str, bytes]:
             values = averages(fits, normalizer, name)
             axes.plot(list(values), np.maximum(list(values.values()), FLOOR), label=normalizer, **look)
             own = [fit for fit in fits if fit["normalizer"] == normalizer]
-            axes.plot([fit["depth"] for fit in own], np.maximum([fit[name] for fit in own], FLOOR), ".", color=look["color"])
+            axes.plot(
+                [fit["depth"] for fit in own], np.maximum([fit[name] for fit in own], FLOOR), ".", color=look["color"]
+            )
         axes.set(title=title, xlabel="depth of the Q heads", yscale="linear" if name in LINEAR else "log")
         axes.set_xticks(sorted({fit["depth"] for fit in fits}))
         axes.grid(alpha=0.3)

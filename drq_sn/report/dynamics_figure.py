@@ -145,7 +145,9 @@ def draw(
         axes.set_axis_off()
     if not quantities:
         _say_no_data(panels.flat[0], f"no data in {INSTRUMENTS[0].file}")
-    _add_legend(figure, groups, styles, shorten(list(groups)) if looks is None else ("", list(groups)), as_learning_curves)
+    _add_legend(
+        figure, groups, styles, shorten(list(groups)) if looks is None else ("", list(groups)), as_learning_curves
+    )
     images = save_images(figure)
     plt.close(figure)
     return images
@@ -169,7 +171,9 @@ def style(number: int) -> Style:
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)], "linewidth": 1.6}
 
 
-def _draw_panel(axes: Any, quantity: Quantity, groups: Groups, styles: Sequence[Style], as_learning_curves: bool) -> None:
+def _draw_panel(
+    axes: Any, quantity: Quantity, groups: Groups, styles: Sequence[Style], as_learning_curves: bool
+) -> None:
     axes.set_title(quantity.title, fontsize=10)
     taken = {label: [points(run, quantity) for run in runs] for label, runs in groups.items()}
     if not any(seed.values for seeds in taken.values() for seed in seeds):

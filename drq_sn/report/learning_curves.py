@@ -10,7 +10,18 @@ import numpy as np
 
 from drq_sn.report.curves import mean_and_error
 from drq_sn.report.dynamics_figure import CROSS, THIN, Style, split
-from drq_sn.report.style import GREY, NORMAL, SMALL, add_legend, canvas, counted, in_frames, looks, names, say_nothing_there
+from drq_sn.report.style import (
+    GREY,
+    NORMAL,
+    SMALL,
+    add_legend,
+    canvas,
+    counted,
+    in_frames,
+    looks,
+    names,
+    say_nothing_there,
+)
 from drq_sn.report.types import ReleasedPoint, ScoredRun, Variant
 
 Panel = Mapping[str, Sequence[ScoredRun]]
@@ -104,7 +115,9 @@ def _unit(last_frame: float) -> float:
     return MILLION if last_frame >= MILLION else 1000.0
 
 
-def _draw_panel(axes: Any, panel: Panel, styles: Mapping[str, Style], points: Sequence[ReleasedPoint], last_frame: float) -> None:
+def _draw_panel(
+    axes: Any, panel: Panel, styles: Mapping[str, Style], points: Sequence[ReleasedPoint], last_frame: float
+) -> None:
     unit = _unit(last_frame)
     curves = {name: seed_curve(runs, last_frame) for name, runs in panel.items()}
     if points:
@@ -133,7 +146,9 @@ def _draw_curve(axes: Any, curve: SeedCurve, num_runs: int, look: Style, unit: f
     axes.plot(frames, whole, **look, **mark, zorder=3)
     if partial.any():
         axes.plot(frames, thin, **{**look, **THIN}, **mark, zorder=2.5)
-    axes.fill_between(frames, curve.mean - curve.error, curve.mean + curve.error, color=look["color"], alpha=0.15, linewidth=0)
+    axes.fill_between(
+        frames, curve.mean - curve.error, curve.mean + curve.error, color=look["color"], alpha=0.15, linewidth=0
+    )
 
 
 def _label_outside(figure: Any, grid: Any, num_panels: int, last_frame: float) -> None:
@@ -165,9 +180,15 @@ def _add_legend(
     every = [runs for panel in panels.values() for runs in panel.values()]
     curves = [(seed_curve(runs, last_frame), len(runs)) for runs in every]
     extra = {
-        "band": (any(np.isfinite(curve.error).any() for curve, _ in curves), Patch(color=GREY, alpha=0.25, linewidth=0)),
+        "band": (
+            any(np.isfinite(curve.error).any() for curve, _ in curves),
+            Patch(color=GREY, alpha=0.25, linewidth=0),
+        ),
         "thin": (any((curve.num_seeds < number).any() for curve, number in curves), Line2D([], [], color=GREY, **THIN)),
-        "cross": (any(crash_place(run, last_frame) for runs in every for run in runs), Line2D([], [], color=GREY, **CROSS)),
+        "cross": (
+            any(crash_place(run, last_frame) for runs in every for run in runs),
+            Line2D([], [], color=GREY, **CROSS),
+        ),
         "released": (
             any(point.frame <= last_frame for task in panels for point in released.get(task, ())),
             Line2D([], [], **{key: value for key, value in MARK.items() if key != "elinewidth"}),
@@ -188,7 +209,9 @@ def _seeds(panels: Mapping[str, Panel], name: str) -> str:
 def describe(panels: Mapping[str, Panel], released: Mapping[str, Sequence[ReleasedPoint]], last_frame: float) -> str:
     """The figure in words: what it is on the first line, then a line with the final numbers of every task."""
     drawn = list(dict.fromkeys(name for panel in panels.values() for name in panel))
-    lines = [f"Learning curves of {', '.join(drawn) or 'nothing'}: mean evaluation return over seeds, ± one standard error."]
+    lines = [
+        f"Learning curves of {', '.join(drawn) or 'nothing'}: mean evaluation return over seeds, ± one standard error."
+    ]
     lines[0] += f" Numbers are those at {in_frames(last_frame)} where nothing else is said."
     for task, panel in panels.items():
         words = [last_point(name, runs, last_frame) for name, runs in panel.items()]

@@ -34,7 +34,9 @@ def html(title: str, summary: Sequence[str], sections: Sequence[Section]) -> byt
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     settings: Any = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
     environment = jinja2.Environment(loader=loader, autoescape=True, **settings)
-    environment.filters.update(spoken=spoken, data_uri=data_uri, width=width, kinds=kinds, breakable=breakable, prose=prose)
+    environment.filters.update(
+        spoken=spoken, data_uri=data_uri, width=width, kinds=kinds, breakable=breakable, prose=prose
+    )
     parts = list(zip(anchors([section.title for section in sections]), sections, strict=True))
     page = environment.get_template(TEMPLATE).render(title=title, summary=summary, parts=parts)
     return page.encode()
@@ -79,7 +81,9 @@ def breakable(text: str, longest: int = 0) -> Any:
     words = re.split(r"(\s+)", text)
     escaped = (str(markupsafe.escape(word)) for word in words)
     return markupsafe.Markup(
-        "".join(JOINT.sub(r"\1<wbr>", new) if len(old) > longest else new for old, new in zip(words, escaped, strict=True))
+        "".join(
+            JOINT.sub(r"\1<wbr>", new) if len(old) > longest else new for old, new in zip(words, escaped, strict=True)
+        )
     )
 
 

@@ -106,14 +106,16 @@ def format_tables(rows: Sequence[Row], measurements: Sequence[dict[str, Any]]) -
         ]
         text.append(aligned([header, *lines], num_left=2))
     operations = [
-        (row["head"], row["normalizer"], _number(row["gflops_per_update"]), _percent(row["share_of_matmul"])) for row in rows
+        (row["head"], row["normalizer"], _number(row["gflops_per_update"]), _percent(row["share_of_matmul"]))
+        for row in rows
     ]
     text.append(aligned([("", "", "GFLOP an update", "share of a matrix product's rate"), *operations], num_left=2))
     detailed = [m for m in measurements if "phase_seconds" in m]
     if detailed:
         names = ("", "", *(f"{phase} (ms)" for phase in detailed[0]["phase_seconds"]))
         phases = [
-            (m["head"], m["normalizer"], *(_number(seconds * 1e3) for seconds in m["phase_seconds"].values())) for m in detailed
+            (m["head"], m["normalizer"], *(_number(seconds * 1e3) for seconds in m["phase_seconds"].values()))
+            for m in detailed
         ]
         text.append(aligned([names, *phases], num_left=2))
     text += [f"{row['head']} {row['normalizer']}: a run failed: {row['error']}" for row in rows if "error" in row]
@@ -150,7 +152,9 @@ def write_report(
     write_json(out_dir / "profile.json", {**about, "measurements": measurements})
     write_atomically(out_dir / "table.csv", csv_of(rows))
     phases = [
-        {"head": m["head"], "normalizer": m["normalizer"], **m["phase_seconds"]} for m in measurements if "phase_seconds" in m
+        {"head": m["head"], "normalizer": m["normalizer"], **m["phase_seconds"]}
+        for m in measurements
+        if "phase_seconds" in m
     ]
     if phases:
         write_atomically(out_dir / "phases.csv", csv_of(phases))
@@ -178,7 +182,9 @@ def draw(path: Path, rows: Sequence[Row], about: dict[str, Any]) -> None:
             [i for i, _ in paper], [row[f"{metric}_ratio_paper"] for _, row in paper], width=0.4, label="paper, V100"
         )
         axes.bar_label(drawn, [_short(row[f"{metric}_paper"]) for _, row in paper], fontsize=8)
-        labels = [row["head"] + ("" if row["normalizer"] == BASE_NORMALIZER else f"\n{row['normalizer']}") for row in rows]
+        labels = [
+            row["head"] + ("" if row["normalizer"] == BASE_NORMALIZER else f"\n{row['normalizer']}") for row in rows
+        ]
         axes.set_xticks([i + 0.2 for i in range(len(rows))], labels, fontsize=8)
         axes.set_title(title, fontsize=10)
         axes.set_ylabel("ratio to mlp2")

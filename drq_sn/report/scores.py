@@ -43,7 +43,9 @@ def score_run(
 
 def released_curves(agent: str) -> dict[str, list[ReleasedPoint]]:
     """Canonical task -> points of the curve that the authors of `agent` released."""
-    return {canonical(task): [ReleasedPoint(*point) for point in points] for task, points in read_released(agent).items()}
+    return {
+        canonical(task): [ReleasedPoint(*point) for point in points] for task, points in read_released(agent).items()
+    }
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ def group_by_setting(runs: Sequence[ScoredRun]) -> list[Setting]:
     groups: dict[tuple[str, ...], list[ScoredRun]] = {(): []}
     for run in runs:
         groups.setdefault(setting_of(run), []).append(run)
-    return [Setting(number, _merged(members), tuple(members)) for number, members in enumerate(groups.values(), start=1)]
+    return [
+        Setting(number, _merged(members), tuple(members)) for number, members in enumerate(groups.values(), start=1)
+    ]
 
 
 def setting_of(run: ScoredRun) -> tuple[str, ...]:
@@ -89,7 +93,9 @@ def _merged(runs: Iterable[ScoredRun]) -> tuple[str, ...]:
     for departure in (departure for run in runs for departure in run.departures):
         own, _, value = departure.partition(OF_PUBLISHED)
         published.setdefault(own, {})[value.removesuffix(")")] = None
-    return tuple(f"{own}{OF_PUBLISHED}{' or '.join(values)})" if any(values) else own for own, values in published.items())
+    return tuple(
+        f"{own}{OF_PUBLISHED}{' or '.join(values)})" if any(values) else own for own, values in published.items()
+    )
 
 
 def once_per_seed(runs: Sequence[ScoredRun]) -> tuple[list[ScoredRun], list[tuple[ScoredRun, ScoredRun]]]:

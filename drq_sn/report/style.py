@@ -11,7 +11,13 @@ from drq_sn.report.dynamics_figure import COLOURS, LEGEND_CHARACTERS, LINES, Sty
 from drq_sn.report.types import Variant
 
 PAPER = {"modern4 + SN": 0, "modern4": 22, "mlp4": 23, "mlp2": 25}  # four colors and four lines
-NORMALIZERS = {"weight_norm": 16, "div_out": 17, "nap": 18, "div_grad": 19, "mul_eps": 20}  # none has a color of modern4
+NORMALIZERS = {
+    "weight_norm": 16,
+    "div_out": 17,
+    "nap": 18,
+    "div_grad": 19,
+    "mul_eps": 20,
+}  # none has a color of modern4
 FIXED = PAPER | {f"modern4 + {name}": number for name, number in NORMALIZERS.items()}
 FREE = [number for number in range(len(COLOURS) * len(LINES)) if number not in FIXED.values()]
 HEADS = ("mlp2", "mlp4", "modern2", "mlp_ln", "simba", "bronet", "d2rl")

@@ -70,23 +70,30 @@ def table3(profile: Profile | None, name: str) -> tuple[Table, list[Row]]:
     keys = dict.fromkeys([*((head, BASE_NORMALIZER) for head in paper), *measured])
     columns = ["head", "normalizer", *(title for metric in METRICS.values() for title in (metric, "paper"))]
     lines = [
-        [*key, *(cell for m in METRICS for cell in (_measured(measured.get(key, {}), m), _papers(paper, key, m)))] for key in keys
+        [*key, *(cell for m in METRICS for cell in (_measured(measured.get(key, {}), m), _papers(paper, key, m)))]
+        for key in keys
     ]
     rows = [_numbers(key, metric, measured.get(key, {}), paper, profile) for key in keys for metric in METRICS]
     return Table(name, columns, lines, _notes(profile)), rows
 
 
 def _notes(profile: Profile | None) -> list[str]:
-    notes = ["paper: Bjorck et al. (2021), Table 3: DrQ at batch 512 on a V100, without normalizer; mean ± sd of 5 runs."]
+    notes = [
+        "paper: Bjorck et al. (2021), Table 3: DrQ at batch 512 on a V100, without normalizer; mean ± sd of 5 runs."
+    ]
     if profile is None:
         return ["No profile yet: `make profile` measures one.", *notes]
     here = f"Ours: {agent_title(profile.agent)} at batch {profile.batch_size} on {profile.device}; mean ± sd of runs."
     other = [] if profile.is_papers else ["Not the paper's setting: compare ratios between heads, not numbers."]
-    failed = [f"{row['head']} {row['normalizer']}: a run failed: {row['error']}" for row in profile.rows if "error" in row]
+    failed = [
+        f"{row['head']} {row['normalizer']}: a run failed: {row['error']}" for row in profile.rows if "error" in row
+    ]
     return [here, *notes, *other, *failed]
 
 
-def _numbers(key: tuple[str, str], metric: str, row: Row, paper: dict[str, dict[str, float]], profile: Profile | None) -> Row:
+def _numbers(
+    key: tuple[str, str], metric: str, row: Row, paper: dict[str, dict[str, float]], profile: Profile | None
+) -> Row:
     head, normalizer = key
     published = paper.get(head, {}) if normalizer == BASE_NORMALIZER else {}
     return {

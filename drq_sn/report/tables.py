@@ -57,7 +57,9 @@ class ScoreTable:
         self.plan, self.setting, self.source = plan, setting, SOURCES[plan.name]
         self.runs = runs_of(plan, setting.runs)
         self.frame = common_frame(self.runs, plan.num_train_frames) if frame is None else frame
-        self.cells = [make_cell(self.runs, task, variant, self.frame) for task in plan.tasks for variant in plan.variants]
+        self.cells = [
+            make_cell(self.runs, task, variant, self.frame) for task in plan.tasks for variant in plan.variants
+        ]
         self._paper = read_scores(self.source.file)
         curves = released_curves(plan.agent)
         at = self.frame if self.frame is not None else PAPER_FRAME
@@ -91,7 +93,9 @@ class ScoreTable:
             return []
         head, title = self.source.extra
         scores = {task: self._paper[task, head, ""] for task in self.plan.tasks if (task, head, "") in self._paper}
-        return [{"task": t, "variant": title, "paper_mean": s.mean, "paper_spread": s.spread} for t, s in scores.items()]
+        return [
+            {"task": t, "variant": title, "paper_mean": s.mean, "paper_spread": s.spread} for t, s in scores.items()
+        ]
 
     def _reported(self, task: str, variant: Variant) -> Reported | None:
         return self._paper.get((task, variant.head, variant.normalizer))
@@ -117,7 +121,9 @@ class ScoreTable:
             "seeds). All published curves were made before MuJoCo 3.12 changed how frames look."
         )
         if self.frame is not None and self.frame != PAPER_FRAME:
-            notes.append(f"Ours are at {frames(self.frame)} frames, the paper's at {frames(PAPER_FRAME)}: not the same training.")
+            notes.append(
+                f"Ours are at {frames(self.frame)} frames, the paper's at {frames(PAPER_FRAME)}: not the same training."
+            )
         return notes + crash_notes(self.cells)
 
 
@@ -172,7 +178,13 @@ def crash_notes(cells: Sequence[Cell]) -> list[str]:
 def _numbers(cell: Cell) -> Row:
     numbers: Mapping[str, Any] = {}
     if cell.scores:
-        numbers = {"mean": cell.mean, "se": cell.error, "sd": cell.sd, "num_crashed": len(cell.crashed), "frame": cell.frame}
+        numbers = {
+            "mean": cell.mean,
+            "se": cell.error,
+            "sd": cell.sd,
+            "num_crashed": len(cell.crashed),
+            "frame": cell.frame,
+        }
     return {"task": cell.task, "variant": cell.variant.label, "n": len(cell.scores), **numbers}
 
 
@@ -183,7 +195,9 @@ def _released_numbers(point: ReleasedPoint) -> Row:
 def all_cells(cells: Sequence[tuple[Setting, Cell]], name: str = "all_runs") -> tuple[Table, list[Row]]:
     """Every task and variant that was trained, as a table and as rows of CSV."""
     columns = ("task", "agent", "variant", "frame", "return", "settings")
-    lines = [(c.task, agent_title(c.variant.agent), c.variant.label, frames(c.frame), ours(c), s.name) for s, c in cells]
+    lines = [
+        (c.task, agent_title(c.variant.agent), c.variant.label, frames(c.frame), ours(c), s.name) for s, c in cells
+    ]
     rows = [_numbers(cell) | {"agent": cell.variant.agent, "settings": setting.name} for setting, cell in cells]
     notes = [
         "return: mean ± standard error (sd, seeds), at the last frame that any seed of the row was evaluated at; "

@@ -35,7 +35,10 @@ def cautions(runs: Sequence[ScoredRun], dropped: Sequence[tuple[ScoredRun, Score
         *(line for run in runs for line in _evaluation_lines(run)),
         *_not_finished(runs),
         *_no_logs(runs),
-        *(NOTE + line for line in _mixed("mixed OpenGL renderers", runs, lambda run: fact(run.record, "gl", "renderer"))),
+        *(
+            NOTE + line
+            for line in _mixed("mixed OpenGL renderers", runs, lambda run: fact(run.record, "gl", "renderer"))
+        ),
         *_commits(runs),
     ]
     return sorted(lines, key=lambda line: line.startswith(NOTE))
@@ -178,7 +181,9 @@ def _commits(runs: Iterable[ScoredRun]) -> Iterator[str]:
     if dirty:
         yield f"{NOTE}code that was changed after its commit: {name_runs(dirty)}"
     if len(groups) > 1:
-        yield f"{NOTE}code of {len(groups)} commits: " + ", ".join(f"{commit} ({len(m)} runs)" for commit, m in groups.items())
+        yield f"{NOTE}code of {len(groups)} commits: " + ", ".join(
+            f"{commit} ({len(m)} runs)" for commit, m in groups.items()
+        )
 
 
 def table_cautions(plan: Plan, cells: Sequence[Cell], where: str, behind: str = "left out") -> list[str]:
@@ -241,8 +246,12 @@ def name_runs(runs: Iterable[ScoredRun], limit: int | None = MAX_NAMED) -> str:
     """Runs by task, agent and variant, seeds together: `cheetah_run DrQ mlp2 seeds 1-3`; `limit` of them if they are more."""
     groups: dict[str, list[int]] = {}
     for run in runs:
-        groups.setdefault(f"{run.run.task} {agent_title(run.variant.agent)} {run.variant.label}", []).append(run.run.seed)
-    return _shorten([f"{name} seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}" for name, seeds in groups.items()], limit)
+        groups.setdefault(f"{run.run.task} {agent_title(run.variant.agent)} {run.variant.label}", []).append(
+            run.run.seed
+        )
+    return _shorten(
+        [f"{name} seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}" for name, seeds in groups.items()], limit
+    )
 
 
 def _shorten(names: Sequence[str], limit: int | None = MAX_NAMED) -> str:

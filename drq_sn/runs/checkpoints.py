@@ -139,7 +139,9 @@ class CheckpointStore:
     def _read(self, path: Path) -> Checkpoint:
         manifest = self._manifest(path)
         if manifest["format"] > FORMAT:
-            raise InvalidInput(f"{path}: written by a newer version (format {manifest['format']}; this one reads {FORMAT})")
+            raise InvalidInput(
+                f"{path}: written by a newer version (format {manifest['format']}; this one reads {FORMAT})"
+            )
         ((name, entry),) = manifest["files"].items()
         state = load_safely(self.folder / name, self._checked(name, entry))
         parts = manifest["replay"]
@@ -147,7 +149,9 @@ class CheckpointStore:
         if parts and (not whole or whole[-1] != max(parts)):
             raise ValueError(f"{max(parts)}, the newest part of the replay, is missing or changed")
         for part in set(parts) - set(whole):
-            warnings.warn(f"{self.folder / part}: damaged; training goes on without these steps of the replay", stacklevel=2)
+            warnings.warn(
+                f"{self.folder / part}: damaged; training goes on without these steps of the replay", stacklevel=2
+            )
         self._parts = {part: parts[part] for part in whole}
         self._saved_slots = max((entry["end"] for entry in parts.values()), default=0)
         self._saved_step = manifest["step"]

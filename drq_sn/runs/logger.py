@@ -116,7 +116,13 @@ class RunLogger:
         train_fields = [*EPISODE_FIELDS, *metric_names, *maxima, *sigma_names]
         eval_fields = [*EVAL_FIELDS, *(f"return_{i}" for i in range(1, num_eval_episodes + 1))]
         self._metrics = MetricAccumulator()
-        state = state or {"counters": (0, 0, 0), "seconds": 0.0, "episode_seconds": 0.0, "train_csv": None, "eval_csv": None}
+        state = state or {
+            "counters": (0, 0, 0),
+            "seconds": 0.0,
+            "episode_seconds": 0.0,
+            "train_csv": None,
+            "eval_csv": None,
+        }
         self._num_episodes, self._num_updates, self._last_frame = state["counters"]
         if "metrics" in state:
             self._metrics.load_state_dict(state["metrics"])

@@ -20,7 +20,13 @@ import yaml
 from drq_sn.validation import InvalidInput
 
 CONFIG, RECORD = "config.yaml", "run.json"
-RUNNING, FINISHED, CRASHED, INTERRUPTED, FAILED = "running", "finished", "crashed", "interrupted", "failed"  # in run.json
+RUNNING, FINISHED, CRASHED, INTERRUPTED, FAILED = (
+    "running",
+    "finished",
+    "crashed",
+    "interrupted",
+    "failed",
+)  # in run.json
 EVAL, TRAIN, DIAGNOSTICS = "eval.csv", "train.csv", "diagnostics.csv"
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is there
 NOT_SEARCHED = {"checkpoint", "video"}
@@ -84,7 +90,11 @@ class Run:
         """What the runs that differ in nothing but their seed share: task and folder above `seed_N`, or the folder's name."""
         folder = Path(os.path.abspath(self.folder))
         aside = ASIDE.fullmatch(folder.name)
-        return f"{self.task} {folder.parent.name}{aside[2] if aside else ''}" if folder.name.startswith("seed_") else folder.name
+        return (
+            f"{self.task} {folder.parent.name}{aside[2] if aside else ''}"
+            if folder.name.startswith("seed_")
+            else folder.name
+        )
 
     @property
     def place(self) -> Path:

@@ -47,7 +47,9 @@ def board_layout(sigma_names: Sequence[str], instrument_names: Sequence[str]) ->
         sigma_names: `sigma/{network}.{layer}`, logged by episode.
         instrument_names: what instruments measure by evaluation; logged under `diagnostics/`.
     """
-    compared = COMPARED | {title: f"diagnostics/{name}" for title, name in COMPARED_OF_STATES.items() if instrument_names}
+    compared = COMPARED | {
+        title: f"diagnostics/{name}" for title, name in COMPARED_OF_STATES.items() if instrument_names
+    }
     layout = {
         "Comparing runs": {title: _lines(f"{tag}$") for title, tag in compared.items()},
         "Return": {"Episode return": _lines("train/episode_return", "eval/episode_return")},

@@ -57,7 +57,11 @@ def available_cores() -> list[int]:
 
 def _stay_on(cores: list[int]) -> None:
     available = available_cores()
-    if not cores or any(not isinstance(core, int) or core not in available for core in cores) or len(set(cores)) < len(cores):
+    if (
+        not cores
+        or any(not isinstance(core, int) or core not in available for core in cores)
+        or len(set(cores)) < len(cores)
+    ):
         raise validation.InvalidInput(f"cores must be a list of different cores out of {available}, got {cores}")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)

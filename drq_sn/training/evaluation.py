@@ -73,7 +73,9 @@ def evaluate_in_parallel(
                     played[episode] = Episode(time_step.observation, [])
                 else:
                     played[episode].rewards.append(float(time_step.reward))
-                if record is not None and episode == 0 and len(played[0].rewards) == num_filmed:  # not twice what is played again
+                if (
+                    record is not None and episode == 0 and len(played[0].rewards) == num_filmed
+                ):  # not twice what is played again
                     record(env)
                     num_filmed += 1
                 if not time_step.last():

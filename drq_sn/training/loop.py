@@ -90,7 +90,9 @@ class Loop:
         seed: int,
     ) -> None:
         self.action_repeat = validation.integer("action_repeat", action_repeat)
-        self.num_steps = validation.multiple("num_train_frames", num_train_frames, action_repeat, minimum=1) // action_repeat
+        self.num_steps = (
+            validation.multiple("num_train_frames", num_train_frames, action_repeat, minimum=1) // action_repeat
+        )
         self.eval_every_steps = (
             validation.multiple("eval_every_frames", eval_every_frames, action_repeat, minimum=1) // action_repeat
         )

@@ -114,7 +114,10 @@ class UniformReplay:
             self._discounts[i] = time_step.discount
         self._num_slots += 1
         start = slot - self.n_step
-        if start >= self._current_episode and max(start - self._num_stacked + 1, self._current_episode) >= self._whole_from:
+        if (
+            start >= self._current_episode
+            and max(start - self._num_stacked + 1, self._current_episode) >= self._whole_from
+        ):
             self._starts[self._end_start % self.capacity] = start
             self._end_start += 1
         self._forget_overwritten()
@@ -229,7 +232,9 @@ class UniformReplay:
             starts += self._window_starts(slots)
         self._end_start = state["end_start"]
         self._first_start = self._end_start - len(starts)
-        self._starts[torch.arange(self._first_start, self._end_start) % self.capacity] = torch.tensor(starts, dtype=torch.int64)
+        self._starts[torch.arange(self._first_start, self._end_start) % self.capacity] = torch.tensor(
+            starts, dtype=torch.int64
+        )
 
     def _window_starts(self, last_slots: Tensor) -> list[int]:
         """Starts of the windows that end at `last_slots` and need no slot that is missing."""

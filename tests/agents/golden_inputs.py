@@ -50,7 +50,9 @@ def batch(update: int) -> dict[str, np.ndarray]:
     """Observations, action, reward, and `alive`: 0 for one sample of the batch, else 1."""
     key = 100 + 10 * update
     shape = (BATCH_SIZE, CHANNELS, IMAGE_SIZE, IMAGE_SIZE)
-    obs, next_obs = (np.round(127.5 + 127.5 * wave(shape, k, 1.0)).clip(0, 255).astype(np.uint8) for k in (key, key + 1))
+    obs, next_obs = (
+        np.round(127.5 + 127.5 * wave(shape, k, 1.0)).clip(0, 255).astype(np.uint8) for k in (key, key + 1)
+    )
     alive = np.ones(BATCH_SIZE)
     alive[update % BATCH_SIZE] = 0.0
     return {

@@ -121,7 +121,9 @@ def test_power_iterations_per_update_are_those_of_the_published_form(agent_of, b
     """What `torch.nn.utils.spectral_norm` does at every forward pass in training mode; ten times that at first."""
     agent = agent_of(*options, "head=mlp2")
     counts = collections.Counter()
-    layers = {id(layer): name.split(".")[0] for name, layer in tracked_layers(agent.networks).items() if "q2" not in name}
+    layers = {
+        id(layer): name.split(".")[0] for name, layer in tracked_layers(agent.networks).items() if "q2" not in name
+    }
     monkeypatch.setattr(
         "drq_sn.networks.normalizers.spectral.TrackedLinear.power_iterate_",
         lambda layer, num_iterations=1: counts.update({layers.get(id(layer)): num_iterations}),
@@ -131,7 +133,9 @@ def test_power_iterations_per_update_are_those_of_the_published_form(agent_of, b
         agent.num_updates = num_updates
         for step in range(4):
             agent.update(batch, step)
-        assert [counts[network] / 4 for network in ("actor", "critic", "critic_target")] == [factor * n for n in expected]
+        assert [counts[network] / 4 for network in ("actor", "critic", "critic_target")] == [
+            factor * n for n in expected
+        ]
 
 
 @pytest.mark.parametrize("name", AGENTS)

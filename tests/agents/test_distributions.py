@@ -44,7 +44,9 @@ def test_squashed_normal_density_integrates_to_one():
 
 
 def test_squashed_normal_stays_finite_far_out():
-    action, log_prob = distributions.squashed_normal_sample(torch.tensor([[40.0]]), torch.tensor([[0.0]]), torch.tensor([[1.0]]))
+    action, log_prob = distributions.squashed_normal_sample(
+        torch.tensor([[40.0]]), torch.tensor([[0.0]]), torch.tensor([[1.0]])
+    )
     # log(1 - tanh(41)^2) = 2 log 2 - 2 * 41 up to e^-82
     by_hand = -0.5 - 0.5 * math.log(2 * math.pi) - (2 * math.log(2) - 82)
     assert float(action) == 1.0

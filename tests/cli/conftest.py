@@ -47,7 +47,9 @@ def make_run(tmp_path):
     """`make_run("a", MLP2, {frame: return}, seed=1, task=..., ...)` -> a folder below runs/."""
 
     def make(name, words, evaluations, seed=1, task="cheetah_run", **more):
-        return write_run(tmp_path / "runs" / name, [*words, *SHORT, f"task={task}", f"seed={seed}"], evaluations, **more)
+        return write_run(
+            tmp_path / "runs" / name, [*words, *SHORT, f"task={task}", f"seed={seed}"], evaluations, **more
+        )
 
     return make
 

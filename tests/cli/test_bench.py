@@ -106,7 +106,10 @@ def test_a_run_that_fails_is_a_row_with_its_reason(tmp_path):
         ),
         (["scaling=5"], "scaling must be a list, got 5; write scaling=[5]"),
         (["replay_steps=0"], "replay_steps must be an integer >= 100"),
-        (["training.laptop.num_train_frames=2000"], "training.laptop.num_train_frames must be more than eval_every_frames"),
+        (
+            ["training.laptop.num_train_frames=2000"],
+            "training.laptop.num_train_frames must be more than eval_every_frames",
+        ),
         (["num_repeats=0"], "num_repeats must be an integer >= 1"),
         (["rendered_tasks=[cheetah_rum]"], "did you mean 'cheetah_run'"),
         (["training_preset=desktop"], "training_preset must be one of full, laptop, got 'desktop'"),

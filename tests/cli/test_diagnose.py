@@ -45,7 +45,10 @@ def test_the_published_runs_are_drawn_by_the_command(tmp_path):
     assert result.returncode == 0, result.stderr
     assert names(tmp_path) == ["diagnosis"]
     assert names(tmp_path / "diagnosis") == FILES
-    assert "drqv2_modern4_none_laptop: 22 values of grad_norm/actor left out, zero or negative on a log axis" in result.stdout
+    assert (
+        "drqv2_modern4_none_laptop: 22 values of grad_norm/actor left out, zero or negative on a log axis"
+        in result.stdout
+    )
     assert result.stdout.count("2 finished") == 8
     assert result.stderr == ""
 
@@ -58,7 +61,9 @@ def test_a_former_diagnosis_is_overwritten_and_other_files_stay(run, tmp_path, c
     with (run / "eval.csv").open("a") as file:
         file.write("10,5,6.5\n")
     run_diagnosis([str(run)], out)
-    assert (out / "diagnosis.csv").read_text() == before.replace("return,5.5\n", "return,5.5\nt a,1,10,episode_return,6.5\n")
+    assert (out / "diagnosis.csv").read_text() == before.replace(
+        "return,5.5\n", "return,5.5\nt a,1,10,episode_return,6.5\n"
+    )
     assert names(out) == [*FILES, "notes.txt"]
     assert "1 running" in capsys.readouterr().out
 
@@ -110,7 +115,8 @@ def test_runs_may_be_a_word_or_a_list():
 
 
 @pytest.mark.parametrize(
-    ("words", "runs"), [([], "['runs']"), (["RUNS=runs/a/* b=c"], "['runs/a/*','b=c']"), (["RUNS=  x  y "], "['x','y']")]
+    ("words", "runs"),
+    [([], "['runs']"), (["RUNS=runs/a/* b=c"], "['runs/a/*','b=c']"), (["RUNS=  x  y "], "['x','y']")],
 )
 def test_make_hands_patterns_on_as_they_are(words, runs):
     command = ["make", "--dry-run", "diagnose", *words]

@@ -58,7 +58,9 @@ def test_every_fit_leaves_its_numbers_and_is_not_done_twice(study, tmp_path, mon
     (out / "fits" / "none_depth_2_seed_1.csv").unlink()
     made = []
     build = run_offline.__globals__["build_agent"]
-    monkeypatch.setitem(run_offline.__globals__, "build_agent", lambda cfg, *rest: made.append(cfg) or build(cfg, *rest))
+    monkeypatch.setitem(
+        run_offline.__globals__, "build_agent", lambda cfg, *rest: made.append(cfg) or build(cfg, *rest)
+    )
     run_offline(study())
     assert (out / "offline.csv").read_bytes() == whole  # bit for bit
     assert len(made) == 4 + 1  # four checks, one fit
@@ -96,7 +98,9 @@ def test_a_run_without_its_replay_is_refused(study, finished_run, tmp_path):
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "config.yaml").write_bytes((finished_run / "config.yaml").read_bytes())
-    with pytest.raises(InvalidInput, match="has no checkpoint; use an unfinished run, or one trained with keep_checkpoint=true"):
+    with pytest.raises(
+        InvalidInput, match="has no checkpoint; use an unfinished run, or one trained with keep_checkpoint=true"
+    ):
         run_offline(study(f"run={bare}"))
     assert not (tmp_path / "out").exists()
 

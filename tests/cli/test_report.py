@@ -197,7 +197,8 @@ def test_a_wrong_folder_is_one_line_and_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("word", "message"), [("-m", "--multirun: a report puts all of runs=[...] side by side"), ("rnus=[a]", "did you mean 'runs'")]
+    ("word", "message"),
+    [("-m", "--multirun: a report puts all of runs=[...] side by side"), ("rnus=[a]", "did you mean 'runs'")],
 )
 def test_a_wrong_command_line_is_one_line(monkeypatch, capsys, word, message):
     monkeypatch.setattr(sys, "argv", ["report", word])

@@ -14,7 +14,11 @@ def test_seeds_that_finished_crashed_and_still_run(make_run, go, tmp_path, drawn
     make_run("a4", MLP2, {0: 3.0, 10_000: 99.0}, seed=4, status="running")
     make_run("b1", MODERN_SN, whole(50.0))
     printed = go()
-    row = next(row for row in rows(tmp_path / "out" / "table2.csv") if row["task"] == "cheetah_run" and row["variant"] == "mlp2")
+    row = next(
+        row
+        for row in rows(tmp_path / "out" / "table2.csv")
+        if row["task"] == "cheetah_run" and row["variant"] == "mlp2"
+    )
     assert (row["mean"], row["sd"], row["n"], row["num_crashed"], row["frame"]) == ("10", "4", "3", "1", "20000")
     assert float(row["se"]) == pytest.approx(4 / 3**0.5)
     assert (row["paper_mean"], row["paper_spread"]) == ("502.8", "315.5")
@@ -55,7 +59,10 @@ def test_curves_that_end_before_those_of_another_variant_are_named(make_run, go,
     go()
     lines = (tmp_path / "out" / "warnings.txt").read_text().splitlines()
     short = "curves end early, evaluated up to frame 20 000"
-    assert f"Figure 1, published setting: {short}: cartpole_swingup DrQ modern4 seed 1, cheetah_run DrQ modern4 seed 1" in lines
+    assert (
+        f"Figure 1, published setting: {short}: cartpole_swingup DrQ modern4 seed 1, cheetah_run DrQ modern4 seed 1"
+        in lines
+    )
     assert f"Figure 3, published setting: {short}: cartpole_swingup DrQ modern4 seed 1" in lines
     assert "Figure 3, published setting: mlp2 lacks seeds 2-5 of 1-5 on cartpole_swingup" in lines
 

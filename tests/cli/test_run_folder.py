@@ -6,7 +6,13 @@ import json
 
 from drq_sn.cli.running.run_dir import recorded
 
-HERE = {"task": "t", "versions": {"mujoco": "3.11.0"}, "gl": {"renderer": "a"}, "device": "d", "first_frame_sha256": "aa"}
+HERE = {
+    "task": "t",
+    "versions": {"mujoco": "3.11.0"},
+    "gl": {"renderer": "a"},
+    "device": "d",
+    "first_frame_sha256": "aa",
+}
 
 
 def begin(path, description, frame):

@@ -22,7 +22,9 @@ SMALL = [*TINY, "num_train_frames=200", "normalizer=none", "diagnose_states=0"]
 
 
 def call(folder, *words):
-    return subprocess.run([sys.executable, "-m", "drq_sn.cli.sweep", *words], cwd=folder, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "drq_sn.cli.sweep", *words], cwd=folder, capture_output=True, text=True
+    )
 
 
 def statuses(folder):
@@ -106,7 +108,9 @@ def make(tmp_path):
 
     def call(*words):
         command = ["make", *words, f"VENV={tmp_path / 'venv'}"]
-        environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}  # of the make that runs us
+        environment = {
+            name: value for name, value in os.environ.items() if "MAKE" not in name
+        }  # of the make that runs us
         result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
         return result.stdout.splitlines()[2:]
 
@@ -125,7 +129,12 @@ def test_what_the_documentation_types_reaches_the_command(make):
         "experiment=table1", "launcher=local", "seed=1,2", "num_train_frames=100000"]  # fmt: skip
     assert make("figure4", "HEAD=modern4", "NORM=spectral", "LAUNCHER=slurm") == [
         "experiment=figure4", "launcher=slurm", "head=modern4", "normalizer=spectral"]  # fmt: skip
-    assert make("table3", "BATCH=64") == ["agent=drq", "heads=[mlp2,mlp4,modern2,modern4]", "normalizers=[none]", "batch_size=64"]
+    assert make("table3", "BATCH=64") == [
+        "agent=drq",
+        "heads=[mlp2,mlp4,modern2,modern4]",
+        "normalizers=[none]",
+        "batch_size=64",
+    ]
 
 
 def test_table3_is_a_profile(monkeypatch):
@@ -155,7 +164,10 @@ def test_the_report_says_how_runs_ended_and_what_they_said_last(tmp_path, capsys
     [
         (["experiment=tabel1"], "did you mean 'table1'"),
         (["launcher=slrum"], "did you mean 'slurm'"),
-        (["experiment=table1", "head=mlp2", "normalizer=spectral"], "none of its runs has head=mlp2 normalizer=spectral"),
+        (
+            ["experiment=table1", "head=mlp2", "normalizer=spectral"],
+            "none of its runs has head=mlp2 normalizer=spectral",
+        ),
         (["experiment=table1", "task=cup_cach"], "unknown task 'cup_cach'"),
         (["sed=1,2"], "did you mean 'seed'"),
         (["seed=1,1"], "run_dir=runs/cheetah_run/drqv2_modern4_spectral/seed_1: asked for twice"),

@@ -65,14 +65,21 @@ def test_a_run_leaves_what_it_promises(trained):
 def test_one_seed_gives_one_result_whatever_is_evaluated_and_filmed(configure, tmp_path, agent):
     run(configure(f"agent={agent}", run_dir="a"))
     run(configure(f"agent={agent}", "num_eval_processes=2", run_dir="b"))
-    run(configure(f"agent={agent}", "eval_every_frames=100", "video_every_frames=100", "num_eval_episodes=1", run_dir="c"))
+    run(
+        configure(
+            f"agent={agent}", "eval_every_frames=100", "video_every_frames=100", "num_eval_episodes=1", run_dir="c"
+        )
+    )
     run(configure(f"agent={agent}", "seed=2", run_dir="d"))
     weights = [torch.load(tmp_path / name / "weights.pt")["networks"] for name in "abcd"]
     for other in (1, 2):
         assert all(torch.equal(value, weights[other][name]) for name, value in weights[0].items())
     assert not torch.equal(weights[0]["encoder.convs.0.weight"], weights[3]["encoder.convs.0.weight"])
     timed = {"frames_per_second", "wall_time_s"}
-    logs = [[{k: v for k, v in row.items() if k not in timed} for row in rows(tmp_path / name / "train.csv")] for name in "abc"]
+    logs = [
+        [{k: v for k, v in row.items() if k not in timed} for row in rows(tmp_path / name / "train.csv")]
+        for name in "abc"
+    ]
     assert logs[0] == logs[1] == logs[2]
     returns = [[row["episode_return_mean"] for row in rows(tmp_path / name / "eval.csv")] for name in "ab"]
     assert returns[0] == returns[1]

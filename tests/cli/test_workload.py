@@ -12,6 +12,8 @@ def test_a_measured_update_iterates_as_often_as_most_updates_of_a_run(configure,
     agent = build_warm_agent(
         configure("agent=drqv2", "head=mlp2"), make_env("synthetic_point", image_size=24), torch.device("cpu")
     )
-    monkeypatch.setattr(TrackedLinear, "power_iterate_", lambda layer, num_iterations: iterations.append(num_iterations))
+    monkeypatch.setattr(
+        TrackedLinear, "power_iterate_", lambda layer, num_iterations: iterations.append(num_iterations)
+    )
     agent.update(batch, step=0)
     assert max(iterations) == 2

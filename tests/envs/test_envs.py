@@ -137,7 +137,12 @@ def test_action_repeat_sums_rewards_and_stops_at_the_end():
     obs = np.zeros(1)
     env = ActionRepeat(
         Script(
-            [dm_env.transition(1.0, obs), dm_env.transition(2.0, obs), dm_env.termination(4.0, obs), dm_env.transition(8.0, obs)]
+            [
+                dm_env.transition(1.0, obs),
+                dm_env.transition(2.0, obs),
+                dm_env.termination(4.0, obs),
+                dm_env.transition(8.0, obs),
+            ]
         ),
         2,
     )
@@ -175,7 +180,9 @@ def test_frames_are_what_dm_control_draws(task):
     for _ in range(2):
         time_steps = [env.reset(), *(env.step(np.ones(env.action_spec().shape)) for _ in range(3))]
         film = env.render(128, 128)
-        expected = env.physics.render(84, 84, camera_id={"quadruped_walk": 2, "reach_duplo": "front_close"}.get(task, 0))
+        expected = env.physics.render(
+            84, 84, camera_id={"quadruped_walk": 2, "reach_duplo": "front_close"}.get(task, 0)
+        )
         assert np.array_equal(time_steps[-1].observation[-3:], expected.transpose(2, 0, 1))
         assert not np.array_equal(time_steps[0].observation, time_steps[-1].observation)  # frames share no memory
         assert film.shape == (128, 128, 3)

@@ -12,11 +12,15 @@ from drq_sn.envs import gl
 def test_a_device_that_egl_does_not_know_is_dropped_before_software_draws(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setenv(gl.EGL_DEVICE, "3")
-    monkeypatch.setattr(gl, "probe", lambda name: (None, "no device 3") if gl.EGL_DEVICE in gl.os.environ else ("NVIDIA", ""))
+    monkeypatch.setattr(
+        gl, "probe", lambda name: (None, "no device 3") if gl.EGL_DEVICE in gl.os.environ else ("NVIDIA", "")
+    )
     assert gl.select_backend.__wrapped__() == gl.Backend("egl", "NVIDIA")
 
 
-@pytest.mark.parametrize(("renderer", "loaded"), [("llvmpipe (LLVM 15.0.6, 256 bits)", True), ("NVIDIA H200/PCIe/SSE2", False)])
+@pytest.mark.parametrize(
+    ("renderer", "loaded"), [("llvmpipe (LLVM 15.0.6, 256 bits)", True), ("NVIDIA H200/PCIe/SSE2", False)]
+)
 def test_triton_is_loaded_before_a_software_renderer(tmp_path, monkeypatch, renderer, loaded):
     """With a CUDA build of torch, Mesa's LLVM before Triton's is a segmentation fault."""
     (tmp_path / "triton.py").touch()

@@ -99,7 +99,9 @@ def test_a_lost_opengl_context_is_made_again(monkeypatch):
         return render(self, *args, **kwargs)
 
     monkeypatch.setattr(Camera, "render", failing)
-    with pytest.warns(UserWarning, match="cartpole_balance: drawing failed .context lost.; making a new OpenGL context"):
+    with pytest.warns(
+        UserWarning, match="cartpole_balance: drawing failed .context lost.; making a new OpenGL context"
+    ):
         frame = env.render(32, 32)
     assert np.array_equal(frame.transpose(2, 0, 1), expected[-3:])
     assert env.random_state == state

@@ -83,7 +83,11 @@ def test_mlp_equals_a_plain_sequence():
 def test_residual_block_by_the_formula():
     block, x = ResidualBlock(8, expansion=2), torch.randn(5, 8)
     normal = (x - x.mean(-1, keepdim=True)) / torch.sqrt(x.var(-1, unbiased=False, keepdim=True) + 1e-5)
-    expected = x + torch.relu(normal @ block.expand.weight.T + block.expand.bias) @ block.contract.weight.T + block.contract.bias
+    expected = (
+        x
+        + torch.relu(normal @ block.expand.weight.T + block.expand.bias) @ block.contract.weight.T
+        + block.contract.bias
+    )
     assert torch.allclose(block(x), expected, atol=1e-5)
     assert block.expand.weight.shape == (16, 8)
 
@@ -152,7 +156,12 @@ def test_all_heads_are_tested():
 
 
 def test_names_that_saved_weights_have():
-    assert list(MLPHead(7, 2, 8, 1).state_dict()) == ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"]
+    assert list(MLPHead(7, 2, 8, 1).state_dict()) == [
+        "layers.0.weight",
+        "layers.0.bias",
+        "layers.1.weight",
+        "layers.1.bias",
+    ]
     modern = dict.fromkeys(name.rpartition(".")[0] for name in ModernHead(7, 2, 8, 1).state_dict())
     assert list(modern) == ["first", "blocks.0.norm", "blocks.0.expand", "blocks.0.contract", "last"]
 

@@ -48,7 +48,9 @@ def test_a_kernel_counts_once_and_for_the_operation_that_launched_it():
     """Real events, as a trace with CUDA has them: the kernel runs later, and its label has a copy on the device."""
 
     def real(number, name, start, end, device=DeviceType.CPU):
-        return FunctionEvent(id=number, name=name, thread=1, start_us=start, end_us=end, device_type=device, use_device="cuda")
+        return FunctionEvent(
+            id=number, name=name, thread=1, start_us=start, end_us=end, device_type=device, use_device="cuda"
+        )
 
     encode, critic = real(1, "phase/encode", 0, 10), real(2, "phase/critic", 20, 30)
     launch = real(3, "aten::mm", 1, 2)

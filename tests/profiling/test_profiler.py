@@ -69,7 +69,9 @@ def test_operations_are_counted_by_hand():
     linear, conv = torch.nn.Linear(7, 5), torch.nn.Conv2d(3, 4, 3)
     forward = 2 * 2 * 7 * 5
     assert count_flops(lambda _: linear(torch.zeros(2, 7))) == profiler.PERIOD * forward
-    assert count_flops(lambda _: linear(torch.zeros(2, 7)).sum().backward()) == profiler.PERIOD * (forward + 2 * 2 * 7 * 5)
+    assert count_flops(lambda _: linear(torch.zeros(2, 7)).sum().backward()) == profiler.PERIOD * (
+        forward + 2 * 2 * 7 * 5
+    )
     assert count_flops(lambda _: conv(torch.zeros(2, 3, 8, 8))) == profiler.PERIOD * 2 * 2 * 4 * 6 * 6 * 27
 
 
@@ -89,7 +91,9 @@ def acting_bytes(request):
 @pytest.fixture(scope="module")
 def published_agent():
     def build(head):
-        cfg = row_config("profile", ["agent=drq", "task=synthetic_point", f"head={head}", "normalizer=none", "batch_size=512"])
+        cfg = row_config(
+            "profile", ["agent=drq", "task=synthetic_point", f"head={head}", "normalizer=none", "batch_size=512"]
+        )
         env = make_env("synthetic_point")
         env.action_spec = lambda: specs.BoundedArray((1,), np.float32, -1, 1)
         return build_agent(cfg, env, CPU)
@@ -127,7 +131,14 @@ def test_an_agent_is_measured_whole(agent_of, tmp_path):
         replay.add(env.step(np.zeros(2, np.float32)), np.zeros(2, np.float32))
     obs = torch.zeros(9, 24, 24, dtype=torch.uint8)
     measured = measure_agent(
-        lambda: agent_of("agent=drqv2", "head=modern2"), replay, obs, CPU, 2, 2, details=True, trace_path=tmp_path / "t.json"
+        lambda: agent_of("agent=drqv2", "head=modern2"),
+        replay,
+        obs,
+        CPU,
+        2,
+        2,
+        details=True,
+        trace_path=tmp_path / "t.json",
     )
     weights = sum(p.numel() * 4 for p in agent.networks.parameters())
     assert weights < measured["acting_memory"]["allocated_bytes"] < measured["training_memory"]["allocated_bytes"]
@@ -177,6 +188,8 @@ def test_an_agent_is_measured_on_cuda(agent_of, configure):
     for _ in range(20):
         replay.add(env.step(np.zeros(2, np.float32)), np.zeros(2, np.float32))
     obs = torch.zeros(9, 24, 24, dtype=torch.uint8, device=device)
-    measured = measure_agent(lambda: build_agent(configure("agent=drq"), env, device), replay, obs, device, 3, 3, details=True)
+    measured = measure_agent(
+        lambda: build_agent(configure("agent=drq"), env, device), replay, obs, device, 3, 3, details=True
+    )
     assert sum(measured["phase_seconds"].values()) > 0
     assert measured["training_memory"]["allocated_bytes"] >= measured["training_memory"]["requested_bytes"] > 0

@@ -25,7 +25,9 @@ def log(name, *rows):
     return Log(Path(name), [(line, float(row["frame"]), row) for line, row in enumerate(cells, start=2)])
 
 
-def scored(evaluations, task="cheetah_run", variant=MLP2, seed=1, status="finished", departures=(), num_episodes=10, **more):
+def scored(
+    evaluations, task="cheetah_run", variant=MLP2, seed=1, status="finished", departures=(), num_episodes=10, **more
+):
     """A run with evaluations by frame; `more` may hold `folder`, `record`, `options` and `train`, rows of train.csv."""
     rows = [
         {"frame": f, "episode_return_mean": v, "num_episodes": num_episodes, "wall_time_s": f / 10}

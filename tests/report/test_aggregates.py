@@ -111,7 +111,9 @@ def test_a_variant_that_has_not_got_there_takes_no_other_with_it():
     behind = [scored({0: 1.0}, task="a", variant=MODERN_SN)]
     scores, tasks, notes = collect(runs_of({"a": [1, 2]}, MLP2) + behind, 10)
     assert (list(scores), tasks) == (["mlp2"], ("a",))
-    assert notes == ["variants at frame 10 on fewer than half as many tasks as the one on most are left out: modern4 + SN"]
+    assert notes == [
+        "variants at frame 10 on fewer than half as many tasks as the one on most are left out: modern4 + SN"
+    ]
 
 
 FIVE = {task: [1, 2, 3, 4, 5] for task in "abcde"}
@@ -136,14 +138,19 @@ def test_a_task_with_one_seed_takes_no_seeds_with_it():
 def test_half_of_the_tasks_and_of_the_seeds_is_enough():
     half = {"a": [1, 2, 3, 4, 5], "b": [1, 2, 3]}
     scores, tasks, _ = collect(runs_of({task: FIVE[task] for task in "abcd"}, MLP2) + runs_of(half, MODERN_SN), 10)
-    assert (tasks, {label: len(matrix) for label, matrix in scores.items()}) == (("a", "b"), {"mlp2": 5, "modern4 + SN": 3})
+    assert (tasks, {label: len(matrix) for label, matrix in scores.items()}) == (
+        ("a", "b"),
+        {"mlp2": 5, "modern4 + SN": 3},
+    )
 
 
 def test_seeds_are_resampled_within_each_task():
     same = aggregated(runs_of({"a": [0, 0], "b": [1000, 1000]}, MLP2), reps=500).iqm["mlp2"]
     assert same == Interval(0.5, 0.5, 0.5)  # drawn from both tasks together, it would differ from resample to resample
     crossed = aggregated(runs_of({"a": [0, 1000], "b": [1000, 0]}, MLP2), reps=500).iqm["mlp2"]
-    assert crossed == Interval(0.5, 0.0, 1.0)  # one resample in 16 is of zeros alone; whole seeds, 0 and 1, give 0.5 always
+    assert crossed == Interval(
+        0.5, 0.0, 1.0
+    )  # one resample in 16 is of zeros alone; whole seeds, 0 and 1, give 0.5 always
 
 
 def test_nothing_in_common_is_said():

@@ -41,7 +41,11 @@ def test_cells_that_are_no_finite_numbers_are_passed_over(bad):
 
 
 def test_hours_are_summed_per_variant_and_device():
-    runs = [scored({}, seed=1, train=TRAIN), scored({}, seed=2, train=TRAIN), scored({}, record={"device": "a GPU"}, train=TRAIN)]
+    runs = [
+        scored({}, seed=1, train=TRAIN),
+        scored({}, seed=2, train=TRAIN),
+        scored({}, record={"device": "a GPU"}, train=TRAIN),
+    ]
     runs += [scored({}, variant=MODERN_SN), scored({}, variant=MODERN_SN, train=TRAIN)]
     assert total_table(runs).rows == [
         ("DrQ", "mlp2", "a CPU", "2", "2.00"),
@@ -51,7 +55,9 @@ def test_hours_are_summed_per_variant_and_device():
 
 
 def test_one_line_per_run(tmp_path):
-    run = scored({0: 1.0, 20: 2.5}, folder=tmp_path / "runs" / "x", train=TRAIN, departures=("a=1 (published: 2)", "b=3"))
+    run = scored(
+        {0: 1.0, 20: 2.5}, folder=tmp_path / "runs" / "x", train=TRAIN, departures=("a=1 (published: 2)", "b=3")
+    )
     setting = Setting(2, run.departures, (run,))
     (line,) = cost_table([run], {id(run): setting}).rows
     assert line == ("cheetah_run DrQ mlp2 seed 1", "settings 2", "finished", "3 000", "1.00", "30.0", "1 000", "a CPU")
@@ -66,7 +72,9 @@ def test_what_an_old_record_lacks_is_unknown():
     run = scored({}, record={"versions": "lost", "gl": None, "git_commit": None})
     setting = Setting(1, (), (run,))
     (row,) = runs_rows([run], {id(run): setting}, {id(run)}, Path.cwd())
-    assert [row[name] for name in ("mujoco", "gl_renderer", "git_commit", "last_evaluation")] == ["unknown"] * 3 + [None]
+    assert [row[name] for name in ("mujoco", "gl_renderer", "git_commit", "last_evaluation")] == ["unknown"] * 3 + [
+        None
+    ]
     assert row["counted"] == "yes"
 
 

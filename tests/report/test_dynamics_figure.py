@@ -76,7 +76,18 @@ def test_an_empty_run_is_drawn():
     made = files({"a": [run_of()]})
     assert texts(made["figure3.svg"]).count("no data") == 4
     assert made["diagnosis.csv"] == b"group,seed,frame,quantity,value\n"
-    assert format_table({"a": [run_of()]}).splitlines()[1].split() == ["a", "1", "1", "finished", "0", "-", "-", "-", "-", "-"]
+    assert format_table({"a": [run_of()]}).splitlines()[1].split() == [
+        "a",
+        "1",
+        "1",
+        "finished",
+        "0",
+        "-",
+        "-",
+        "-",
+        "-",
+        "-",
+    ]
 
 
 def test_every_group_has_a_look_of_its_own():

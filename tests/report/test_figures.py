@@ -63,7 +63,9 @@ def test_mean_and_standard_error():
     assert curve_of(solid(axes)[0]) == [[0, 150], [10, 400], [20, 600]]
     band = axes.collections[0].get_paths()[0].vertices
     edges = [(band[band[:, 0] == x][:, 1].min(), band[band[:, 0] == x][:, 1].max()) for x in (0, 10, 20)]
-    np.testing.assert_allclose(edges, [(100, 200), (300, 500), (600, 600)])  # sd of two / sqrt(2) is half their distance
+    np.testing.assert_allclose(
+        edges, [(100, 200), (300, 500), (600, 600)]
+    )  # sd of two / sqrt(2) is half their distance
     assert thin(axes) == []
     assert axes.get_title() == "t"
 
@@ -165,7 +167,10 @@ def test_every_known_label_and_some_unknown_ones_look_different():
 
 
 def test_variants_of_two_agents_have_two_names():
-    assert list(names([SN, Variant("drqv2", "modern4", "spectral")]).values()) == ["drq modern4 + SN", "drqv2 modern4 + SN"]
+    assert list(names([SN, Variant("drqv2", "modern4", "spectral")]).values()) == [
+        "drq modern4 + SN",
+        "drqv2 modern4 + SN",
+    ]
     assert list(names(PAPER).values()) == ["mlp2", "mlp4", "modern4", "modern4 + SN"]
 
 
@@ -191,7 +196,9 @@ def test_without_runs_there_is_still_a_figure(tasks):
 
 def test_dynamics_keep_the_looks_and_the_names():
     nap = dataclasses.replace(run([9], end=10), variant=Variant("drq", "modern4", "nap"))
-    made = figures.dynamics("figure3", [run([3], SN, end=10), run([5], SN, 2, "crashed", end=10), nap], [*PAPER, nap.variant])
+    made = figures.dynamics(
+        "figure3", [run([3], SN, end=10), run([5], SN, 2, "crashed", end=10), nap], [*PAPER, nap.variant]
+    )
     assert {"modern4 + SN (2 seeds, 1 crashed)", "modern4 + nap (1 seed)"} <= set(texts(made.svg))
     assert looks(["modern4 + SN"])["modern4 + SN"]["color"].lower() in made.svg.decode()
     assert "modern4 + SN 4 ± 1 (2 seeds, 1 crashed); largest critic gradient norm 2.5." in made.alt.splitlines()
@@ -200,7 +207,9 @@ def test_dynamics_keep_the_looks_and_the_names():
 def test_the_returns_of_dynamics_follow_the_rule_for_crashes_and_tell_where_seeds_are_missing():
     runs = [run([1000] * 4), run([400, 0], seed=2, status="crashed"), run([1000] * 3, seed=3, status="running")]
     axes = canvas(4, 4).subplots()
-    dynamics_figure._draw_panel(axes, RETURN, {"mlp2": [member.run for member in runs]}, [looks(["mlp2"])["mlp2"]], True)
+    dynamics_figure._draw_panel(
+        axes, RETURN, {"mlp2": [member.run for member in runs]}, [looks(["mlp2"])["mlp2"]], True
+    )
     whole, thin, cross = axes.lines
     assert curve_of(whole) == [[0, 800], [10, pytest.approx(2000 / 3)], [20, pytest.approx(2000 / 3)]]
     assert curve_of(thin) == [[20, pytest.approx(2000 / 3)], [30, 500]]
@@ -224,7 +233,9 @@ def found():
     iqm = {"mlp2": Interval(0.5, 0.4, 0.7), "modern4 + SN": Interval(0.75, 0.7, 0.8)}
     improvement = {("modern4 + SN", "mlp2"): Interval(0.9, 0.8, 1.0)}
     profiles = {"mlp2": np.array([[1, 0.5], [0.9, 0.25], [1, 0.75]]), "modern4 + SN": np.ones((3, 2))}
-    return Aggregates("drq", 5e5, ("t", "u"), {"mlp2": 3, "modern4 + SN": 1}, iqm, improvement, np.array([0.0, 1.0]), profiles)
+    return Aggregates(
+        "drq", 5e5, ("t", "u"), {"mlp2": 3, "modern4 + SN": 1}, iqm, improvement, np.array([0.0, 1.0]), profiles
+    )
 
 
 def test_aggregates_are_drawn_with_their_intervals(found):
@@ -263,6 +274,8 @@ def test_aggregates_of_nothing_say_so(found):
     assert texts(figures.aggregates("a", empty).svg).count("nothing to compare") == 3
 
 
-@pytest.mark.parametrize(("frame", "words"), [(0, "0 frames"), (16000, "16 thousand frames"), (1.5e6, "1.5 million frames")])
+@pytest.mark.parametrize(
+    ("frame", "words"), [(0, "0 frames"), (16000, "16 thousand frames"), (1.5e6, "1.5 million frames")]
+)
 def test_frames_in_words(frame, words):
     assert in_frames(frame) == words

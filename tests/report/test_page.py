@@ -69,10 +69,18 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def sections():
     results = Table("table1_drq", WIDE, [[f"task_{i}", *["812.3 ± 45.6"] * 9] for i in range(3)], ["mean ± sd", NASTY])
-    runs = Table("runs", ["folder", "status"], [[NASTY, "crashed"], ["runs/" + "very_long_name" * 9, "a sentence " * 20]])
+    runs = Table(
+        "runs", ["folder", "status"], [[NASTY, "crashed"], ["runs/" + "very_long_name" * 9, "a sentence " * 20]]
+    )
     drawn = figures.curves("figure1", [run([1, 2]), run([2, 3], SN)], ["t"], [MLP2, SN], {}, 10000)
     return [
-        Section("Figure 1", ["text 1", NASTY], ["warning 1", "x" * 200], [results], [Figure("a", f"{NASTY}\nb: 1", SVG, b"")]),
+        Section(
+            "Figure 1",
+            ["text 1", NASTY],
+            ["warning 1", "x" * 200],
+            [results],
+            [Figure("a", f"{NASTY}\nb: 1", SVG, b"")],
+        ),
         Section("Figure 1", figures=[drawn]),
         Section(NASTY, warnings=["w"], tables=[runs, Table("none", ["a", "b"], [])]),
     ]
@@ -99,7 +107,9 @@ def test_headings(page):
 def test_contents_lead_to_every_section(page):
     links = [(attributes["href"], text) for tag, attributes, text in page.found if tag == "a"]
     assert links == [("#s-figure-1", "Figure 1"), ("#s-figure-1-2", "Figure 1"), ("#s-script-alert-a-b-script", NASTY)]
-    assert [f"#{attributes['id']}" for tag, attributes, _ in page.found if tag == "section"] == [link for link, _ in links]
+    assert [f"#{attributes['id']}" for tag, attributes, _ in page.found if tag == "section"] == [
+        link for link, _ in links
+    ]
 
 
 def test_ids_are_unique_and_references_lead_somewhere(page):
@@ -138,7 +148,10 @@ def test_warnings_say_so_in_words(page):
     assert len(boxes) == 2
     assert "Warnings" in boxes[0]
     assert "warning 1" in boxes[0]
-    assert [text for _, attributes, text in page.found if attributes.get("class") == "count"] == ["2 warnings", "1 warning"]
+    assert [text for _, attributes, text in page.found if attributes.get("class") == "count"] == [
+        "2 warnings",
+        "1 warning",
+    ]
 
 
 def test_the_same_page_twice(data, sections):
@@ -150,7 +163,13 @@ def test_a_page_of_nothing_is_a_page():
 
 
 def test_anchors_are_unique():
-    assert anchors(["Table 1", "table 1!", "Table 1 2", "Ω", "!"]) == ["table-1", "table-1-2", "table-1-2-2", "ω", "section"]
+    assert anchors(["Table 1", "table 1!", "Table 1 2", "Ω", "!"]) == [
+        "table-1",
+        "table-1-2",
+        "table-1-2-2",
+        "ω",
+        "section",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -208,8 +227,16 @@ def browse(tmp_path_factory):
         folder = tmp_path_factory.mktemp("browser")
         frame = folder / "frame.html"
         frame.write_text(FRAME.format(*PHONE, entities.escape(data.decode())))
-        words = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}", "--hide-scrollbars"]
-        shown = subprocess.run([browser, *words, "--dump-dom", frame.as_uri()], capture_output=True, text=True, timeout=120)
+        words = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={folder / 'profile'}",
+            "--hide-scrollbars",
+        ]
+        shown = subprocess.run(
+            [browser, *words, "--dump-dom", frame.as_uri()], capture_output=True, text=True, timeout=120
+        )
         probe = re.search(r'<pre id="probe">(.+?)</pre>', shown.stdout)
         assert probe, shown.stderr[-2000:]
         return json.loads(probe[1])
@@ -225,7 +252,9 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(browse, data):
 
 
 def test_the_browser_would_tell(browse, data):
-    broken = data.replace(b".scroll { overflow-x: auto; max-width: 100%; }", b"").replace(b"base64,PHN2", b"base64,AAAA")
+    broken = data.replace(b".scroll { overflow-x: auto; max-width: 100%; }", b"").replace(
+        b"base64,PHN2", b"base64,AAAA"
+    )
     assert broken != data
     found = browse(broken)
     assert found["scroll"] > PHONE[0]

@@ -52,7 +52,12 @@ def test_latex_stays_ascii_and_in_its_lines_whatever_stands_in_cells_and_notes()
 
 
 def test_text_is_aligned():
-    assert text(TABLE).splitlines() == ["task             a|b", "walker_run  1 ± 2 †1", f"50 % & #$          {DASH}", "note: ±_"]
+    assert text(TABLE).splitlines() == [
+        "task             a|b",
+        "walker_run  1 ± 2 †1",
+        f"50 % & #$          {DASH}",
+        "note: ±_",
+    ]
 
 
 def test_csv_leaves_empty_what_is_no_number():

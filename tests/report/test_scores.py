@@ -63,12 +63,18 @@ def test_returns_that_are_no_numbers_do_not_count_and_a_task_has_one_name():
     read = score_run(run, MLP2, [], {}, {})
     assert read.evaluations == {0.0: 1.0, 20.0: 3.0}
     assert read.run.task == "ball_in_cup_catch"
-    assert make_cell([read], "cup_catch", MLP2, 20).scores == make_cell([read], "ball_in_cup_catch", MLP2, 20).scores == (3.0,)
+    assert (
+        make_cell([read], "cup_catch", MLP2, 20).scores
+        == make_cell([read], "ball_in_cup_catch", MLP2, 20).scores
+        == (3.0,)
+    )
     assert score_run(scored({}).run, MLP2, [], {}, {}).evaluations == {}
 
 
 def test_the_last_evaluation_of_a_crashed_run_is_that_of_the_largest_frame_whatever_the_order_of_the_file():
-    rows = ({"frame": frame, "episode_return_mean": value} for frame, value in ((10, 7.0), (0, 1.0), (20, 3.0), (20, 4.0)))
+    rows = (
+        {"frame": frame, "episode_return_mean": value} for frame, value in ((10, 7.0), (0, 1.0), (20, 3.0), (20, 4.0))
+    )
     run = dataclasses.replace(scored({}, status="crashed").run, logs={EVAL: log(EVAL, *rows)})
     read = score_run(run, MLP2, [], {}, {})
     assert list(read.evaluations.items()) == [(0, 1), (10, 7), (20, 4)]
@@ -79,7 +85,9 @@ def test_runs_with_other_settings_are_another_group_whatever_is_published_for_th
     published, small = scored({}), ("a=1 (published: 2)", "b=null (published: 3)")
     one = scored({}, departures=small)
     other_task = scored({}, task="walker_run", departures=("a=1 (published: 5)", "b=null (published: 3)"))
-    first, second, third = group_by_setting([one, published, other_task, scored({}, departures=("a=2 (published: 3)",))])
+    first, second, third = group_by_setting(
+        [one, published, other_task, scored({}, departures=("a=2 (published: 3)",))]
+    )
     assert (first.name, first.suffix, first.departures, first.runs) == ("published setting", "", (), (published,))
     assert (second.name, second.suffix, second.runs) == ("settings 2", "_settings2", (one, other_task))
     assert second.departures == ("a=1 (published: 2 or 5)", "b=null (published: 3)")

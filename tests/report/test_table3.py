@@ -32,7 +32,9 @@ def test_the_papers_heads_stand_there_without_a_profile():
 
 
 def test_ours_beside_the_papers(tmp_path):
-    write(tmp_path / "a", measurement("mlp2", 1, 90), measurement("mlp2", 2, 110), measurement("mlp2", 1, 50, "spectral"))
+    write(
+        tmp_path / "a", measurement("mlp2", 1, 90), measurement("mlp2", 2, 110), measurement("mlp2", 1, 50, "spectral")
+    )
     (profile,) = find_profiles([str(tmp_path), str(tmp_path / "nowhere")])
     table, rows = table3(profile, "table3")
     assert table.rows[0][2:] == ["2.00 ± 0.00", "4.05", "50.00 ± 0.00", "50.16 ± 0.00", "100.00 ± 14.14", "98.14 ± 0.15",

@@ -52,7 +52,9 @@ def test_table_1_with_seeds_one_of_which_crashed():
     row = row_of(table, "cup_catch")
     assert row["modern4"] == "100.0 ± 2.3 (4.0, 3) †1"  # sd sqrt((0 + 16 + 16) / 2), over sqrt(3)
     assert row["modern4, paper"] == "107.46 ± 21.43"
-    assert any("† learning crashed" in note and "modern4 on cup_catch seed 3 at frame 4 321" in note for note in table.notes)
+    assert any(
+        "† learning crashed" in note and "modern4 on cup_catch seed 3 at frame 4 321" in note for note in table.notes
+    )
     assert any("Ours are at 100 000 frames, the paper's at 500 000" in note for note in table.notes)
     numbers = csv_row(score_table, "cup_catch", "modern4")
     assert numbers == {
@@ -113,7 +115,14 @@ def test_settings_go_into_the_files_name():
 
 
 def test_all_runs_whatever_they_are():
-    setting = Setting(2, (), (scored({0: 1.0, 10: 3.0}, task="dog_run", variant=V2), scored({10: 5.0}, "dog_run", V2, 2)))
+    setting = Setting(
+        2, (), (scored({0: 1.0, 10: 3.0}, task="dog_run", variant=V2), scored({10: 5.0}, "dog_run", V2, 2))
+    )
     table, rows = all_cells([(setting, cell) for cell in own_cells(setting.runs)])
     assert table.rows == [("dog_run", "DrQ-v2", "modern4", "10", "4.0 ± 1.0 (1.4, 2)", "settings 2")]
-    assert (rows[0]["mean"], rows[0]["se"], rows[0]["n"], rows[0]["settings"]) == (4.0, pytest.approx(1.0), 2, "settings 2")
+    assert (rows[0]["mean"], rows[0]["se"], rows[0]["n"], rows[0]["settings"]) == (
+        4.0,
+        pytest.approx(1.0),
+        2,
+        "settings 2",
+    )

@@ -27,12 +27,16 @@ def run(seed=1, evaluations=WHOLE, **more):
 
 
 def test_runs_in_order_have_no_line():
-    assert lines(run(1), run(2), run(3, task="walker_run", record={"first_frame_sha256": "other task, other frame"})) == []
+    assert (
+        lines(run(1), run(2), run(3, task="walker_run", record={"first_frame_sha256": "other task, other frame"})) == []
+    )
 
 
 @pytest.mark.parametrize("package", ["mujoco", "dm_control", "torch"])
 def test_mixed_versions(package):
-    other = run(3, record={"versions": {"mujoco": "3.11.0", "dm_control": "1.0.44", "torch": "2.13.0"} | {package: "99"}})
+    other = run(
+        3, record={"versions": {"mujoco": "3.11.0", "dm_control": "1.0.44", "torch": "2.13.0"} | {package: "99"}}
+    )
     (line,) = lines(run(1), run(2), other)
     assert line.startswith(f"mixed versions of {package}: ")
     assert "in cheetah_run DrQ mlp2 seeds 1-2; 99 in cheetah_run DrQ mlp2 seed 3" in line
@@ -115,7 +119,9 @@ def test_unknown_settings_are_a_warning():
 
 
 def test_fewer_episodes_than_claimed():
-    assert lines(run(num_episodes=7)) == ["cheetah_run DrQ mlp2 seed 1: 3 evaluations have fewer than 10 episodes, at least 7"]
+    assert lines(run(num_episodes=7)) == [
+        "cheetah_run DrQ mlp2 seed 1: 3 evaluations have fewer than 10 episodes, at least 7"
+    ]
 
 
 def test_returns_that_are_no_numbers():
@@ -127,7 +133,9 @@ def test_returns_that_are_no_numbers():
 def test_how_runs_ended():
     found = lines(run(1, status="crashed"), run(2, status="running"), run(3, {0: 1.0}, status="running"), run(4))
     assert "crashed: cheetah_run DrQ mlp2 seed 1; their last evaluations stand for all later ones (†)" in found
-    found_before = lines(run(1, status="crashed"), run(2, {}, status="crashed"), run(3, {0: math.nan}, status="crashed"))
+    found_before = lines(
+        run(1, status="crashed"), run(2, {}, status="crashed"), run(3, {0: math.nan}, status="crashed")
+    )
     assert "crashed: cheetah_run DrQ mlp2 seed 1; their last evaluations stand for all later ones (†)" in found_before
     assert "crashed before any evaluation, in no mean: cheetah_run DrQ mlp2 seeds 2-3" in found_before
     assert not any(line.startswith("no evaluation yet") for line in found_before)
@@ -158,7 +166,12 @@ def table_lines(*runs):
 
 def test_what_a_table_lacks():
     found = table_lines(
-        run(1), run(1, task="walker_run"), run(2, variant=MODERN_SN), run(3, variant=MODERN_SN), run(2, {10: 1.0}), run(3, {})
+        run(1),
+        run(1, task="walker_run"),
+        run(2, variant=MODERN_SN),
+        run(3, variant=MODERN_SN),
+        run(2, {10: 1.0}),
+        run(3, {}),
     )
     assert found == [
         "T: no runs for 3 of 6 cells: walker_run modern4 + SN, dog_run mlp2, dog_run modern4 + SN",
@@ -190,7 +203,9 @@ def test_a_run_that_is_not_there_yet_is_no_missing_seed():
 
 def test_an_empty_table_and_a_whole_one_lack_nothing():
     assert table_lines() == []
-    whole = [run(seed, task=task, variant=variant) for task in PLAN.tasks for variant in PLAN.variants for seed in PLAN.seeds]
+    whole = [
+        run(seed, task=task, variant=variant) for task in PLAN.tasks for variant in PLAN.variants for seed in PLAN.seeds
+    ]
     assert table_lines(*whole) == []
 
 

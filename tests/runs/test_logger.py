@@ -105,7 +105,9 @@ def test_the_layout_finds_the_layers_of_the_run_and_what_agents_report():
     layout = board_layout(SIGMAS, INSTRUMENTS)
     assert charted(layout["Spectral norms"]["critic"]) == {SIGMAS[0], "sigma/critic.trunk.linear"}
     assert charted(layout["Diagnostics: spectral norms"]["critic"]) == {"diagnostics/sigma/critic.q1.first"}
-    assert charted(layout["Diagnostics: effective learning rates"]["actor"]) == {"diagnostics/effective_lr/actor.head.first"}
+    assert charted(layout["Diagnostics: effective learning rates"]["actor"]) == {
+        "diagnostics/effective_lr/actor.head.first"
+    }
     assert set(board_layout((), ())) == {"Comparing runs", "Return", "Learning", "Throughput"}
     reported = {*DrQ.metric_names, *DrQV2.metric_names}
     for tag in [tag for _, tags in layout["Learning"].values() for tag in tags]:

@@ -40,7 +40,9 @@ def test_checkpoints_films_hidden_folders_and_older_runs_are_not_searched(make_r
     assert find_runs([str(older)]) == [older]
 
 
-@pytest.mark.parametrize(("name", "reason"), [("nowhere", "no folder"), ("no*", "no folder"), ("empty", "holds no run")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("nowhere", "no folder"), ("no*", "no folder"), ("empty", "holds no run")]
+)
 def test_what_holds_no_run_is_named(tmp_path, name, reason):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidInput, match=reason) as error:
@@ -58,7 +60,9 @@ def test_a_run_is_labelled_by_task_and_the_folder_above_its_seed(make_run, monke
 
 
 def test_status_and_last_frame(make_run):
-    run = read_run(make_run("a", **{"run.json": '{"status": "crashed"}', "train.csv": "frame,x\n5,\n9,\n", "eval.csv": ""}))
+    run = read_run(
+        make_run("a", **{"run.json": '{"status": "crashed"}', "train.csv": "frame,x\n5,\n9,\n", "eval.csv": ""})
+    )
     assert (run.status, run.last_frame, run.seed) == ("crashed", 9, 1)
     assert read_run(make_run("b")).status == "unknown"
     assert read_run(make_run("c", **{"run.json": "{"})).status == "unknown"

@@ -38,7 +38,13 @@ def matrix(singular_values, rows=30):
 
 @pytest.mark.parametrize(
     ("singular_values", "rank"),
-    [([1.0, 1.0, 1.0, 1.0], 4), ([99.5, 0.5], 1), ([98.5, 1.0, 0.5], 2), ([50.0, 49.5, 0.5], 2), ([60.0, 30.0, 9.5, 0.5], 3)],
+    [
+        ([1.0, 1.0, 1.0, 1.0], 4),
+        ([99.5, 0.5], 1),
+        ([98.5, 1.0, 0.5], 2),
+        ([50.0, 49.5, 0.5], 2),
+        ([60.0, 30.0, 9.5, 0.5], 3),
+    ],
 )
 def test_effective_rank_by_hand(singular_values, rank):
     """The smallest k whose singular values hold 99 % of the sum."""
@@ -55,7 +61,9 @@ def test_dormant_units_by_hand():
     assert float(dormant_share([hidden])) == pytest.approx(1 / 3)
     quiet = torch.tensor([[4.0, 0.0, 0.03]])
     assert float(dormant_share([quiet])) == pytest.approx(2 / 3)
-    assert float(dormant_share([hidden, torch.zeros(2, 1)])) == pytest.approx(2 / 4)  # a layer that is silent as a whole
+    assert float(dormant_share([hidden, torch.zeros(2, 1)])) == pytest.approx(
+        2 / 4
+    )  # a layer that is silent as a whole
 
 
 @pytest.mark.parametrize("shape", [(200, 100), (16, 3), (1, 64), (512, 256)])
@@ -88,7 +96,10 @@ def test_gradients_of_q_by_finite_differences(agent_of, batch, name):
         slopes = [(q(action + h * e) - q(action - h * e)) / (2 * h) for e in torch.eye(2, dtype=torch.float64)]
         norms = torch.stack(slopes).norm(dim=0).detach()
         found = of_states(
-            agent, batch._replace(action=batch.action.double(), reward=batch.reward.double(), discount=batch.discount.double())
+            agent,
+            batch._replace(
+                action=batch.action.double(), reward=batch.reward.double(), discount=batch.discount.double()
+            ),
         )
         assert float(found["action_gradient_mean"]) == pytest.approx(float(norms.mean()), rel=1e-4)
         assert float(found["action_gradient_max"]) == pytest.approx(float(norms.max()), rel=1e-4)
@@ -114,16 +125,24 @@ def test_the_critics_loss_is_what_an_update_reports(agent_of, batch, name):
     with torch.no_grad():
         loss = agent.critic_loss(batch)
     torch.manual_seed(3)
-    assert float(agent.update(batch, 0)["critic_loss"]) == pytest.approx(float(loss), rel=1e-2)  # u and v moved in between
+    assert float(agent.update(batch, 0)["critic_loss"]) == pytest.approx(
+        float(loss), rel=1e-2
+    )  # u and v moved in between
 
 
 def test_norms_and_effective_rates_of_layers(agent_of):
     agent = agent_of("agent=drqv2", "lr=2e-3", "lr_schedule=linear", "num_train_frames=400")
     found = of_layers(agent, 100)  # of 200 steps
-    assert set(found) == {f"{kind}/{name}" for kind in ("sigma", "frobenius", "effective_lr") for name in linear_layers(agent)}
+    assert set(found) == {
+        f"{kind}/{name}" for kind in ("sigma", "frobenius", "effective_lr") for name in linear_layers(agent)
+    }
     weight = agent.critic.q1.blocks[1].expand.weight.detach()
-    assert float(found["frobenius/critic.q1.blocks.1.expand"]) == pytest.approx(float(torch.linalg.matrix_norm(weight)), rel=1e-5)
-    assert float(found["effective_lr/critic.q1.blocks.1.expand"]) == pytest.approx(1e-3 / float(weight.norm()), rel=1e-5)
+    assert float(found["frobenius/critic.q1.blocks.1.expand"]) == pytest.approx(
+        float(torch.linalg.matrix_norm(weight)), rel=1e-5
+    )
+    assert float(found["effective_lr/critic.q1.blocks.1.expand"]) == pytest.approx(
+        1e-3 / float(weight.norm()), rel=1e-5
+    )
     assert float(found["sigma/critic.q1.blocks.1.expand"]) == pytest.approx(1.0, rel=1e-3)  # orthogonal
     assert "sigma/actor.trunk.linear" in found
 
@@ -177,7 +196,11 @@ def test_every_head_and_normalizer_can_be_looked_at(agent_of, batch, head, norma
 
 
 @pytest.mark.parametrize(
-    "words", [["head=modern2", "head.actor.num_blocks=0", "head.critic.num_blocks=0"], ["head=simba", "head.critic.num_blocks=0"]]
+    "words",
+    [
+        ["head=modern2", "head.actor.num_blocks=0", "head.critic.num_blocks=0"],
+        ["head=simba", "head.critic.num_blocks=0"],
+    ],
 )
 def test_heads_without_blocks_can_be_looked_at(agent_of, batch, words):
     numbers = Instruments(agent_of(*words), 0.99)(0, batch, [episode([1.0])])

@@ -20,7 +20,9 @@ from drq_sn.training.evaluation import evaluate_in_parallel
 from drq_sn.training.loop import evaluate
 
 SYNTHETIC = functools.partial(make_env, "synthetic_point", image_size=24)
-CARTPOLE = functools.partial(make_env, "cartpole_balance", image_size=24, action_repeat=20, shadows=False, reflections=False)
+CARTPOLE = functools.partial(
+    make_env, "cartpole_balance", image_size=24, action_repeat=20, shadows=False, reflections=False
+)
 
 
 class PixelSum:

@@ -17,7 +17,9 @@ def test_a_fit_is_what_updates_do(agent_of, batch, name):
     seen = []
     agent, other = agent_of(name), agent_of(name)
     torch.manual_seed(1)
-    rows = list(fit(agent, lambda i: seen.append(i) or batch, batch, num_updates=5, steps_per_update=2, log_every_updates=2))
+    rows = list(
+        fit(agent, lambda i: seen.append(i) or batch, batch, num_updates=5, steps_per_update=2, log_every_updates=2)
+    )
     assert seen == [0, 1, 2, 3, 4]
     assert [row["update"] for row in rows] == [2, 4, 5]
     torch.manual_seed(1)
@@ -39,7 +41,9 @@ def test_looking_does_not_change_a_fit(agent_of, batch):
 
 
 def test_a_crash_ends_a_fit(agent_of, batch):
-    rows = list(fit(agent_of("lr=1e30"), lambda _: batch, batch, num_updates=50, steps_per_update=2, log_every_updates=5))
+    rows = list(
+        fit(agent_of("lr=1e30"), lambda _: batch, batch, num_updates=50, steps_per_update=2, log_every_updates=5)
+    )
     assert rows[-1]["update"] < 50
     assert "effective_rank/critic" not in rows[-1]
 
@@ -55,7 +59,11 @@ ROWS = [
 
 def test_summaries_take_the_largest_gradient_and_the_last_of_everything_else():
     first, second = depth_figure.summaries(ROWS)
-    assert (first["grad_norm_max/actor"], first["action_gradient_mean"], first["effective_rank/critic"]) == (4.0, 0.5, 10.0)
+    assert (first["grad_norm_max/actor"], first["action_gradient_mean"], first["effective_rank/critic"]) == (
+        4.0,
+        0.5,
+        10.0,
+    )
     assert (first["sigma_max/critic"], first["updates"]) == (5.0, 20)
     assert (second["seed"], second["grad_norm_max/actor"]) == (2, 1.0)
 
@@ -69,7 +77,9 @@ def test_means_are_geometric_but_for_ranks():
 
 
 def test_a_crashed_seed_makes_no_mean(tmp_path):
-    crashed = [{**ROWS[0], "seed": 3, "grad_norm_max/actor": "nan", "action_gradient_mean": "", "effective_rank/critic": ""}]
+    crashed = [
+        {**ROWS[0], "seed": 3, "grad_norm_max/actor": "nan", "action_gradient_mean": "", "effective_rank/critic": ""}
+    ]
     fits = depth_figure.summaries([*ROWS, *crashed])
     late = depth_figure.summaries([{**ROWS[0], "seed": 3}, {**crashed[0], "update": 20}])
     assert math.isnan(late[0]["grad_norm_max/actor"])  # also where it went well before

@@ -17,7 +17,13 @@ SIZE, STACK, ACTION_DIM, GAMMA = 2, 3, 2, 0.9
 
 def make(capacity=50, n_step=3, batch_size=4, **options):
     return UniformReplay(
-        (3 * STACK, SIZE, SIZE), ACTION_DIM, capacity_steps=capacity, batch_size=batch_size, n_step=n_step, gamma=GAMMA, **options
+        (3 * STACK, SIZE, SIZE),
+        ACTION_DIM,
+        capacity_steps=capacity,
+        batch_size=batch_size,
+        n_step=n_step,
+        gamma=GAMMA,
+        **options,
     )
 
 
@@ -63,7 +69,9 @@ def windows(history, n_step, capacity):
 
 def contents(replay):
     """Every window that the replay would draw from, as the brute force writes it."""
-    starts = torch.tensor([int(replay._starts[i % replay.capacity]) for i in range(replay._first_start, replay._end_start)])
+    starts = torch.tensor(
+        [int(replay._starts[i % replay.capacity]) for i in range(replay._first_start, replay._end_start)]
+    )
     if len(starts) == 0:
         return {}
     batch = replay.gather(starts)

@@ -74,16 +74,24 @@ def partial_env(cfg: DictConfig) -> functools.partial[PixelStack]:
 
 def random_states_of(entropy: int | list[int], num_episodes: int) -> list[str]:
     """What independent episodes follow from (see `Environment`), fixed by `entropy`."""
-    generators = (np.random.RandomState(np.random.MT19937(s)) for s in np.random.SeedSequence(entropy).spawn(num_episodes))
+    generators = (
+        np.random.RandomState(np.random.MT19937(s)) for s in np.random.SeedSequence(entropy).spawn(num_episodes)
+    )
     return [random_state_to_json(generator.get_state(legacy=False)) for generator in generators]
 
 
-def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device, runtime: Runtime | None = None) -> ActorCriticAgent:
+def build_agent(
+    cfg: DictConfig, env: PixelStack, device: torch.device, runtime: Runtime | None = None
+) -> ActorCriticAgent:
     """A freshly initialized agent for `env`, in `cfg`'s runtime unless another is given.
 
     Random numbers come from torch's global generator.
     """
-    runtime, augmentation, penalty = runtime or instantiate(cfg.runtime), instantiate(cfg.augmentation), instantiate(cfg.penalty)
+    runtime, augmentation, penalty = (
+        runtime or instantiate(cfg.runtime),
+        instantiate(cfg.augmentation),
+        instantiate(cfg.penalty),
+    )
     if getattr(runtime, "captures", False) and not getattr(augmentation, "capturable", True):
         raise validation.InvalidInput(
             f"augmentation: {cfg.augmentation._target_} draws on the host, which a CUDA graph cannot; use runtime=eager"

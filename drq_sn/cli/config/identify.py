@@ -98,17 +98,23 @@ class Recognizer:
 
     def _agent(self, options: Options) -> str:
         target = options.get("agent._target_")
-        return next((name for name, leaves in self._group("agent").items() if leaves.get("agent._target_") == target), OTHER)
+        return next(
+            (name for name, leaves in self._group("agent").items() if leaves.get("agent._target_") == target), OTHER
+        )
 
     def _normalizer(self, options: Options) -> str:
         target = options.get("normalizer._target_")
-        return next((name for name, leaves in self._group("normalizer").items() if leaves.get("_target_") == target), OTHER)
+        return next(
+            (name for name, leaves in self._group("normalizer").items() if leaves.get("_target_") == target), OTHER
+        )
 
     def _head(self, options: Options) -> str:
         """The head with the same parts, or else the one that the run's folder is named after."""
         heads = self._group("head")
         for name, leaves in heads.items():
-            if all(options.get(f"head.{key}") == value for key, value in leaves.items() if _tells_heads_apart(key, value)):
+            if all(
+                options.get(f"head.{key}") == value for key, value in leaves.items() if _tells_heads_apart(key, value)
+            ):
                 return name
         folder = Path(str(options.get("run_dir", ""))).parent.name  # TASK/AGENT_HEAD_NORM/seed_N
         return max((name for name in heads if f"_{name}_" in f"_{folder}_"), key=len, default=OTHER)
@@ -122,7 +128,10 @@ class Recognizer:
 
     def _format_departures(self, variant: Variant, options: Options) -> tuple[str, ...]:
         if "agent._target_" not in options:
-            return (SETTINGS_UNKNOWN, *(f"{name}={_word(options[name])}" for name in sorted(options) if _is_compared(name)))
+            return (
+                SETTINGS_UNKNOWN,
+                *(f"{name}={_word(options[name])}" for name in sorted(options) if _is_compared(name)),
+            )
         return tuple(map(str, self.departures(variant, options)))
 
     def departures(self, variant: Variant, options: Options) -> list[Departure]:

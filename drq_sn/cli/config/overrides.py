@@ -88,7 +88,9 @@ def alternatives(override: Override) -> Iterator[str]:
 def _check_sweeps(parsed: list[Override], multirun: bool) -> None:
     for override in parsed:
         if override.is_sweep_override() and not multirun:
-            raise validation.InvalidInput(f"{override.input_line}: several values need --multirun (sequential) or make sweep")
+            raise validation.InvalidInput(
+                f"{override.input_line}: several values need --multirun (sequential) or make sweep"
+            )
 
 
 def _check_choices(parsed: list[Override], config_name: str) -> None:

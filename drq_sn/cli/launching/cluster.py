@@ -66,7 +66,9 @@ def launch(launcher: DictConfig, logs: Mapping[PlannedRun, Path], sweep_dir: Pat
     with initialized(), _raising_signals(), _waiting_for_all():
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        config = hydra.compose_config("train", ["hydra/hydra_logging=none"], RunMode.MULTIRUN, with_log_configuration=False)
+        config = hydra.compose_config(
+            "train", ["hydra/hydra_logging=none"], RunMode.MULTIRUN, with_log_configuration=False
+        )
         with open_dict(config):
             config.hydra.launcher = launcher
             config.hydra.sweep.dir, config.hydra.sweep.subdir = str(sweep_dir.absolute()), "."

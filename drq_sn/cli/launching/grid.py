@@ -103,7 +103,9 @@ def _parts(given: Axes, experiment: Experiment | None) -> Iterator[Axes]:
     if not chosen:
         asked = " ".join(",".join(given[key]) for key in experiment.variants[0] if key in given)
         variants = "; ".join(" ".join(f"{k}={v}" for k, v in variant.items()) for variant in experiment.variants)
-        raise validation.InvalidInput(f"experiment={experiment.name}: none of its runs has {asked}; its runs have {variants}")
+        raise validation.InvalidInput(
+            f"experiment={experiment.name}: none of its runs has {asked}; its runs have {variants}"
+        )
     for variant in chosen:
         yield _defaults(given, experiment) | given | {key: [f"{key}={value}"] for key, value in variant.items()}
 
@@ -153,7 +155,9 @@ def _planned(cfg: DictConfig, words: tuple[str, ...]) -> PlannedRun:
         now = copy.deepcopy(cfg)
         OmegaConf.resolve(now)
         there = read_config(run_dir)
-        require_same(run_dir, OmegaConf.to_yaml(there), now, "a run_suffix that tells them apart, or that folder moved away")
+        require_same(
+            run_dir, OmegaConf.to_yaml(there), now, "a run_suffix that tells them apart, or that folder moved away"
+        )
         if is_over(run_dir) and there.num_train_frames < num_train_frames:
             raise validation.InvalidInput(
                 f"the run in {run_dir} already finished at frame {there.num_train_frames}; "

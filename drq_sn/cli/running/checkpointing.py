@@ -84,7 +84,8 @@ class Session:
         return (
             time.monotonic() - self._saved_at >= self.every_seconds
             or (self.every_frames is not None and num_frames >= self.every_frames)
-            or self.replay.num_slots - self.store.saved_slots > self.replay.capacity // 2  # before the ring overwrites them
+            or self.replay.num_slots - self.store.saved_slots
+            > self.replay.capacity // 2  # before the ring overwrites them
         )
 
 

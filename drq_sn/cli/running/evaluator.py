@@ -61,7 +61,12 @@ class Evaluator:
     """
 
     def __init__(
-        self, cfg: DictConfig, agent: ActorCriticAgent, run_dir: Path, frames_per_second: float, before_step: Callable[[], None]
+        self,
+        cfg: DictConfig,
+        agent: ActorCriticAgent,
+        run_dir: Path,
+        frames_per_second: float,
+        before_step: Callable[[], None],
     ) -> None:
         self._cfg, self._agent, self._run_dir = cfg, agent, run_dir
         self._frames_per_second, self._before_step = frames_per_second, before_step

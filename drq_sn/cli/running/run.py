@@ -197,7 +197,9 @@ def _description(cfg: DictConfig, device: torch.device, backend: Backend) -> dic
 
 
 def _announce(cfg: DictConfig, run_dir: Path, device: torch.device, backend: Backend) -> None:
-    print(f"{cfg.task}: training on {provenance.device_name(device)}; rendering by {backend.name} on {backend.renderer}")
+    print(
+        f"{cfg.task}: training on {provenance.device_name(device)}; rendering by {backend.name} on {backend.renderer}"
+    )
     print(f"results in {run_dir}")
     if backend.is_software and device.type == "cuda":
         print("warning: frames are drawn in software although there is a GPU; `make doctor` says more", file=sys.stderr)

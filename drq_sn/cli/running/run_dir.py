@@ -113,7 +113,9 @@ def claimed(path: Path, fresh: bool) -> Iterator[Path]:
         raise validation.InvalidInput("run_dir is empty or the current directory; give the run a directory of its own")
     names = {file.name for file in path.iterdir()} - {LOCK} if path.is_dir() else set()
     if names and not fresh and not names & {CONFIG, RECORD, FOLDER, WEIGHTS}:
-        raise validation.InvalidInput(f"run_dir={path}: holds files but no run; fresh=true moves it aside and starts over")
+        raise validation.InvalidInput(
+            f"run_dir={path}: holds files but no run; fresh=true moves it aside and starts over"
+        )
     with _lock(make_folder(path)):
         if fresh:
             move_aside(path)

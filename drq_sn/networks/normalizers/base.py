@@ -32,7 +32,9 @@ class Normalizer:
 
     def __init__(self, networks: Sequence[str] = NETWORKS, layers: Layers = "inner") -> None:
         if isinstance(networks, str) or not isinstance(networks, Sequence):
-            raise validation.InvalidInput(f"normalizer.networks must be a list of {' and '.join(NETWORKS)}, got {networks!r}")
+            raise validation.InvalidInput(
+                f"normalizer.networks must be a list of {' and '.join(NETWORKS)}, got {networks!r}"
+            )
         self.networks = tuple(validation.choice("normalizer.networks", name, NETWORKS) for name in networks)
         self.layers = check_layers("normalizer.layers", layers)
         # its own random numbers: agents of one seed start from the same weights, normalized or not
@@ -89,7 +91,9 @@ def check_layers(option: str, layers: Any) -> Layers:
     if isinstance(layers, str):
         return validation.choice(option, layers, LAYER_CHOICES)
     if not isinstance(layers, Sequence) or not all(type(index) is int for index in layers):  # true is an int too
-        raise validation.InvalidInput(f"{option} must be {', '.join(LAYER_CHOICES)} or a list of indices, got {layers!r}")
+        raise validation.InvalidInput(
+            f"{option} must be {', '.join(LAYER_CHOICES)} or a list of indices, got {layers!r}"
+        )
     return layers
 
 

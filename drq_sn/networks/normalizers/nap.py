@@ -64,7 +64,9 @@ class NormalizeAndProject(Normalizer):
         for name, layer in chosen:
             activated = not RELUS.isdisjoint(consumers[name])
             projected = ProjectedLinear(layer, bias=not consumers[name] <= NORMALIZED_NEXT)
-            head.set_submodule(name, nn.Sequential(projected, nn.LayerNorm(layer.out_features)) if activated else projected)
+            head.set_submodule(
+                name, nn.Sequential(projected, nn.LayerNorm(layer.out_features)) if activated else projected
+            )
         return head
 
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:

@@ -74,7 +74,9 @@ class TrackedLinear(nn.Linear):
     v: Tensor
 
     def __init__(self, linear: nn.Linear, strength: Strength, generator: torch.Generator) -> None:
-        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")  # draws nothing
+        super().__init__(
+            linear.in_features, linear.out_features, linear.bias is not None, device="meta"
+        )  # draws nothing
         self.weight, self.bias = linear.weight, linear.bias
         self.strength = strength
         self.register_buffer("u", _random_unit((linear.out_features,), generator).to(self.weight))
@@ -130,7 +132,9 @@ class SpectralConv2d(nn.Conv2d):
     u: Tensor
     v: Tensor
 
-    def __init__(self, conv: nn.Conv2d, input_size: tuple[int, int], strength: Strength, generator: torch.Generator) -> None:
+    def __init__(
+        self, conv: nn.Conv2d, input_size: tuple[int, int], strength: Strength, generator: torch.Generator
+    ) -> None:
         super().__init__(
             conv.in_channels,
             conv.out_channels,

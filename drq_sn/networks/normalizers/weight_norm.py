@@ -17,7 +17,9 @@ class WeightNormLinear(nn.Linear):
     """
 
     def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")  # draws nothing
+        super().__init__(
+            linear.in_features, linear.out_features, linear.bias is not None, device="meta"
+        )  # draws nothing
         self.weight, self.bias = linear.weight, linear.bias
         self.gain = nn.Parameter(linear.weight.detach().norm(dim=1))
 

@@ -14,7 +14,10 @@ from drq_sn.envs import make_env
 with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
     GROUPS = group_options()
 OPTIONS = [
-    (group, option) for group, options in GROUPS.items() for option in options if group not in ("runtime", "head", "normalizer")
+    (group, option)
+    for group, options in GROUPS.items()
+    for option in options
+    if group not in ("runtime", "head", "normalizer")
 ]  # these have tests/agents/test_runtime.py and tests/agents/test_grid.py
 
 
@@ -38,7 +41,15 @@ def test_the_groups_are_the_ones_that_the_readme_names():
     assert set(GROUPS["normalizer"]) == {"none", "spectral", "div_out", "div_grad", "mul_eps", "nap", "weight_norm"}
     assert GROUPS["penalty"] == ["gradient", "none"]
     assert set(GROUPS["lr_schedule"]) == {"constant", "linear", "cosine"}
-    assert set(GROUPS["augmentation"]) == {"random_shift", "none", "rotation", "flip", "cutout", "intensity", "color_jitter"}
+    assert set(GROUPS["augmentation"]) == {
+        "random_shift",
+        "none",
+        "rotation",
+        "flip",
+        "cutout",
+        "intensity",
+        "color_jitter",
+    }
     assert GROUPS["preset"] == ["full", "laptop"]
 
 
@@ -61,7 +72,12 @@ def test_drq_has_its_published_numbers(published):
     assert (cfg.batch_size, cfg.n_step, cfg.gamma, cfg.lr) == (512, 1, 0.99, 1e-3)
     assert (cfg.replay.capacity_steps, cfg.num_random_steps, cfg.update_every_steps) == (100_000, 1000, 1)
     assert (cfg.agent.tau, cfg.agent.initial_temperature, cfg.agent.actor_update_every_steps) == (0.01, 0.1, 2)
-    assert (cfg.num_train_frames, cfg.eval_every_frames, cfg.num_eval_episodes, cfg.action_repeat) == (500_000, 10_000, 10, 2)
+    assert (cfg.num_train_frames, cfg.eval_every_frames, cfg.num_eval_episodes, cfg.action_repeat) == (
+        500_000,
+        10_000,
+        10,
+        2,
+    )
 
 
 EASY = [
@@ -164,5 +180,7 @@ def test_the_laptop_preset_changes_sizes_and_rates_alone(published, agent):
 def _leaves(cfg, prefix=""):
     found = {}
     for key, value in cfg.items():
-        found |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict | DictConfig) else {f"{prefix}{key}": value}
+        found |= (
+            _leaves(value, f"{prefix}{key}.") if isinstance(value, dict | DictConfig) else {f"{prefix}{key}": value}
+        )
     return found

@@ -55,7 +55,14 @@ def test_normalizers_are_told_apart(recognize, normalizer):
 
 
 def test_departures_are_listed_once_as_they_were_asked_for(recognize):
-    words = ["lr=2e-4", "env.shadow_map_size=1024", "normalizer.layers=[-2]", "penalty=gradient", "task=walker_walk", "n_step=3"]
+    words = [
+        "lr=2e-4",
+        "env.shadow_map_size=1024",
+        "normalizer.layers=[-2]",
+        "penalty=gradient",
+        "task=walker_walk",
+        "n_step=3",
+    ]
     assert recognize(*words)[1] == (
         "env.shadow_map_size=1024 (published: null)",
         "lr=0.0002 (published: 0.0001)",
@@ -84,7 +91,9 @@ def test_runs_from_before_an_option_are_read_as_what_they_meant(recognize):
 
 
 def test_a_changed_head_is_called_after_its_folder(recognize):
-    variant, departures, _ = recognize("head=modern4", "head.critic.num_blocks=5", run_dir="runs/t/drqv2_modern4_spectral/seed_1")
+    variant, departures, _ = recognize(
+        "head=modern4", "head.critic.num_blocks=5", run_dir="runs/t/drqv2_modern4_spectral/seed_1"
+    )
     assert variant.head == "modern4"
     assert departures == ("head.critic.num_blocks=5 (published: 3)",)
     longest = recognize("head=mlp_ln", "head.critic.num_hidden_layers=5", run_dir="runs/t/drqv2_mlp_ln_none/seed_1")
@@ -97,7 +106,9 @@ def test_parts_of_the_users_own_are_other_and_departures(recognize):
     assert variant == ("drqv2", OTHER, "spectral")
     assert "head.actor._target_=mine.Head (published: drq_sn.networks.heads.ModernHead)" in departures
     assert "head.critic.num_blocks=absent (published: 3)" in departures
-    variant, departures, _ = recognize(replaced={"normalizer": {"_target_": "mine.Norm"}, "agent": {"_target_": "mine.Agent"}})
+    variant, departures, _ = recognize(
+        replaced={"normalizer": {"_target_": "mine.Norm"}, "agent": {"_target_": "mine.Agent"}}
+    )
     assert (variant.agent, variant.normalizer) == (OTHER, OTHER)
     assert "agent._target_=mine.Agent (published: drq_sn.agents.DrQV2)" in departures
 
@@ -117,7 +128,9 @@ def test_unknown_settings_are_one_setting_only_where_all_options_are_the_same(tm
 
 def test_an_interpolation_that_leads_nowhere_is_one_line(tmp_path, recognizer):
     (tmp_path / "config.yaml").write_text("task: t\nseed: 1\nlr: ${nowhere}\n")
-    with pytest.raises(InvalidInput, match=r"config\.yaml: .*nowhere.*; it is not a configuration that a run wrote") as error:
+    with pytest.raises(
+        InvalidInput, match=r"config\.yaml: .*nowhere.*; it is not a configuration that a run wrote"
+    ) as error:
         recognizer.recognize(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -126,7 +139,8 @@ def test_a_configuration_is_composed_once_per_variant(tmp_path, monkeypatch):
     recognizer, plan = Recognizer(), load_experiment("table2")
     folders = [
         write_config(
-            tmp_path / f"{task}_{variant['head']}", ["agent=drq", f"task={task}", *(f"{g}={n}" for g, n in variant.items())]
+            tmp_path / f"{task}_{variant['head']}",
+            ["agent=drq", f"task={task}", *(f"{g}={n}" for g, n in variant.items())],
         )
         for task in plan.tasks
         for variant in plan.variants

@@ -141,12 +141,21 @@ def test_what_slurm_is_asked_for(tmp_path):
     assert result.returncode == 1
     assert "FailedJobError" in result.stderr  # submitit's own, of sbatch
     script = (tmp_path / "script.sh").read_text()
-    for line in ("--array=0-1%2", "--requeue", "--signal=USR2@180", "--time=1440", "--partition=gpu", "--gpus-per-node=1"):
+    for line in (
+        "--array=0-1%2",
+        "--requeue",
+        "--signal=USR2@180",
+        "--time=1440",
+        "--partition=gpu",
+        "--gpus-per-node=1",
+    ):
         assert f"#SBATCH {line}\n" in script, script
 
 
 def test_a_missing_extra_is_one_line(tmp_path):
-    hide = "import sys; sys.modules['hydra_plugins.hydra_ray_launcher'] = None; from drq_sn.cli.sweep import main; main()"
+    hide = (
+        "import sys; sys.modules['hydra_plugins.hydra_ray_launcher'] = None; from drq_sn.cli.sweep import main; main()"
+    )
     command = [sys.executable, "-c", hide, *WORDS, "launcher=ray"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)

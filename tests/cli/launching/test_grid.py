@@ -16,7 +16,14 @@ from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
 
 # Bjorck et al. (2021): tables and figures, by hand
-PAPER = {"table1": 5 * 3 * 10, "table2": 15 * 2 * 10, "figure1": 300, "figure2": 300, "figure3": 1 * 2 * 5, "figure4": 300}
+PAPER = {
+    "table1": 5 * 3 * 10,
+    "table2": 15 * 2 * 10,
+    "figure1": 300,
+    "figure2": 300,
+    "figure3": 1 * 2 * 5,
+    "figure4": 300,
+}
 
 
 def chosen(run, *keys):
@@ -37,7 +44,9 @@ def test_table1_is_every_task_with_every_variant_and_seed():
     runs = plan(["seed=1,2"], load_experiment("table1"))
     tasks = ("cup_catch", "walker_walk", "cartpole_balance_sparse", "hopper_stand", "reacher_easy")
     variants = (("mlp2", "none"), ("modern4", "none"), ("modern4", "spectral"))
-    expected = {("drqv2", task, *variant, str(seed)) for task, variant, seed in itertools.product(tasks, variants, (1, 2))}
+    expected = {
+        ("drqv2", task, *variant, str(seed)) for task, variant, seed in itertools.product(tasks, variants, (1, 2))
+    }
     assert {chosen(run, "agent", "task", "head", "normalizer", "seed") for run in runs} == expected
     assert {run.num_train_frames for run in runs} == {500000}
     assert str(runs[0].run_dir) == "runs/cup_catch/drqv2_mlp2_none/seed_1"
@@ -51,7 +60,9 @@ def test_a_part_of_an_experiment():
     assert [run.num_train_frames for run in runs] == [20000, 20000]
 
 
-@pytest.mark.parametrize("words", [["head=mlp4"], ["normalizer=nap"], ["head=mlp2", "normalizer=spectral"], ["agent=drq"]])
+@pytest.mark.parametrize(
+    "words", [["head=mlp4"], ["normalizer=nap"], ["head=mlp2", "normalizer=spectral"], ["agent=drq"]]
+)
 def test_what_is_no_part_of_an_experiment_is_refused(words):
     with pytest.raises(InvalidInput, match="experiment=table1"):
         plan(words, load_experiment("table1"))

@@ -19,7 +19,9 @@ def folder_of(path, status, frames=(), returns=(), speeds=(), error=None):
     (path / "eval.csv").write_text(
         "frame,episode_return_mean\n" + "".join(f"{f},{r}\n" for f, r in zip(frames, returns, strict=True))
     )
-    (path / "train.csv").write_text("frame,frames_per_second\n" + "".join(f"{100 * i},{s}\n" for i, s in enumerate(speeds, 1)))
+    (path / "train.csv").write_text(
+        "frame,frames_per_second\n" + "".join(f"{100 * i},{s}\n" for i, s in enumerate(speeds, 1))
+    )
     return path
 
 
@@ -48,7 +50,9 @@ def test_a_damaged_log_says_nothing(tmp_path):
 
 
 def test_what_is_over(tmp_path):
-    over = {status: is_over(folder_of(tmp_path / status, status)) for status in ("finished", "crashed", "running", "failed")}
+    over = {
+        status: is_over(folder_of(tmp_path / status, status)) for status in ("finished", "crashed", "running", "failed")
+    }
     assert over == {"finished": True, "crashed": True, "running": False, "failed": False}
     assert not is_over(tmp_path / "nothing")
 

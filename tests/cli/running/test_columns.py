@@ -19,13 +19,19 @@ SHORT = ["num_train_frames=220", "num_eval_episodes=1", "diagnose_states=0"]
 
 
 def test_columns_are_what_was_chosen(configure):
-    values = hyperparameters_of(configure("agent=drq", "head=mlp4", "normalizer=div_out", "normalizer.layers=[-2,-3]", "seed=7"))
+    values = hyperparameters_of(
+        configure("agent=drq", "head=mlp4", "normalizer=div_out", "normalizer.layers=[-2,-3]", "seed=7")
+    )
     assert {name: values[name] for name in ("task", "agent", "head", "normalizer", "preset", "normalizer.layers", "seed")} == {
         "task": "synthetic_point", "agent": "drq", "head": "mlp4", "normalizer": "div_out", "preset": "full",
         "normalizer.layers": "-2,-3", "seed": 7,
     }  # fmt: skip
     assert (values["lr"], values["head.critic.num_hidden_layers"], values["head.critic.num_blocks"]) == (1e-3, 4, None)
-    assert (values["head.pnorm"], values["noise_decay_steps"], values["normalizer.networks"]) == (False, None, "actor,critic")
+    assert (values["head.pnorm"], values["noise_decay_steps"], values["normalizer.networks"]) == (
+        False,
+        None,
+        "actor,critic",
+    )
 
 
 def test_every_run_has_the_same_columns(configure):

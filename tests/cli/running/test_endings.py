@@ -20,7 +20,11 @@ from drq_sn.validation import InvalidInput
     [
         (InvalidInput("x must be 4, got 3"), 2, "error: x must be 4, got 3"),
         (LearningCrashed(1200), 3, "seen at frame 1200"),
-        (OSError(errno.ENOSPC, "No space left on device"), 4, "error: no space left on device; the last checkpoint is intact"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            4,
+            "error: no space left on device; the last checkpoint is intact",
+        ),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 4, "disk quota exceeded"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (Stopped(signal.SIGINT), 130, "stopped by SIGINT; rerun the same command to resume"),

@@ -70,8 +70,12 @@ def run_until_finished(cfg_of, expected=(Interruption, Stopped)):
 
 
 @pytest.mark.parametrize("action", [die, terminate])
-@pytest.mark.parametrize("words", [["agent=drqv2"], ["agent=drqv2", "replay.capacity_steps=70", "head=mlp2", "normalizer=none"]])
-def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(configure, tmp_path, interrupted_at, action, words):
+@pytest.mark.parametrize(
+    "words", [["agent=drqv2"], ["agent=drqv2", "replay.capacity_steps=70", "head=mlp2", "normalizer=none"]]
+)
+def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(
+    configure, tmp_path, interrupted_at, action, words
+):
     run(configure(*words, run_dir="whole"))
     interrupted_at([77, 78, 130, 166, 199], action)
     count = run_until_finished(lambda: configure(*words, "checkpoint_every_frames=14"))
@@ -160,7 +164,15 @@ def test_a_run_from_before_there_were_these_options_is_the_same_run(configure, t
     run(configure())
     path = tmp_path / "run" / "config.yaml"
     config = OmegaConf.load(path)
-    for option in ("runtime", "cores", "num_eval_processes", "matmul_precision", "penalty", "lr_schedule", "diagnose_states"):
+    for option in (
+        "runtime",
+        "cores",
+        "num_eval_processes",
+        "matmul_precision",
+        "penalty",
+        "lr_schedule",
+        "diagnose_states",
+    ):
         del config[option]
     del config.agent.adam_eps, config.normalizer.networks, config.normalizer.conv_layers, config.normalizer.trunk
     del config.replay.storage
@@ -206,7 +218,9 @@ def test_a_run_is_played_where_its_runtime_is_not(configure, tmp_path):
     ],
 )
 @pytest.mark.parametrize("checkpoint_every_frames", [50, "null"])
-def test_another_run_in_the_folder_is_refused_by_name(configure, interrupted_at, words, message, checkpoint_every_frames):
+def test_another_run_in_the_folder_is_refused_by_name(
+    configure, interrupted_at, words, message, checkpoint_every_frames
+):
     interrupted_at([100], die)
     with pytest.raises(Interruption):
         run(configure("head.critic.num_blocks=3", f"checkpoint_every_frames={checkpoint_every_frames}"))
@@ -231,9 +245,13 @@ def test_an_unfinished_run_of_older_code_is_refused_with_its_commit_and_left_unc
     monkeypatch.setattr("drq_sn.cli.running.checkpointing.FORMAT", 1)
     with pytest.raises(Stopped):
         run(configure())
-    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file() and path.name != ".lock"}
+    files = {
+        path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file() and path.name != ".lock"
+    }
     commit = json.loads((tmp_path / "run" / "run.json").read_text())["git_commit"]
-    with pytest.raises(InvalidInput, match=f"unfinished run of commit {commit or 'unknown'}, which this version cannot resume"):
+    with pytest.raises(
+        InvalidInput, match=f"unfinished run of commit {commit or 'unknown'}, which this version cannot resume"
+    ):
         run(configure())
     assert {path: path.read_bytes() for path in files} == files
 
