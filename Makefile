@@ -10,7 +10,7 @@ AGENT  ?= drqv2
 HEAD   ?= modern4
 NORM   ?= spectral
 SEED   ?= 1
-PRESET ?= full
+PRESET ?= published
 LAUNCHER ?= local
 FRAMES ?=
 ARGS   ?=
@@ -24,7 +24,7 @@ EXPERIMENTS := table1 table2 table3 figure1 figure2 figure3 figure4
 .PHONY: help setup train profile bench eval video board diagnose report offline doctor bundle install-offline sweep $(EXPERIMENTS) test test-slow test-faults test-gpu test-cluster check lint types figures options visit clean
 
 help:
-	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=full|laptop ARGS='lr=3e-4'"
+	@echo "make train   TASK=cheetah_run AGENT=drqv2 HEAD=modern4 NORM=spectral SEED=1 FRAMES=500000 PRESET=published|laptop ARGS='lr=3e-4'"
 	@echo "make sweep   TASKS=walker_walk,cup_catch HEADS=mlp2,modern4 NORM=none SEEDS=1,2,3 LAUNCHER=local|ray|slurm    many runs"
 	@echo "make table1  SEEDS=1,2 TASKS=cup_catch FRAMES=100000 LAUNCHER=...    the paper's runs, or a part: $(EXPERIMENTS)"
 	@echo "make eval    RUN=runs/...            evaluate a finished run"

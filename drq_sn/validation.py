@@ -1,4 +1,4 @@
-"""Checks of user options: each raises `InvalidInput` with one line that names the option, what it must be and its value."""
+"""Checks of user options: each raises `InvalidInput` with one line naming the option, its range and its value."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ def boolean(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def integer(name: str, value: Any, minimum: int = 1) -> int:
-    """Return `value` if it is an integer >= `minimum`, else raise `InvalidInput`."""
+def integer(name: str, value: Any, minimum: int = 1, maximum: int | None = None) -> int:
+    """Return `value` if it is an integer with `minimum` <= value <= `maximum`, else raise `InvalidInput`."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
     _check(
-        isinstance(value, int) and not isinstance(value, bool) and value >= minimum,
+        is_integer and value >= minimum and (maximum is None or value <= maximum),
         name,
         value,
-        f"an integer >= {minimum}",
+        f"an integer >= {minimum}" + ("" if maximum is None else f" and <= {maximum}"),
     )
     return int(value)
 

@@ -75,7 +75,7 @@ def test_the_head_example_trains(configure, batch, monkeypatch):
     from drq_sn.envs import make_env
 
     (source,) = re.findall(r"```python\n(class Bottleneck.*?)```", README, re.S)
-    (text,) = re.findall(r"```yaml\n(width.*?)```", README, re.S)
+    (text,) = re.findall(r"```yaml\n(_target_.*?)```", README, re.S)
     names = {"nn": nn, "Tensor": Tensor}
     exec(compile(source, "README.md", "exec"), names)
     monkeypatch.setattr(drq_sn.networks.heads, "Bottleneck", names["Bottleneck"], raising=False)

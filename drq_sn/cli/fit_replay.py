@@ -126,9 +126,7 @@ def _config_of(run_cfg: DictConfig, each: Fit) -> DictConfig:
     config.normalizer = normalizer
     options = [option for option in DEPTH_OPTIONS if option in config.head.critic]
     if not options:
-        raise validation.InvalidInput(
-            f"run: its head {config.head.critic._target_} has no depth (none of {DEPTH_OPTIONS})"
-        )
+        raise validation.InvalidInput(f"run: its head {config.head._target_} has no depth (none of {DEPTH_OPTIONS})")
     config.head.critic[options[0]] = each.depth
     assert isinstance(config, DictConfig)
     return config

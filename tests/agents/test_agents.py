@@ -257,6 +257,6 @@ def test_acting(agent_of, name):
 
 
 def test_drqv2_explores_less_as_the_schedule_says(agent_of):
-    agent = agent_of("agent=drqv2", "noise_decay_steps=1000")
+    agent = agent_of("agent=drqv2", "agent.std_schedule.duration_steps=1000")
     late = np.stack([agent.act(OBS, step=1000, explore=True) for _ in range(400)])
     assert late.std(0) == pytest.approx(0.1, rel=0.2)

@@ -5,7 +5,7 @@ import torch
 
 from drq_sn.agents.penalties import NoPenalty
 from drq_sn.agents.runtime import Eager
-from drq_sn.cli.config.build import instantiate
+from drq_sn.cli.config.build import build_head, instantiate
 from drq_sn.networks.encoders import ConvEncoder
 from drq_sn.networks.normalizers import Unnormalized
 from drq_sn.training.schedules import Constant
@@ -26,10 +26,11 @@ def parameter_bytes(configure):
                 cfg.agent,
                 obs_shape=(9, 84, 84),
                 action_dim=1,
-                actor_head=instantiate(cfg.head.actor),
-                critic_head=instantiate(cfg.head.critic),
+                actor_head=build_head(cfg.head, "actor"),
+                critic_head=build_head(cfg.head, "critic"),
                 normalizer=Unnormalized(),
                 penalty=NoPenalty(),
+                lr=cfg.lr,
                 lr_schedule=Constant(1.0),
                 runtime=Eager(),
                 augmentation=None,

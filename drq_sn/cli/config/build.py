@@ -17,28 +17,17 @@ from omegaconf import DictConfig, OmegaConf
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.agents.runtime import Eager, Runtime
+from drq_sn.cli.config.older_runs import parse_config
 from drq_sn.envs import make_env
 from drq_sn.envs.wrappers import PixelStack, random_state_to_json
+from drq_sn.networks.actor_critic import HeadFactory
 from drq_sn.runs import provenance
 from drq_sn.runs.files import load_weights
 from drq_sn.training.loop import Loop
 from drq_sn.training.replay import UniformReplay
 
 CONFIG = "config.yaml"
-ADDED: dict[str, Any] = {  # options that older runs did not have and that building needs, with what they meant
-    "agent.adam_eps": 1e-8,
-    "replay.storage": "auto",
-    "penalty": {"_target_": "drq_sn.agents.penalties.NoPenalty"},
-    "lr_schedule": {"_target_": "drq_sn.training.schedules.Constant", "value": 1.0},
-}
-MOVED = {  # modules of `_target_` in configurations of older runs -> where their classes are now
-    "drq_sn.augmentations": "drq_sn.training.augmentations",
-    "drq_sn.networks.projection": "drq_sn.networks.normalizers",
-    "drq_sn.networks.spectral_schedules": "drq_sn.networks.normalizers",
-    "drq_sn.penalties": "drq_sn.agents.penalties",
-    "drq_sn.runtime": "drq_sn.agents.runtime",
-    "drq_sn.schedules": "drq_sn.training.schedules",
-}
+NETWORKS = ("actor", "critic")
 SPARE_EPISODES = 16  # slots for first frames, beside those that num_train_frames needs
 
 
@@ -100,19 +89,33 @@ def build_agent(
         raise validation.InvalidInput(
             f"penalty: {cfg.penalty._target_} differentiates twice, which torch.compile cannot; use runtime=eager"
         )
-    return instantiate(
+    agent: ActorCriticAgent = instantiate(
         cfg.agent,
         obs_shape=tuple(env.observation_spec().shape),
         action_dim=env.action_spec().shape[0],
-        actor_head=instantiate(cfg.head.actor),
-        critic_head=instantiate(cfg.head.critic),
+        actor_head=build_head(cfg.head, "actor"),
+        critic_head=build_head(cfg.head, "critic"),
         normalizer=instantiate(cfg.normalizer),
         penalty=penalty,
+        lr=cfg.lr,
         lr_schedule=instantiate(cfg.lr_schedule),
         augmentation=augmentation,
         runtime=runtime,
         device=device,
     )
+    return agent
+
+
+def build_head(head: DictConfig, network: str) -> HeadFactory:
+    """Factory of the actor's or critic's head: the options of `head`, then those of `head.{network}`.
+
+    Args:
+        head: configuration of the group `head`.
+        network: `actor` or `critic`.
+    """
+    shared = OmegaConf.masked_copy(head, [str(key) for key in head if key not in NETWORKS])
+    factory: HeadFactory = instantiate(DictConfig(OmegaConf.merge(shared, head[network])))
+    return factory
 
 
 def build_replay(cfg: DictConfig, env: PixelStack, device: torch.device) -> UniformReplay:
@@ -145,14 +148,6 @@ def build_loop(cfg: DictConfig) -> Loop:
     )
 
 
-def read_config_text(path: Path) -> str:
-    """The text of a run's configuration, with the present names of classes."""
-    text = path.read_text()
-    for old, new in MOVED.items():
-        text = text.replace(f"_target_: {old}.", f"_target_: {new}.")
-    return text
-
-
 def read_config(run_dir: Path) -> DictConfig:
     """The resolved configuration of a run.
 
@@ -165,14 +160,11 @@ def read_config(run_dir: Path) -> DictConfig:
             f"{run_dir} is not a run directory (no {CONFIG}); a run directory is runs/TASK/AGENT_HEAD_NORM/seed_N"
         )
     try:
-        config = OmegaConf.create(read_config_text(path))
+        config = OmegaConf.create(parse_config(path.read_text()))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise validation.InvalidInput(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(config, DictConfig):
         raise validation.InvalidInput(f"{path} is not a configuration that a run wrote")
-    for name, value in ADDED.items():
-        if OmegaConf.select(config, name) is None:
-            OmegaConf.update(config, name, value, force_add=True)
     return config
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hydra import compose
 from omegaconf import OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.config.overrides import initialized
 
 FOLDER = "experiment"
 
@@ -48,6 +50,7 @@ def load_experiment(name: str) -> Experiment:
         InvalidInput: if there is none.
     """
     validation.choice("experiment", name, names())
-    options: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / FOLDER / f"{name}.yaml"))
+    with initialized():
+        options: Any = OmegaConf.to_container(compose("sweep", [f"experiment={name}"]).experiment)
     lists: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     return Experiment(name, **lists)

@@ -14,12 +14,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from drq_sn.cli.config.build import ADDED, CONFIG, config_dir, read_config, read_config_text
+from drq_sn.cli.config.build import CONFIG, config_dir, read_config
+from drq_sn.cli.config.older_runs import FORMER_MEANING, parse_config
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
-from drq_sn.cli.running.run_dir import MAY_DIFFER, MEANT, flatten
+from drq_sn.cli.running.run_dir import MAY_DIFFER, flatten
 from drq_sn.report.scores import SETTINGS_UNKNOWN
 from drq_sn.report.types import Variant
-from drq_sn.runs.reader import YAML_LOADER
 from drq_sn.validation import InvalidInput
 
 OTHER = "other"
@@ -98,9 +98,7 @@ class Recognizer:
 
     def _agent(self, options: Options) -> str:
         target = options.get("agent._target_")
-        return next(
-            (name for name, leaves in self._group("agent").items() if leaves.get("agent._target_") == target), OTHER
-        )
+        return next((name for name, leaves in self._group("agent").items() if leaves.get("_target_") == target), OTHER)
 
     def _normalizer(self, options: Options) -> str:
         target = options.get("normalizer._target_")
@@ -122,8 +120,9 @@ class Recognizer:
     def _group(self, group: str) -> dict[str, Options]:
         """Option -> its leaves, of every file in `cfg/group`."""
         if group not in self._groups:
-            files = sorted((config_dir() / group).glob("*.yaml"))
-            self._groups[group] = {file.stem: _raw(OmegaConf.load(file)) for file in files}
+            names = sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
+            with initialized():
+                self._groups[group] = {name: _raw(compose("train", [f"{group}={name}"])[group]) for name in names}
         return self._groups[group]
 
     def _format_departures(self, variant: Variant, options: Options) -> tuple[str, ...]:
@@ -136,14 +135,11 @@ class Recognizer:
 
     def departures(self, variant: Variant, options: Options) -> list[Departure]:
         """Every option among a run's `options` that is not at the published value of `variant` on its task."""
-        published, derived = self._setting(variant, str(options["task"])), self._derived(variant)
-        meant = MEANT | _plain_leaves(ADDED)
-        before, now = meant | published, meant | options
+        published = self._setting(variant, str(options["task"]))
+        before, now = FORMER_MEANING | published, FORMER_MEANING | options
         names = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
         return [
-            Departure(name, now.get(name, ABSENT), before.get(name, ABSENT))
-            for name in names
-            if _is_compared(name) and not (name in derived and now.get(name) == now.get(derived[name]))
+            Departure(name, now.get(name, ABSENT), before.get(name, ABSENT)) for name in names if _is_compared(name)
         ]
 
     def _setting(self, variant: Variant, task: str) -> Options:
@@ -153,12 +149,6 @@ class Recognizer:
             cfg.task, cfg.run_dir = task, ""
             self._published[variant, task] = flatten(cfg)
         return self._published[variant, task]
-
-    def _derived(self, variant: Variant) -> dict[str, str]:
-        """Options that the published setting takes from another one: `agent.lr` -> `lr`."""
-        raw = _raw(self._compose(variant))
-        names = {name: str(value)[2:-1] for name, value in raw.items() if _is_reference(value)}
-        return {name: source for name, source in names.items() if source in raw}
 
     def _compose(self, variant: Variant) -> DictConfig:
         """Composed once per variant, with interpolations as they are: numbers that depend on the task still follow it."""
@@ -174,7 +164,7 @@ class Recognizer:
 def _read_options(folder: Path) -> Options:
     """What `config.yaml` says. A run wrote it resolved: plain YAML, which is read many times faster than a configuration."""
     with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError, OSError):
-        options = _plain_leaves(yaml.load(read_config_text(folder / CONFIG), YAML_LOADER))
+        options = _plain_leaves(parse_config((folder / CONFIG).read_text()))
         if "task" in options and not any(isinstance(value, str) and "${" in value for value in options.values()):
             return options
     return flatten(read_config(folder))

@@ -21,8 +21,16 @@ from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 
 SWEEP_FLAGS = {"-m", "--multirun"}
-INTERNAL_GROUPS = {"hydra", "tuned", "agent_preset"}
+INTERNAL_GROUPS = {"hydra", "tuned", "agent_preset", "augmentation_preset"}
 SWEEP, SWEEP_GROUPS = "sweep", {"experiment", "launcher"}  # what one command alone chooses from
+
+RENAMED = {  # options and values of earlier versions -> their present names
+    "agent.lr": "lr",
+    "noise_decay_steps": "agent.std_schedule.duration_steps",
+    "preset=full": "preset=published",
+    "replay_capacity_steps": "replay.capacity_steps",
+    "shift_pad": "augmentation.pad",
+}
 
 
 def check_command_line(config_name: str, sweeps_by_itself: str | None = None) -> None:
@@ -56,6 +64,7 @@ def check_overrides(arguments: Sequence[str], config_name: str) -> None:
         try:
             parsed = OverridesParser.create().parse_overrides([a for a in arguments if a not in flags])
             _check_sweeps(parsed, bool(flags))
+            _check_renamed(parsed)
             _check_choices(parsed, config_name)
             _check_keys(parsed, config_name)
         except (HydraException, OmegaConfBaseException) as error:
@@ -91,6 +100,13 @@ def _check_sweeps(parsed: list[Override], multirun: bool) -> None:
             raise validation.InvalidInput(
                 f"{override.input_line}: several values need --multirun (sequential) or make sweep"
             )
+
+
+def _check_renamed(parsed: list[Override]) -> None:
+    for override in parsed:
+        for name in (override.key_or_group, *alternatives(override)):
+            if name in RENAMED:
+                raise validation.InvalidInput(f"{name} has been renamed to {RENAMED[name]}")
 
 
 def _check_choices(parsed: list[Override], config_name: str) -> None:

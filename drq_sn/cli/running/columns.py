@@ -15,7 +15,7 @@ OPTIONS = (
     "batch_size",
     "n_step",
     "gamma",
-    "noise_decay_steps",
+    "agent.std_schedule.duration_steps",
     "update_every_steps",
     "agent.tau",
     "agent.trunk_dim",

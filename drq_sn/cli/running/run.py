@@ -14,7 +14,8 @@ from drq_sn import validation
 from drq_sn.cli.config.build import CONFIG, build_agent, build_env, build_loop, build_replay, read_config
 from drq_sn.cli.config.identify import record_choices
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS
-from drq_sn.cli.running.checkpointing import FORMAT, LARGEST_SEED, Session, seed_everything
+from drq_sn.cli.config.ranges import TRAIN, check_ranges
+from drq_sn.cli.running.checkpointing import FORMAT, Session, seed_everything
 from drq_sn.cli.running.columns import hyperparameters_of
 from drq_sn.cli.running.evaluator import Evaluator, watched_env
 from drq_sn.cli.running.run_dir import (
@@ -49,26 +50,16 @@ def run(cfg: DictConfig) -> None:
     """
     require_task(cfg.task)
     OmegaConf.resolve(cfg)
+    check_ranges(cfg, TRAIN)
     backend = select_backend()
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
-    validation.real("seed", validation.integer("seed", cfg.seed, minimum=0), 0, LARGEST_SEED)
-    validation.integer("num_eval_episodes", cfg.num_eval_episodes)
-    if cfg.num_eval_processes is not None:
-        validation.integer("num_eval_processes", cfg.num_eval_processes)
-    validation.integer("video_every_frames", cfg.video_every_frames, minimum=0)
-    validation.integer("diagnose_states", cfg.diagnose_states, minimum=0)
-    validation.boolean("keep_checkpoint", cfg.keep_checkpoint)
-    validation.real("env_limit_seconds", cfg.env_limit_seconds, 0, open_low=True)
-    validation.real("checkpoint_every_seconds", cfg.checkpoint_every_seconds, 0, open_low=True)
-    if cfg.checkpoint_every_frames is not None:
-        validation.integer("checkpoint_every_frames", cfg.checkpoint_every_frames)
     seed_everything(cfg.seed)
     loop = build_loop(cfg)
     with contextlib.closing(build_env(cfg, cfg.seed)) as env:
         agent, replay = build_agent(cfg, env, device), build_replay(cfg, env, device)
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
-    with claimed(Path(str(cfg.run_dir or "")), validation.boolean("fresh", cfg.fresh)) as run_dir:
+    with claimed(Path(str(cfg.run_dir or "")), cfg.fresh) as run_dir:
         schedule = cfg.checkpoint_every_seconds, cfg.checkpoint_every_frames
         session = Session(agent, replay, loop, CheckpointStore(run_dir), OmegaConf.to_yaml(own), *schedule)
         checkpoint = session.store.newest()
@@ -177,7 +168,8 @@ def _is_over(run_dir: Path, cfg: DictConfig) -> bool:
 def _require_more_frames(run_dir: Path, cfg: DictConfig, frame: int) -> None:
     if cfg.num_train_frames < frame:
         raise validation.InvalidInput(
-            f"num_train_frames must be at least {frame}, where the run in {run_dir} already is, got {cfg.num_train_frames}"
+            f"num_train_frames must be at least {frame}, where the run in {run_dir} already is, "
+            f"got {cfg.num_train_frames}"
         )
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
-from drq_sn.cli.config.build import ADDED, CONFIG
+from drq_sn.cli.config.build import CONFIG
+from drq_sn.cli.config.older_runs import FORMER_MEANING, parse_config
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.runs.checkpoints import FOLDER
 from drq_sn.runs.files import WEIGHTS, write_atomically, write_json
@@ -34,15 +35,6 @@ MAY_DIFFER |= {
     "checkpoint_every_frames",
     "env_limit_seconds",
     "diagnose_states",
-}
-MEANT = {  # options that older runs did not have, and what they meant
-    "matmul_precision": "highest",
-    "head.pnorm": False,
-    "head.actor.pnorm": False,
-    "head.critic.pnorm": False,
-    "normalizer.networks": ["actor", "critic"],
-    "normalizer.conv_layers": "none",
-    "normalizer.trunk": False,
 }
 NUM_NAMED = 3
 MADE_BY = ("versions", "gl", "device", "git_commit", "first_frame_sha256")  # may change where a run is continued
@@ -86,7 +78,7 @@ def require_own(out: Path, marker: str, header: bytes, what: str) -> None:
 
 
 def move_aside(path: Path) -> Path | None:
-    """Move what folder `path` holds to `{name}.1`, `{name}.2`, ..., whichever is free, and return that; None if it is empty."""
+    """Move the contents of `path` to the first free of `{name}.1`, `{name}.2`, ...; None if there are none."""
     files = [file for file in path.iterdir() if file.name != LOCK]
     if not files:
         return None
@@ -150,8 +142,8 @@ def require_same(path: Path, saved: str, cfg: DictConfig, remedy: str = "another
     Raises:
         InvalidInput: naming what differs.
     """
-    meant = MEANT | flatten(OmegaConf.create(ADDED))
-    before, now = meant | flatten(OmegaConf.create(saved)), meant | flatten(cfg)
+    before = FORMER_MEANING | flatten(OmegaConf.create(parse_config(saved)))
+    now = FORMER_MEANING | flatten(cfg)
     changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r} now"
         for name in sorted(before.keys() | now.keys())
@@ -160,7 +152,8 @@ def require_same(path: Path, saved: str, cfg: DictConfig, remedy: str = "another
     if changed:
         more = f" and {len(changed) - NUM_NAMED} more" if len(changed) > NUM_NAMED else ""
         raise validation.InvalidInput(
-            f"run_dir={path}: holds another run: {'; '.join(changed[:NUM_NAMED])}{more}; use the same settings, {remedy}"
+            f"run_dir={path}: holds another run: {'; '.join(changed[:NUM_NAMED])}{more}; "
+            f"use the same settings, {remedy}"
         )
 
 

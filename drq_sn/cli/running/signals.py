@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it does so between two steps, with a checkpoint."""
+"""Signals that stop a run, between two steps and with a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-OF_LAUNCHERS = (signal.SIGUSR1, signal.SIGUSR2)  # by which schedulers tell of an end, if somebody here listens to them
+LAUNCHER_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)  # sent by schedulers before a time limit; taken over if handled
 
 
 class Stopped(Exception):
-    """A signal has come.
+    """The run was asked to stop by a signal.
 
     Attributes:
-        signal_number: which.
+        signal_number: its number.
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -25,23 +25,23 @@ class Stopped(Exception):
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal's number, as shells and schedulers read it: 143 for SIGTERM, 130 for SIGINT, 129 for SIGHUP."""
+        """128 + the signal's number, as in shells: 143 for SIGTERM, 130 for SIGINT, 129 for SIGHUP."""
         return 128 + self.signal_number
 
 
 class StopRequest:
-    """Notes the first SIGTERM, SIGINT or SIGHUP; a second one ends the process the usual way."""
+    """Remembers the first SIGTERM, SIGINT or SIGHUP; a second one ends the process the usual way."""
 
     def __init__(self) -> None:
         self._signal_number = 0
         self._previous: dict[int, Any] = {}
 
     def check(self) -> None:
-        """Raise `Stopped` if a signal has come."""
+        """Raise `Stopped` if a signal was received."""
         if self._signal_number:
             raise Stopped(self._signal_number)
 
-    def _note(self, signal_number: int, frame: FrameType | None) -> None:
+    def _note(self, signal_number: int, _frame: FrameType | None) -> None:
         self._signal_number = signal_number
         self._restore()
 
@@ -51,11 +51,11 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals over for a while."""
-        heard = [number for number in OF_LAUNCHERS if callable(signal.getsignal(number))]
+        """Handle the signals while the `with` block lasts."""
+        numbers = [number for number in LAUNCHER_SIGNALS if callable(signal.getsignal(number))]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
-            heard.append(signal.SIGHUP)
-        self._previous = {number: signal.signal(number, self._note) for number in (*SIGNALS, *heard)}
+            numbers.append(signal.SIGHUP)
+        self._previous = {number: signal.signal(number, self._note) for number in (*SIGNALS, *numbers)}
         try:
             yield
         finally:

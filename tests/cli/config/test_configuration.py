@@ -7,7 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from drq_sn.cli.config.build import build_agent, build_loop, build_replay, config_dir
+from drq_sn.cli.config.build import build_agent, build_head, build_loop, build_replay, config_dir
 from drq_sn.cli.config.overrides import group_options
 from drq_sn.envs import make_env
 
@@ -50,7 +50,7 @@ def test_the_groups_are_the_ones_that_the_readme_names():
         "intensity",
         "color_jitter",
     }
-    assert GROUPS["preset"] == ["full", "laptop"]
+    assert GROUPS["preset"] == ["laptop", "published"]
 
 
 @pytest.mark.parametrize("agent", GROUPS["agent"])
@@ -134,42 +134,45 @@ def test_drqv2_has_its_published_numbers_per_task(published, task, noise_decay_s
         ("mlp_ln", "num_hidden_layers", 2, 2),
         ("d2rl", "num_hidden_layers", 4, 4),
         ("simba", "num_blocks", 1, 2),
-        ("simba", "expansion", 4, 4),
         ("bronet", "num_blocks", 1, 2),
     ],
 )
 def test_head_depths(published, head, option, actor, critic):
     cfg = published(f"head={head}")
     assert (cfg.head.actor[option], cfg.head.critic[option]) == (actor, critic)
-    assert (cfg.head.actor.width, cfg.head.critic.width) == (1024, 1024)
+    assert cfg.head.width == 1024
 
 
 def test_actor_and_critic_are_adjustable_apart(published):
-    cfg = published("head.width=64", "head.actor.width=32", "head.critic.num_blocks=4", "head.actor.expansion=3")
-    assert (cfg.head.actor.width, cfg.head.critic.width) == (32, 64)
-    assert (cfg.head.actor.num_blocks, cfg.head.critic.num_blocks) == (1, 4)
-    assert (cfg.head.actor.expansion, cfg.head.critic.expansion) == (3, 2)
+    cfg = published("head.width=64", "+head.actor.width=32", "head.critic.num_blocks=4", "+head.actor.expansion=3")
+    actor, critic = (build_head(cfg.head, network).keywords for network in ("actor", "critic"))
+    assert (actor["width"], critic["width"]) == (32, 64)
+    assert (actor["num_blocks"], critic["num_blocks"]) == (1, 4)
+    assert (actor["expansion"], critic["expansion"]) == (3, 2)
 
 
 @pytest.mark.parametrize("head", GROUPS["head"])
 def test_penultimate_normalization_is_one_switch_of_every_head(published, head):
-    assert not any(published(f"head={head}").head[network].pnorm for network in ("actor", "critic"))
-    assert all(published(f"head={head}", "head.pnorm=true").head[network].pnorm for network in ("actor", "critic"))
+    for pnorm in (False, True):
+        cfg = published(f"head={head}", f"head.pnorm={str(pnorm).lower()}")
+        assert [build_head(cfg.head, network).keywords["pnorm"] for network in ("actor", "critic")] == [pnorm] * 2
 
 
 def test_what_the_user_says_beats_task_and_preset(published):
-    cfg = published("task=walker_walk", "preset=laptop", "batch_size=7", "lr=0.5", "noise_decay_steps=11")
-    assert (cfg.batch_size, cfg.agent.lr, cfg.agent.std_schedule.duration_steps) == (7, 0.5, 11)
+    cfg = published(
+        "task=walker_walk", "preset=laptop", "batch_size=7", "lr=0.5", "agent.std_schedule.duration_steps=11"
+    )
+    assert (cfg.batch_size, cfg.lr, cfg.agent.std_schedule.duration_steps) == (7, 0.5, 11)
 
 
 @pytest.mark.parametrize("agent", GROUPS["agent"])
 def test_the_laptop_preset_changes_sizes_and_rates_alone(published, agent):
-    full, laptop = (_leaves(published(f"agent={agent}", f"preset={preset}")) for preset in ("full", "laptop"))
+    full, laptop = (_leaves(published(f"agent={agent}", f"preset={preset}")) for preset in ("published", "laptop"))
     assert full.keys() == laptop.keys()
-    sizes = {"env.image_size", "env.shadows", "env.reflections", "augmentation.pad", "shift_pad", "agent.num_filters",
-             "head.width", "head.actor.width", "head.critic.width", "batch_size"}  # fmt: skip
-    rates = {"lr", "agent.lr", "agent.tau", "n_step", "update_every_steps", "num_train_frames", "num_random_steps",
-             "noise_decay_steps", "agent.std_schedule.duration_steps"}  # fmt: skip
+    sizes = {"env.image_size", "env.shadows", "env.reflections", "augmentation.pad", "agent.num_filters",
+             "head.width", "batch_size"}  # fmt: skip
+    rates = {"lr", "agent.tau", "n_step", "update_every_steps", "num_train_frames", "num_random_steps",
+             "agent.std_schedule.duration_steps"}  # fmt: skip
     changed = {name for name in full if full[name] != laptop[name]} - {"run_suffix"}
     assert changed <= sizes | rates
     if agent == "drq":

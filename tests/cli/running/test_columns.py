@@ -23,11 +23,11 @@ def test_columns_are_what_was_chosen(configure):
         configure("agent=drq", "head=mlp4", "normalizer=div_out", "normalizer.layers=[-2,-3]", "seed=7")
     )
     assert {name: values[name] for name in ("task", "agent", "head", "normalizer", "preset", "normalizer.layers", "seed")} == {
-        "task": "synthetic_point", "agent": "drq", "head": "mlp4", "normalizer": "div_out", "preset": "full",
+        "task": "synthetic_point", "agent": "drq", "head": "mlp4", "normalizer": "div_out", "preset": "published",
         "normalizer.layers": "-2,-3", "seed": 7,
     }  # fmt: skip
     assert (values["lr"], values["head.critic.num_hidden_layers"], values["head.critic.num_blocks"]) == (1e-3, 4, None)
-    assert (values["head.pnorm"], values["noise_decay_steps"], values["normalizer.networks"]) == (
+    assert (values["head.pnorm"], values["agent.std_schedule.duration_steps"], values["normalizer.networks"]) == (
         False,
         None,
         "actor,critic",

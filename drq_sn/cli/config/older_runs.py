@@ -1,0 +1,71 @@
+"""Configurations of runs that older code made, read under the present names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from drq_sn.runs.reader import YAML_LOADER
+
+MOVED = {  # modules of `_target_` -> where their classes are now
+    "drq_sn.augmentations": "drq_sn.training.augmentations",
+    "drq_sn.networks.projection": "drq_sn.networks.normalizers",
+    "drq_sn.networks.spectral_schedules": "drq_sn.networks.normalizers",
+    "drq_sn.penalties": "drq_sn.agents.penalties",
+    "drq_sn.runtime": "drq_sn.agents.runtime",
+    "drq_sn.schedules": "drq_sn.training.schedules",
+}
+COPIES = ("noise_decay_steps", "replay_capacity_steps", "shift_pad")  # second names of values that remain under one
+REQUIRED: dict[str, dict[str, Any]] = {  # group -> options that building needs, with what they meant
+    "agent": {"adam_eps": 1e-8},
+    "replay": {"storage": "auto"},
+    "penalty": {"_target_": "drq_sn.agents.penalties.NoPenalty"},
+    "lr_schedule": {"_target_": "drq_sn.training.schedules.Constant", "value": 1.0},
+}
+FORMER_MEANING = {  # further options that did not exist, and what they would have been
+    "matmul_precision": "highest",
+    "head.pnorm": False,
+    "normalizer.networks": ["actor", "critic"],
+    "normalizer.conv_layers": "none",
+    "normalizer.trunk": False,
+}
+
+
+def parse_config(text: str) -> Any:
+    """The tree of options in a run's `config.yaml`; a plain dictionary unless the file is damaged.
+
+    Raises:
+        yaml.YAMLError: if `text` is not YAML.
+    """
+    for module, now in MOVED.items():
+        text = text.replace(f"_target_: {module}.", f"_target_: {now}.")
+    options = yaml.load(text, YAML_LOADER)
+    if isinstance(options, dict):
+        _rename(options)
+    return options
+
+
+def _rename(options: dict[str, Any]) -> None:
+    for name in COPIES:
+        options.pop(name, None)
+    if "agent" in options:  # a configuration of a run, not just any YAML
+        for group, required in REQUIRED.items():
+            options[group] = {**required, **(options.get(group) or {})}
+        options["agent"].pop("lr", None)
+    head = options.get("head")
+    if isinstance(head, dict) and "_target_" not in head:
+        _lift_shared(head)
+
+
+def _lift_shared(head: dict[str, Any]) -> None:
+    """Move what actor and critic have in common, depths excepted, to `head` itself."""
+    actor, critic = head.get("actor"), head.get("critic")
+    if not isinstance(actor, dict) or not isinstance(critic, dict):
+        return
+    for name in ("_target_", "_partial_", "width", "pnorm", "expansion"):
+        if name in actor and actor.get(name) == critic.get(name):
+            head[name] = actor[name]
+        for network in (actor, critic):
+            if name in network and network[name] == head.get(name):
+                del network[name]
