@@ -70,6 +70,7 @@ class Page(NamedTuple):
         target: class that it builds, or None.
         groups: choices that it makes among groups, from `defaults`.
         options: in its order.
+        base: the choice of the same group whose options it changes, or None.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class Page(NamedTuple):
     target: str | None
     groups: list[Option]
     options: list[Option]
+    base: str | None
 
 
 def read(path: Path, group: str | None = None) -> Page:
@@ -99,7 +101,13 @@ def read(path: Path, group: str | None = None) -> Page:
         options = [
             o if o.meaning else o._replace(meaning=argument(target, o.name.removeprefix(prefix))) for o in options
         ]
-    return Page(path, about, target, groups, options)
+    return Page(path, about, target, groups, options, _base(pairs))
+
+
+def _base(pairs: list[Any]) -> str | None:
+    entries = [entry for key, value in pairs if key.value == "defaults" for entry in value.value]
+    names = [entry.value for entry in entries if isinstance(entry, yaml.ScalarNode)]
+    return next((name for name in names if name != "_self_"), None)
 
 
 def _header(lines: list[str]) -> list[str]:
@@ -250,7 +258,11 @@ def _choice(page: Page, known: dict[str, str], groups: dict[str, list[Page]], gr
     if group == PER_TASK:
         rows = [f"| `{option.name.removeprefix(f'{group}.')}` | {_shown(option.default)} |" for option in page.options]
         return [*text, *(["| task | sets |", "|---|---|", *rows] if rows else ["Nothing.\n"])]
-    return text + (_table(page.options, known, groups, "option") if page.options else ["No options.\n"])
+    table = _table(page.options, known, groups, "option") if page.options else []
+    if page.base:
+        base = f"{group}={page.base}"
+        return [*text, f"{'Other options' if table else 'Options'} as in [{base}](#{anchor(base)}).\n", *table]
+    return text + (table or ["No options.\n"])
 
 
 def _table(options: list[Option], known: dict[str, str], groups: dict[str, list[Page]], kind: str) -> list[str]:
@@ -269,7 +281,7 @@ def _table(options: list[Option], known: dict[str, str], groups: dict[str, list[
 def _shown(default: str) -> str:
     """A default as the tables have it: references to other options in words."""
     default = default.strip("\"'") or default
-    task = re.fullmatch(r"\$\{oc\.select:tuned\.\$\{task\}\.\w+,(.*)\}", default)
+    task = re.fullmatch(r"\$\{oc\.select:tuned\.\$\{task\}\.[\w.]+,(.*)\}", default)
     if task:
         return f"the task's, or `{task.group(1)}`"
     reference = re.fullmatch(r"\$\{([\w.]+)\}", default)
