@@ -82,6 +82,7 @@ def phases(agent: str, head_name: str, spectral: bool, batch: int, action_dim: i
     critic = trunk.product(batch) + 2 * q.product(batch)
     actor = trunk.product(batch) + policy.product(batch)
     views, actor_share = (2, 0.5) if agent == "drq" else (1, 1.0)
+    online, target = (2.5, 2) if agent == "drq" else (2, 1)  # power iterations per update
 
     num_critic = trunk.num_weights + 2 * q.num_weights
     num_actor = trunk.num_weights + policy.num_weights
@@ -104,7 +105,7 @@ def phases(agent: str, head_name: str, spectral: bool, batch: int, action_dim: i
         ),
         "optimizers": adam * (num_conv_weights + num_critic + actor_share * num_actor),
         "target update": Cost(0, 3 * FLOAT * actor_share * (num_critic + target_encoder)),
-        "power iteration": Cost(0, 2 * (4 * q.normalized_bytes + policy.normalized_bytes)),
+        "power iteration": Cost(0, 4 * (online + target) * q.normalized_bytes + 2 * online * policy.normalized_bytes),
     }
 
 
