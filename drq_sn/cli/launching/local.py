@@ -18,7 +18,7 @@ import torch
 from drq_sn import validation
 from drq_sn.cli.launching.grid import PlannedRun
 from drq_sn.cli.running.exit_codes import CRASHED, DISK_FULL, INVALID_INPUT
-from drq_sn.cli.running.signals import OF_LAUNCHERS, SIGNALS, StopRequest
+from drq_sn.cli.running.signals import LAUNCHER_SIGNALS, SIGNALS, StopRequest
 from drq_sn.envs.gl import EGL_DEVICE
 from drq_sn.runs.progress import number
 from drq_sn.training.cpu import available_cores
@@ -187,5 +187,5 @@ def ending(code: int | None) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     meaning = {0: "finished", INVALID_INPUT: "refused", CRASHED: "learning crashed", DISK_FULL: "the disk is full"}
-    meaning |= dict.fromkeys((128 + number for number in (*SIGNALS, *OF_LAUNCHERS)), "stopped, with a checkpoint")
+    meaning |= dict.fromkeys((128 + number for number in (*SIGNALS, *LAUNCHER_SIGNALS)), "stopped, with a checkpoint")
     return meaning.get(code, f"failed with exit code {code}")
