@@ -1,127 +1,145 @@
-"""DrQ: SAC on images, each seen through two augmentations (Kostrikov et al. 2020)."""
+"""DrQ: SAC from pixels, with losses and targets over two augmented views (Kostrikov et al. 2020)."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from drq_sn import validation
 from drq_sn.agents import losses
-from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.agents.actor_critic import ActorCriticAgent, Components
 from drq_sn.agents.distributions import bounded_log_std, saturation_metrics, squashed_normal_sample
-from drq_sn.networks.actor_critic import Temperature, target_copy
+from drq_sn.networks.actor_critic import Temperature
 from drq_sn.types import Batch, Metrics
-
-Views = tuple[Tensor, Tensor]
-"""Two independent augmentations of the same observations (B, C, H, W)."""
 
 
 class DrQ(ActorCriticAgent):
-    """Every update trains critic and encoder; every second one actor, temperature and targets.
+    """Every update trains critic and encoder; every second one also actor, temperature and targets.
 
     Args:
+        components: see `Components`.
         initial_temperature: alpha at the start.
         actor_update_every_steps: period, in environment steps, of actor, temperature and targets.
-        shared: everything that `ActorCriticAgent` takes.
     """
 
     metric_names = (
         "critic_loss", "critic_target", "q1", "q2", "actor_loss", "actor_log_prob", "actor_entropy",
-        "actor_preactivation", "actor_preactivation_max", "actor_saturation", "temperature", "temperature_loss", "batch_reward",
+        "actor_preactivation", "actor_preactivation_max", "actor_saturation",
+        "temperature", "temperature_loss", "batch_reward",
         "grad_norm/encoder", "grad_norm/critic", "grad_norm/actor", "grad_norm/temperature",
     )  # fmt: skip
 
     def __init__(
-        self, *, action_dim: int, initial_temperature: float, actor_update_every_steps: int, **shared: Any
+        self,
+        components: Components,
+        *,
+        pixel_offset: float,
+        num_filters: int,
+        trunk_dim: int,
+        tau: float,
+        adam_eps: float,
+        initial_temperature: float,
+        actor_update_every_steps: int,
     ) -> None:
-        super().__init__(action_dim=action_dim, policy_dim=2 * action_dim, **shared)
-        self.target_entropy = -float(action_dim)
+        super().__init__(
+            components,
+            policy_dim=2 * components.action_dim,
+            pixel_offset=pixel_offset,
+            num_filters=num_filters,
+            trunk_dim=trunk_dim,
+            tau=tau,
+            adam_eps=adam_eps,
+        )
+        self.target_entropy = -float(components.action_dim)
         self.actor_update_every_steps = validation.integer("agent.actor_update_every_steps", actor_update_every_steps)
         validation.real("agent.initial_temperature", initial_temperature, 0, open_low=True)
-        self.temperature = Temperature(initial_temperature).to(self.device)
-        self.networks["temperature"] = self.temperature
-        self._add_target("encoder_target", target_copy(self.encoder), self.encoder)
-        self._add_target("critic_target", target_copy(self.critic), self.critic)
-        for name in ("encoder", "actor", "critic", "temperature"):
-            self._add_optimizer(name, self.networks[name].parameters())
+        self.temperature = self.add_network("temperature", Temperature(initial_temperature))
+        self.encoder_target = self.add_target("encoder")
+        self.critic_target = self.add_target("critic")
+        self.add_optimizers("encoder", "actor", "critic", "temperature")
 
-    def _pre_tanh(self, actor_output: Tensor) -> Tensor:
-        return actor_output.chunk(2, dim=-1)[0]
-
-    def _explore(self, actor_output: Tensor) -> Tensor:
-        return self._sample_action(actor_output)[0]
-
-    def _flags(self, step: int) -> dict[str, Hashable]:
+    def update_flags(self, step: int) -> dict[str, Hashable]:
+        """Whether actor, temperature and targets are updated at environment step `step`."""
         return {"with_actor": step % self.actor_update_every_steps == 0}
 
     def learn(self, batch: Batch, *, with_actor: bool, power_iteration_factor: int) -> Metrics:
-        """See `ActorCriticAgent`; with or without actor, temperature and targets.
+        """One update.
 
-        Power iterations are as many as in `torch.nn.utils.spectral_norm`, which iterates at every forward pass in
-        training mode: two an update in every network, for the two views, and one more per actor update in critic and actor.
+        Power iterations are as many as with `torch.nn.utils.spectral_norm`, which iterates at every forward pass in
+        training mode: two per update in every network, for the two views, and one more per actor update in critic
+        and actor.
         """
-        views, next_views = self._two_views(batch.obs), self._two_views(batch.next_obs)
-        metrics = self._update_critic_(batch, views, next_views)
-        self._power_iterate_((2 + with_actor) * power_iteration_factor, "encoder", "critic")
+        obs, obs_aug = self.augmentation(batch.obs), self.augmentation(batch.obs)
+        next_obs, next_obs_aug = self.augmentation(batch.next_obs), self.augmentation(batch.next_obs)
+        metrics = self.update_critic_(batch, obs, obs_aug, next_obs, next_obs_aug)
+        self.power_iterate_((2 + with_actor) * power_iteration_factor, "encoder", "critic")
         if with_actor:
-            metrics |= self._update_actor_(views[0])
-            self._power_iterate_((2 * self.actor_update_every_steps + 1) * power_iteration_factor, "actor")
-            self._update_targets_()
-            self._power_iterate_(
-                2 * self.actor_update_every_steps * power_iteration_factor, "encoder_target", "critic_target"
-            )
+            period = self.actor_update_every_steps
+            metrics |= self.update_actor_(obs)
+            self.power_iterate_((2 * period + 1) * power_iteration_factor, "actor")
+            self.update_targets_()
+            self.power_iterate_(2 * period * power_iteration_factor, "encoder_target", "critic_target")
         return metrics
 
-    def _two_views(self, obs: Tensor) -> Views:
-        return self.augmentation(obs), self.augmentation(obs)
+    def update_critic_(
+        self, batch: Batch, obs: Tensor, obs_aug: Tensor, next_obs: Tensor, next_obs_aug: Tensor
+    ) -> Metrics:
+        """Regress the Q values of both views on the mean of both targets."""
+        target = (self.td_target(batch, next_obs) + self.td_target(batch, next_obs_aug)) / 2
+        q = self.critic(self.encoder(obs), batch.action)
+        q_aug = self.critic(self.encoder(obs_aug), batch.action)
+        loss = losses.critic_loss(q, target) + losses.critic_loss(q_aug, target)
+        penalty = self.penalty(lambda pixels: self.critic(self.encoder(pixels), batch.action), obs)
+        grad_norms = self.descend_(loss + penalty, "encoder", "critic")
+        return grad_norms | self.critic_metrics(batch, loss, penalty, target, q)
 
-    def _update_critic_(self, batch: Batch, views: Views, next_views: Views) -> Metrics:
-        """Train encoder and critic: each view of the observation towards the mean of the next views' targets."""
-        critic_loss, target, q = self._critic_loss(batch, views, next_views)
-        penalized = self._penalty(critic_loss, self._q_of(batch.action), views[0])
-        metrics = self._descend_(penalized, "encoder", "critic")
-        return metrics | self._critic_metrics(critic_loss, penalized, target, q, batch)
+    @torch.no_grad()
+    def td_target(self, batch: Batch, next_obs: Tensor) -> Tensor:
+        """Y = R + D (min Q_target(s', a') - alpha log pi(a' | s')) with a' ~ pi(s'): (B, C, H, W) -> (B,)."""
+        next_action, log_prob, _ = self.sample_action(self.encoder(next_obs))
+        next_q = self.critic_target(self.encoder_target(next_obs), next_action)
+        next_value = losses.soft_value(next_q, log_prob, self.temperature())
+        return losses.td_target(batch.reward, batch.discount, next_value)
 
-    def critic_loss(self, batch: Batch) -> Tensor:
-        """See `ActorCriticAgent`."""
-        return self._critic_loss(batch, self._two_views(batch.obs), self._two_views(batch.next_obs))[0]
-
-    def _critic_loss(self, batch: Batch, views: Views, next_views: Views) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, target (B,), and Q values (2, B) of the first view."""
-        with torch.no_grad():
-            target = (self._td_target(batch, next_views[0]) + self._td_target(batch, next_views[1])) / 2
-        q, q_aug = (self.critic(self.encoder(view), batch.action) for view in views)
-        return losses.critic_loss(q, target) + losses.critic_loss(q_aug, target), target, q
-
-    def _td_target(self, batch: Batch, next_obs: Tensor) -> Tensor:
-        """Y of one view of the next observation, (B,)."""
-        next_action, log_prob = self._sample_action(self.actor(self.encoder(next_obs)))
-        next_q = self.networks["critic_target"](self.networks["encoder_target"](next_obs), next_action)
-        return losses.td_target(batch.reward, batch.discount, losses.soft_value(next_q, log_prob, self.temperature()))
-
-    def _update_actor_(self, obs: Tensor) -> Metrics:
-        """Train actor and temperature on features of the encoder as it is now, cut off from it."""
+    def update_actor_(self, obs: Tensor) -> Metrics:
+        """Train the actor's trunk and head on the updated encoder and critic, and alpha towards the target entropy."""
         with torch.no_grad():
             features = self.encoder(obs)
-        actor_output = self.actor(features)
-        action, log_prob = self._sample_action(actor_output)
+        action, log_prob, pre_tanh = self.sample_action(features)
         temperature = self.temperature()
         actor_loss = losses.soft_actor_loss(self.critic(features, action), log_prob, temperature.detach())
         temperature_loss = losses.temperature_loss(temperature, log_prob, self.target_entropy)
-        metrics = {
+        grad_norms = self.descend_(actor_loss, "actor") | self.descend_(temperature_loss, "temperature")
+        return grad_norms | {
             "actor_loss": actor_loss.detach(),
             "actor_log_prob": log_prob.detach().mean(),
             "actor_entropy": -log_prob.detach().mean(),
             "temperature": temperature.detach(),
             "temperature_loss": temperature_loss.detach(),
-            **saturation_metrics(self._pre_tanh(actor_output)),
+            **saturation_metrics(pre_tanh),
         }
-        # neither loss depends on the other's parameters: their sum has the gradients of both
-        return metrics | self._descend_(actor_loss + temperature_loss, "actor", "temperature")
 
-    def _sample_action(self, actor_output: Tensor) -> tuple[Tensor, Tensor]:
-        mean, x = actor_output.chunk(2, dim=-1)
-        return squashed_normal_sample(mean, bounded_log_std(x), self._noise_like(mean))
+    def sample_action(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encoder features (B, F) -> actions (B, A), their log-probabilities (B,) and means before the tanh (B, A)."""
+        mean, log_std = self.actor(features).chunk(2, dim=-1)
+        action, log_prob = squashed_normal_sample(mean, bounded_log_std(log_std), torch.randn_like(mean))
+        return action, log_prob, mean
+
+    def explore(self, features: Tensor) -> Tensor:
+        """Actions sampled from the policy; see `ActorCriticAgent`."""
+        return self.sample_action(features)[0]
+
+    def pre_tanh_action(self, features: Tensor) -> Tensor:
+        """See `ActorCriticAgent`."""
+        mean: Tensor = self.actor(features).chunk(2, dim=-1)[0]
+        return mean
+
+    def critic_loss(self, batch: Batch) -> Tensor:
+        """See `ActorCriticAgent`."""
+        obs, obs_aug = self.augmentation(batch.obs), self.augmentation(batch.obs)
+        next_obs, next_obs_aug = self.augmentation(batch.next_obs), self.augmentation(batch.next_obs)
+        target = (self.td_target(batch, next_obs) + self.td_target(batch, next_obs_aug)) / 2
+        q, q_aug = (self.critic(self.encoder(view), batch.action) for view in (obs, obs_aug))
+        return losses.critic_loss(q, target) + losses.critic_loss(q_aug, target)

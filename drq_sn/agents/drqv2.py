@@ -1,29 +1,27 @@
-"""DrQ-v2: DDPG with n-step returns and image augmentation (Yarats et al. 2021)."""
+"""DrQ-v2: DDPG from pixels, with n-step returns and image augmentation (Yarats et al. 2021)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from drq_sn import validation
 from drq_sn.agents import losses
-from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.agents.actor_critic import ActorCriticAgent, Components
 from drq_sn.agents.distributions import clipped_normal_sample, normal_log_prob, saturation_metrics
-from drq_sn.networks.actor_critic import target_copy
 from drq_sn.types import Batch, Metrics
 
 
 class DrQV2(ActorCriticAgent):
-    """One update trains critic and encoder, then the actor, then moves the target critic.
+    """Every update trains critic and encoder, then the actor, then moves the target critic.
 
     Args:
+        components: see `Components`.
         std_schedule: environment step -> standard deviation of the exploration noise.
-        noise_clip: bound on the noise while learning; acting noise is not clipped.
-        shared: everything that `ActorCriticAgent` takes.
+        noise_clip: largest absolute value of the noise in learning; in acting it is not clipped.
     """
 
     metric_names = (
@@ -33,79 +31,100 @@ class DrQV2(ActorCriticAgent):
     )  # fmt: skip
 
     def __init__(
-        self, *, action_dim: int, std_schedule: Callable[[int], float], noise_clip: float, **shared: Any
+        self,
+        components: Components,
+        *,
+        pixel_offset: float,
+        num_filters: int,
+        trunk_dim: int,
+        tau: float,
+        adam_eps: float,
+        std_schedule: Callable[[int], float],
+        noise_clip: float,
     ) -> None:
-        super().__init__(action_dim=action_dim, policy_dim=action_dim, **shared)
+        super().__init__(
+            components,
+            policy_dim=components.action_dim,
+            pixel_offset=pixel_offset,
+            num_filters=num_filters,
+            trunk_dim=trunk_dim,
+            tau=tau,
+            adam_eps=adam_eps,
+        )
         self.std_schedule = std_schedule
         self.noise_clip = validation.real("agent.noise_clip", noise_clip, 0, open_low=True)
         self.std = torch.zeros((), device=self.device)
-        self._add_target("critic_target", target_copy(self.critic), self.critic)
-        for name in ("encoder", "actor", "critic"):
-            self._add_optimizer(name, self.networks[name].parameters())
+        self.critic_target = self.add_target("critic")
+        self.add_optimizers("encoder", "actor", "critic")
 
     def at_step_(self, step: int) -> None:
+        """Set the standard deviation of the noise."""
         self.std.fill_(self.std_schedule(step))
 
-    def _pre_tanh(self, actor_output: Tensor) -> Tensor:
-        return actor_output
-
-    def _explore(self, actor_output: Tensor) -> Tensor:
-        mean = torch.tanh(actor_output)
-        return clipped_normal_sample(mean, self.std, self._noise_like(mean), noise_clip=None)
-
     def learn(self, batch: Batch, *, power_iteration_factor: int) -> Metrics:
-        """See `ActorCriticAgent`; also reads `self.std`.
+        """One update.
 
-        Power iterations per update are those of `torch.nn.utils.spectral_norm`, which iterates at every forward
-        pass in training mode: 2 for critic and actor, 1 for the target.
+        Power iterations are as many as with `torch.nn.utils.spectral_norm`, which iterates at every forward pass in
+        training mode: two per update in critic and actor, one in the target.
         """
         obs, next_obs = self.augmentation(batch.obs), self.augmentation(batch.next_obs)
-        features, metrics = self._update_critic_(batch, obs, next_obs)
-        self._power_iterate_(2 * power_iteration_factor, "encoder", "critic")
-        metrics |= self._update_actor_(features)
-        self._power_iterate_(2 * power_iteration_factor, "actor")
-        self._update_targets_()
-        self._power_iterate_(1 * power_iteration_factor, "critic_target")
+        features = self.encoder(obs)
+        metrics = self.update_critic_(batch, obs, features, next_obs)
+        self.power_iterate_(2 * power_iteration_factor, "encoder", "critic")
+        metrics |= self.update_actor_(features.detach())
+        self.power_iterate_(2 * power_iteration_factor, "actor")
+        self.update_targets_()
+        self.power_iterate_(1 * power_iteration_factor, "critic_target")
         return metrics
 
-    def _update_critic_(self, batch: Batch, obs: Tensor, next_obs: Tensor) -> tuple[Tensor, Metrics]:
-        """Train encoder and critic; return the features (B, F), cut off, that the actor learns from."""
-        features = self.encoder(obs)
-        critic_loss, target, q = self._critic_loss(batch, features, next_obs)
-        penalized = self._penalty(critic_loss, self._q_of(batch.action), obs)
-        metrics = self._descend_(penalized, "encoder", "critic")
-        return features.detach(), metrics | self._critic_metrics(critic_loss, penalized, target, q, batch)
-
-    def critic_loss(self, batch: Batch) -> Tensor:
-        """See `ActorCriticAgent`."""
-        obs, next_obs = self.augmentation(batch.obs), self.augmentation(batch.next_obs)
-        return self._critic_loss(batch, self.encoder(obs), next_obs)[0]
-
-    def _critic_loss(self, batch: Batch, features: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, target (B,) and Q values (2, B) on features (B, F) of the present observations."""
-        with torch.no_grad():
-            next_features = self.encoder(next_obs)
-            next_action = self._sample_action(self.mean_action(next_features))
-            next_value = losses.clipped_double_q(self.networks["critic_target"](next_features, next_action))
-            target = losses.td_target(batch.reward, batch.discount, next_value)
+    def update_critic_(self, batch: Batch, obs: Tensor, features: Tensor, next_obs: Tensor) -> Metrics:
+        """Regress Q on the target and train the encoder through it; `features` (B, F) are those of `obs`."""
+        target = self.td_target(batch, next_obs)
         q = self.critic(features, batch.action)
-        return losses.critic_loss(q, target), target, q
+        loss = losses.critic_loss(q, target)
+        penalty = self.penalty(lambda pixels: self.critic(self.encoder(pixels), batch.action), obs)
+        grad_norms = self.descend_(loss + penalty, "encoder", "critic")
+        return grad_norms | self.critic_metrics(batch, loss, penalty, target, q)
 
-    def _update_actor_(self, features: Tensor) -> Metrics:
-        """Train the actor on features (B, F) of the encoder as it was before this update."""
+    @torch.no_grad()
+    def td_target(self, batch: Batch, next_obs: Tensor) -> Tensor:
+        """Y = R_n + D_n min Q_target(h, a') with h = encoder(s_{t+n}) and a' = pi(h) + clipped noise: -> (B,)."""
+        next_features = self.encoder(next_obs)
+        next_action = self.sample_action(self.mean_action(next_features), self.noise_clip)
+        next_value = losses.clipped_double_q(self.critic_target(next_features, next_action))
+        return losses.td_target(batch.reward, batch.discount, next_value)
+
+    def update_actor_(self, features: Tensor) -> Metrics:
+        """Ascend min Q at the policy's noisy actions; `features` (B, F) are detached, from before the critic's step."""
         pre_tanh = self.pre_tanh_action(features)
         mean = torch.tanh(pre_tanh)
-        action = self._sample_action(mean)
-        actor_loss = losses.deterministic_actor_loss(self.critic(features, action))
-        metrics = self._descend_(actor_loss, "actor")
+        action = self.sample_action(mean, self.noise_clip)
+        loss = losses.deterministic_actor_loss(self.critic(features, action))
+        grad_norms = self.descend_(loss, "actor")
         with torch.no_grad():
-            return metrics | {
-                "actor_loss": actor_loss.detach(),
+            return grad_norms | {
+                "actor_loss": loss.detach(),
                 "actor_log_prob": normal_log_prob(action, mean, self.std).mean(),
                 "actor_entropy": mean.shape[-1] * (0.5 + 0.5 * math.log(2 * math.pi) + torch.log(self.std)),
                 "std": self.std.clone(),
                 **saturation_metrics(pre_tanh),
             }
 
-    def _sample_action(self, mean: Tensor) -> Tensor:
-        return clipped_normal_sample(mean, self.std, self._noise_like(mean), self.noise_clip)
+    def sample_action(self, mean: Tensor, noise_clip: float | None) -> Tensor:
+        """Means (B, A) plus Gaussian noise, clamped to the action range; `noise_clip` None leaves it unclipped."""
+        return clipped_normal_sample(mean, self.std, torch.randn_like(mean), noise_clip)
+
+    def explore(self, features: Tensor) -> Tensor:
+        """Mean actions plus unclipped noise; see `ActorCriticAgent`."""
+        return self.sample_action(self.mean_action(features), noise_clip=None)
+
+    def pre_tanh_action(self, features: Tensor) -> Tensor:
+        """See `ActorCriticAgent`."""
+        pre_tanh: Tensor = self.actor(features)
+        return pre_tanh
+
+    def critic_loss(self, batch: Batch) -> Tensor:
+        """See `ActorCriticAgent`."""
+        obs, next_obs = self.augmentation(batch.obs), self.augmentation(batch.next_obs)
+        q = self.critic(self.encoder(obs), batch.action)
+        return losses.critic_loss(q, self.td_target(batch, next_obs))

@@ -1,6 +1,6 @@
-"""One pure function per equation. Shapes are checked, since broadcasting hides mistakes.
+"""Losses and targets: one pure function per equation, with checked shapes because broadcasting hides mistakes.
 
-B is the batch; Q values come as (2, B), one row per Q head.
+B is the batch size; Q values are (2, B), one row per Q head.
 """
 
 from __future__ import annotations

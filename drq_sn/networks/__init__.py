@@ -1,1 +1,1 @@
-"""Networks: initial weights, normalizers, heads, the encoder, actor and critic."""
+"""Networks: initializers, normalizers, heads, the encoder, actor and critic."""

@@ -1,4 +1,4 @@
-"""Actor and critic on top of the shared encoder, and what keeps a target copy of them."""
+"""Actor and critic on top of the shared encoder, target copies, and SAC's temperature."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ class Actor(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, feature_dim) -> (B, out_dim)."""
-        return self.head(self.trunk(features))
+        output: Tensor = self.head(self.trunk(features))
+        return output
 
 
 class Critic(nn.Module):
-    """Trunk and two independent Q heads on concat(compressed features, action)."""
+    """Trunk and two independent Q heads on concat(trunk(features), action)."""
 
     def __init__(
         self, feature_dim: int, action_dim: int, trunk_dim: int, head: HeadFactory, normalizer: Normalizer
@@ -56,19 +57,18 @@ class Critic(nn.Module):
 
 
 def target_copy(module: AnyModule) -> AnyModule:
-    """A copy that gets no gradient: the start of a target network."""
+    """A copy without gradients: the initial target network."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
 @torch.no_grad()
 def soft_update_(target: nn.Module, online: nn.Module, tau: float) -> None:
-    """Target <- (1 - tau) target + tau online, over parameters alone.
+    """Target <- (1 - tau) target + tau online, for parameters but not for buffers.
 
-    Buffers stay: the average of two unit vectors is shorter than one, so averaging a
-    normalizer's u and v would shrink sigma and blow the target's outputs up.
+    The mean of two unit vectors is shorter than 1: averaging a normalizer's u and v would shrink
+    sigma and make the target's outputs explode.
     """
-    ours, theirs = tuple(target.parameters()), tuple(online.parameters())
-    torch._foreach_lerp_(ours, theirs, tau)  # one kernel for all of them
+    torch._foreach_lerp_(tuple(target.parameters()), tuple(online.parameters()), tau)  # one kernel for all parameters
 
 
 class Temperature(nn.Module):

@@ -1,4 +1,4 @@
-"""From pixels to features: shared convolutions, and each network's own trunk."""
+"""Encoder and trunk: the convolutions shared by actor and critic, and the bottleneck of each network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drq_sn.networks.initializers import orthogonal_init_
 
 KERNEL = 3
 STRIDES = (2, 1, 1, 1)
-CPU_MICRO_BATCH = 16  # images whose feature maps stay in a processor's cache
+CPU_MICRO_BATCH = 16  # images whose feature maps fit in a CPU's cache
 
 
 class ConvEncoder(nn.Module):
@@ -42,7 +42,7 @@ class ConvEncoder(nn.Module):
         """(B, C, H, W) uint8, or float in 0..255 -> features (B, feature_dim), all >= 0."""
         if obs.device.type != "cpu" or len(obs) <= CPU_MICRO_BATCH:
             return self._encode(obs)
-        return torch.cat([self._encode(part) for part in obs.split(CPU_MICRO_BATCH)])
+        return torch.cat([self._encode(images) for images in torch.split(obs, CPU_MICRO_BATCH)])
 
     def _encode(self, obs: Tensor) -> Tensor:
         x = obs.to(next(self.parameters()).dtype) / 255.0 + self.pixel_offset

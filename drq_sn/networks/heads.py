@@ -1,10 +1,9 @@
-"""Heads: what turns features into Q values or action parameters.
+"""Heads: networks that map features to Q values or action parameters.
 
-A head is built as `Head(in_dim, out_dim)` (the rest is configuration) and maps (B, in_dim) to
-(B, out_dim). Its `nn.Linear` layers must be registered in the order in which the input meets
-them: normalizers choose layers by that order.
+A head is built as `Head(in_dim, out_dim, **options)` and maps (B, in_dim) to (B, out_dim). Its
+`nn.Linear` layers must be registered in the order of their use, by which normalizers choose layers.
 
-From each paper comes the network alone; initial weights, optimizer and losses stay the agent's.
+Only the network is taken from each paper; initialization, optimizer and losses are the agent's.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from drq_sn import validation
 
 
 class Head(nn.Module, abc.ABC):
-    """What the heads below share: a last linear layer on `features`, normalized or not.
+    """A linear output layer on `features`, with or without penultimate normalization.
 
     Args:
         width: size of the features.
-        pnorm: divide the features by their Euclidean norm, so that the size of an output rests on
-            the last layer alone (Bjorck et al. 2021b, arXiv 2110.11222).
+        pnorm: divide the features by their Euclidean norm, so that the magnitude of the output depends
+            on the last layer only (Bjorck et al. 2021b, arXiv 2110.11222).
 
     Attributes:
-        last: the output layer, a linear one.
+        last: the linear output layer.
     """
 
     last: nn.Module
@@ -40,12 +39,13 @@ class Head(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def features(self, x: Tensor) -> Tensor:
-        """(B, in_dim) -> (B, width): what enters the last layer, before `pnorm`."""
+        """(B, in_dim) -> (B, width), the input of the last layer before `pnorm`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_dim) -> (B, out_dim)."""
         features = self.features(x)
-        return self.last(F.normalize(features, dim=-1) if self.pnorm else features)
+        output: Tensor = self.last(F.normalize(features, dim=-1) if self.pnorm else features)
+        return output
 
 
 class MLPHead(Head):
@@ -63,8 +63,8 @@ class MLPHead(Head):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
     @property
-    def last(self) -> nn.Module:  # type: ignore[override]  # saved weights know it as the last of `layers`
-        """The output layer, whatever a normalizer has put in its place."""
+    def last(self) -> nn.Module:  # type: ignore[override]  # saved weights have it in `layers`
+        """The output layer, or its replacement by a normalizer."""
         return self.layers[-1]
 
     def features(self, x: Tensor) -> Tensor:
@@ -76,9 +76,9 @@ class MLPHead(Head):
 
 
 class D2RLHead(Head):
-    """An MLP with ReLU whose input also enters every hidden layer after the first (Sinha et al. 2020, arXiv 2010.09163).
+    """ReLU MLP whose input also enters every hidden layer after the first (Sinha et al. 2020, arXiv 2010.09163).
 
-    The output layer sees the last hidden layer alone. The paper has 4 hidden layers in each network.
+    The input of the output layer is the last hidden layer only. The paper has 4 hidden layers in each network.
     """
 
     def __init__(
@@ -109,14 +109,15 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width) -> (B, width)."""
-        return x + self.contract(torch.relu(self.expand(self.norm(x))))
+        residual: Tensor = self.contract(torch.relu(self.expand(self.norm(x))))
+        return x + residual
 
 
 class ModernHead(Head):
     """Linear and ReLU, then residual blocks, then Linear; no final LayerNorm.
 
     `modern2` has one block in each head, `modern4` three in each Q head and one in the actor: the
-    reading of Bjorck 3.2 that reproduces the acting memory of their Table 3.
+    interpretation of Bjorck 3.2 that reproduces the acting memory of their Table 3.
     """
 
     def __init__(
@@ -126,22 +127,20 @@ class ModernHead(Head):
         validation.integer("head.num_blocks", num_blocks, minimum=0)
         validation.integer("head.expansion", expansion)
         self.first = nn.Linear(in_dim, width)
-        self.blocks = nn.ModuleList(ResidualBlock(width, expansion) for _ in range(num_blocks))
+        self.blocks = nn.Sequential(*(ResidualBlock(width, expansion) for _ in range(num_blocks)))
         self.last = nn.Linear(width, out_dim)
 
     def features(self, x: Tensor) -> Tensor:
         """(B, in_dim) -> (B, width)."""
-        x = torch.relu(self.first(x))
-        for block in self.blocks:
-            x = block(x)
-        return x
+        features: Tensor = self.blocks(torch.relu(self.first(x)))
+        return features
 
 
 class SimBaHead(Head):
     """Linear, then residual blocks, then LayerNorm and Linear (Lee et al. 2024, arXiv 2410.09754).
 
-    No ReLU follows the first layer, so input and output are joined by a linear path. SimBa's running
-    standardization of its observations is left out: the trunk's LayerNorm comes before a head.
+    No ReLU follows the first layer, so that a linear path connects input and output. SimBa's running
+    standardization of observations is omitted: a head's input has passed the trunk's LayerNorm.
     """
 
     def __init__(
@@ -151,20 +150,18 @@ class SimBaHead(Head):
         validation.integer("head.num_blocks", num_blocks, minimum=0)
         validation.integer("head.expansion", expansion)
         self.first = nn.Linear(in_dim, width)
-        self.blocks = nn.ModuleList(ResidualBlock(width, expansion) for _ in range(num_blocks))
+        self.blocks = nn.Sequential(*(ResidualBlock(width, expansion) for _ in range(num_blocks)))
         self.norm = nn.LayerNorm(width)
         self.last = nn.Linear(width, out_dim)
 
     def features(self, x: Tensor) -> Tensor:
         """(B, in_dim) -> (B, width)."""
-        x = self.first(x)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+        features: Tensor = self.norm(self.blocks(self.first(x)))
+        return features
 
 
 class LinearLayerNorm(nn.Module):
-    """LayerNorm(W x + b): bounds what the next layer sees, whatever the weights grow to (Ba et al. 2016)."""
+    """LayerNorm(W x + b), bounded however large the weights become (Ba et al. 2016)."""
 
     def __init__(self, in_dim: int, width: int) -> None:
         super().__init__()
@@ -173,7 +170,8 @@ class LinearLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_dim) -> (B, width)."""
-        return self.norm(self.linear(x))
+        output: Tensor = self.norm(self.linear(x))
+        return output
 
 
 class LayerNormMLPHead(Head):
@@ -196,7 +194,7 @@ class LayerNormMLPHead(Head):
 
 
 class BroNetBlock(nn.Module):
-    """x + LayerNorm(W2 relu(LayerNorm(W1 x))), its width unchanged inside (Nauman et al. 2024)."""
+    """x + LayerNorm(W2 relu(LayerNorm(W1 x))), of one width (Nauman et al. 2024)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -205,7 +203,8 @@ class BroNetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width) -> (B, width)."""
-        return x + self.second(torch.relu(self.first(x)))
+        residual: Tensor = self.second(torch.relu(self.first(x)))
+        return x + residual
 
 
 class BroNetHead(Head):
@@ -215,12 +214,10 @@ class BroNetHead(Head):
         super().__init__(width, pnorm)
         validation.integer("head.num_blocks", num_blocks, minimum=0)
         self.first = LinearLayerNorm(in_dim, width)
-        self.blocks = nn.ModuleList(BroNetBlock(width) for _ in range(num_blocks))
+        self.blocks = nn.Sequential(*(BroNetBlock(width) for _ in range(num_blocks)))
         self.last = nn.Linear(width, out_dim)
 
     def features(self, x: Tensor) -> Tensor:
         """(B, in_dim) -> (B, width)."""
-        x = torch.relu(self.first(x))
-        for block in self.blocks:
-            x = block(x)
-        return x
+        features: Tensor = self.blocks(torch.relu(self.first(x)))
+        return features

@@ -1,4 +1,4 @@
-"""The one rule for initial weights."""
+"""Weight initialization of all networks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from torch import nn
 
 
 def orthogonal_init_(module: nn.Module) -> None:
-    """Give every layer inside `module` its initial weights, in place.
+    """Initialize every layer inside `module`, in place, before a normalizer replaces layers.
 
-    Convolutions: orthogonal with ReLU gain; linear layers: orthogonal with gain 1; biases 0
-    (both published implementations). Call it before a normalizer takes the layers over.
+    Convolutions: orthogonal with ReLU gain; linear layers: orthogonal with gain 1; biases 0, as in
+    the published implementations of both agents.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

@@ -13,6 +13,8 @@ from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from drq_sn.agents.actor_critic import ActorCriticAgent
+
 Phases = Mapping[str, list[tuple[Any, str]]]
 """Phase -> the callables in which it happens, as (owner, attribute)."""
 
@@ -20,6 +22,19 @@ PHASE = "phase/"
 OTHER = "other"
 BACKWARD_STEP = "autograd::engine::evaluate_function"
 BACKWARD_SCOPE = 1  # torch's RecordScope::BACKWARD_FUNCTION, inside such a step
+
+
+def update_phases(agent: ActorCriticAgent) -> Phases:
+    """The phases of an actor-critic's update."""
+    encoders = [network for name, network in agent.networks.items() if name.startswith("encoder")]
+    return {
+        "augment": [(agent, "augmentation")],
+        "encode": [(encoder, "forward") for encoder in encoders] + [(agent.optimizers["encoder"], "step")],
+        "critic": [(agent, "update_critic_")],
+        "actor": [(agent, "update_actor_")],
+        "target": [(agent, "update_targets_")],
+        "power iteration": [(agent, "power_iterate_")],
+    }
 
 
 def phase_seconds(

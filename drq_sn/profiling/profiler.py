@@ -8,13 +8,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from drq_sn.profiling.phases import phase_seconds
+from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.profiling.phases import phase_seconds, update_phases
 from drq_sn.types import Agent, Replay
 
 Call = Callable[[int], object]
@@ -24,13 +25,6 @@ WINDOW = "window"
 NUM_MATMULS = 7
 WARM_CALLS = 2
 PERIOD = 2  # calls after which an agent has done everything it does: DrQ's actor learns every second time
-
-
-class Profiled(Agent, Protocol):
-    """An agent that says where the phases of its update happen."""
-
-    def phases(self) -> dict[str, list[tuple[Any, str]]]:
-        """Phase -> its callables."""
 
 
 def seconds_per_call(call: Call, num_calls: int, device: torch.device) -> float:
@@ -149,7 +143,7 @@ def matmul_flops_per_second(device: torch.device) -> float:
 
 
 def measure_agent(
-    build_agent: Callable[[], Profiled],
+    build_agent: Callable[[], ActorCriticAgent],
     replay: Replay,
     obs: torch.Tensor,
     device: torch.device,
@@ -181,7 +175,7 @@ def measure_agent(
     measured["matmul_flops_per_second"] = matmul_flops_per_second(device)
     if details:
         measured["flops_per_update"] = count_flops(learn) / PERIOD
-        phases = {"sample and transfer": [(replay, "sample")], **agent.phases()}
+        phases = {"sample and transfer": [(replay, "sample")], **update_phases(agent)}
         seconds = phase_seconds(lambda: _period(learn), phases, device, trace_path)
         measured["phase_seconds"] = {phase: value / PERIOD for phase, value in seconds.items()}
     return measured

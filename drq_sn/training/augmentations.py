@@ -18,6 +18,8 @@ RGB = 3
 class Identity:
     """No augmentation."""
 
+    capturable = True
+
     def __call__(self, obs: Tensor) -> Tensor:
         """Return `obs` itself."""
         return obs
@@ -48,6 +50,8 @@ def crop_shifted(obs: Tensor, offsets: Tensor, pad: int) -> Tensor:
 
 class RandomShift:
     """An independent integer shift of up to `pad` pixels per image (DrQ and DrQ-v2)."""
+
+    capturable = True
 
     def __init__(self, pad: int = 4) -> None:
         self.pad = validation.integer("augmentation.pad", pad)

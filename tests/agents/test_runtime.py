@@ -28,10 +28,10 @@ class FakeRecorder:
     """Behaves like a CUDA graph on a CPU: nothing happens at the capture, all results land in the same tensors."""
 
     def __init__(self):
-        self.num_aside = self.num_recorded = self.num_replayed = 0
+        self.num_eager = self.num_recorded = self.num_replayed = 0
 
-    def run_aside(self, call):
-        self.num_aside += 1
+    def run_eagerly(self, call):
+        self.num_eager += 1
         self.last = call()
         return self.last
 
@@ -74,8 +74,7 @@ def train(configure):
             env = make_env("synthetic_point", image_size=cfg.env.image_size)
             agent = build_agent(cfg, env, torch.device(device))
             if runtime is not None:
-                agent._runtime = runtime
-                agent._execute()
+                agent.set_runtime(runtime)
             drawn = batches(device, dtype, cfg.env.image_size)
             metrics = [agent.update(next(drawn), step) for step in range(NUM_UPDATES)]
         finally:
@@ -107,15 +106,15 @@ def test_graphs_lose_no_update_and_keep_no_result(train, agent, norm):
     assert_equal(train(graphs, *words), train(None, *words), rtol=0, atol=0)
     learn, _ = graphs.recorders
     variants = 2 if agent == "drq" else 1  # DrQ with and without its actor
-    assert (learn.num_aside, learn.num_recorded) == (3 * variants, variants)
+    assert (learn.num_eager, learn.num_recorded) == (3 * variants, variants)
     assert learn.num_replayed == NUM_UPDATES - 3 * variants
 
 
 @pytest.mark.parametrize("name", ["agent=drq", "agent=drqv2"])
 def test_acting_through_graphs_is_acting(agent_of, name):
     agents = agent_of(name), agent_of(name)
-    agents[1]._runtime = graphs = Graphs()
-    agents[1]._execute()
+    graphs = Graphs()
+    agents[1].set_runtime(graphs)
     observations = [torch.randint(0, 256, (9, 24, 24), dtype=torch.uint8).numpy() for _ in range(12)]
     actions = []
     for agent in agents:
@@ -175,8 +174,8 @@ def test_micro_batches_equal_the_whole_batch(train, monkeypatch, agent, norm):
 
 def test_a_capture_after_load_state_dict_starts_anew(agent_of):
     agent = agent_of("agent=drqv2")
-    agent._runtime = graphs = Graphs()
-    agent._execute()
+    graphs = Graphs()
+    agent.set_runtime(graphs)
     first = agent._learn
     agent.load_state_dict(copy.deepcopy(agent.state_dict()))
     assert agent._learn is not first
@@ -239,7 +238,6 @@ def test_acting_through_a_graph_equals_eager_acting(agent_of, configure):
         torch.manual_seed(0)
         agent = build_agent(cfg, env, torch.device("cuda"))
         if runtime is not None:
-            agent._runtime = runtime
-            agent._execute()
+            agent.set_runtime(runtime)
         actions.append(torch.tensor([agent.act(o, step, explore=step % 2 == 0).tolist() for step, o in enumerate(obs)]))
     torch.testing.assert_close(*actions)

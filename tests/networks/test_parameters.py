@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from drq_sn.agents.actor_critic import Components
 from drq_sn.agents.penalties import NoPenalty
 from drq_sn.agents.runtime import Eager
 from drq_sn.cli.config.build import build_head, instantiate
 from drq_sn.networks.encoders import ConvEncoder
 from drq_sn.networks.normalizers import Unnormalized
+from drq_sn.training.augmentations import Identity
 from drq_sn.training.schedules import Constant
 
 MEGABYTE = 1e6
@@ -22,8 +24,7 @@ def parameter_bytes(configure):
     def count(head):
         cfg = configure("agent=drq", f"head={head}", "head.width=1024", "agent.num_filters=32")
         with torch.device("meta"):
-            agent = instantiate(
-                cfg.agent,
+            components = Components(
                 obs_shape=(9, 84, 84),
                 action_dim=1,
                 actor_head=build_head(cfg.head, "actor"),
@@ -33,9 +34,10 @@ def parameter_bytes(configure):
                 lr=cfg.lr,
                 lr_schedule=Constant(1.0),
                 runtime=Eager(),
-                augmentation=None,
+                augmentation=Identity(),
                 device="meta",
             )
+            agent = instantiate(cfg.agent, components)
         parameters = [p for name, p in agent.networks.named_parameters() if not name.startswith("temperature")]
         return 4 * sum(p.numel() for p in parameters)
 

@@ -15,7 +15,8 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
-from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.agents.actor_critic import ActorCriticAgent, Augmentation, Components
+from drq_sn.agents.penalties import Penalty
 from drq_sn.agents.runtime import Eager, Runtime
 from drq_sn.cli.config.older_runs import parse_config
 from drq_sn.envs import make_env
@@ -38,10 +39,10 @@ def config_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "cfg"
 
 
-def instantiate(node: DictConfig, **shapes: Any) -> Any:
-    """Build what `node` names; a wrong value comes out as the `InvalidInput` that its class raised."""
+def instantiate(node: DictConfig, *arguments: Any, **options: Any) -> Any:
+    """Build what `node` names from its options and the given ones; an invalid value raises its class's `InvalidInput`."""
     try:
-        return hydra.utils.instantiate(node, **shapes)
+        return hydra.utils.instantiate(node, *arguments, **options)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, validation.InvalidInput):
@@ -76,21 +77,18 @@ def build_agent(
 
     Random numbers come from torch's global generator.
     """
-    runtime, augmentation, penalty = (
-        runtime or instantiate(cfg.runtime),
-        instantiate(cfg.augmentation),
-        instantiate(cfg.penalty),
-    )
-    if getattr(runtime, "captures", False) and not getattr(augmentation, "capturable", True):
+    runtime = runtime or instantiate(cfg.runtime)
+    augmentation: Augmentation = instantiate(cfg.augmentation)
+    penalty: Penalty = instantiate(cfg.penalty)
+    if runtime.captures and not augmentation.capturable:
         raise validation.InvalidInput(
             f"augmentation: {cfg.augmentation._target_} draws on the host, which a CUDA graph cannot; use runtime=eager"
         )
-    if getattr(runtime, "compiles", False) and not getattr(penalty, "compilable", True):
+    if runtime.compiles and not penalty.compilable:
         raise validation.InvalidInput(
             f"penalty: {cfg.penalty._target_} differentiates twice, which torch.compile cannot; use runtime=eager"
         )
-    agent: ActorCriticAgent = instantiate(
-        cfg.agent,
+    components = Components(
         obs_shape=tuple(env.observation_spec().shape),
         action_dim=env.action_spec().shape[0],
         actor_head=build_head(cfg.head, "actor"),
@@ -103,6 +101,7 @@ def build_agent(
         runtime=runtime,
         device=device,
     )
+    agent: ActorCriticAgent = instantiate(cfg.agent, components)
     return agent
 
 

@@ -1,6 +1,6 @@
-"""Weight normalizers, one concept a file."""
+"""Weight normalizers, one concept per file."""
 
-from drq_sn.networks.normalizers.base import Found, Layers, Normalizer, Unnormalized, replaced
+from drq_sn.networks.normalizers.base import Layers, NamedLayers, Normalizer, Unnormalized, replace_layers
 from drq_sn.networks.normalizers.nap import NormalizeAndProject
 from drq_sn.networks.normalizers.spectral import Spectral
 from drq_sn.networks.normalizers.spectral_schedulers import DivGrad, DivOut, MulEps
@@ -9,13 +9,13 @@ from drq_sn.networks.normalizers.weight_norm import WeightNorm
 __all__ = [
     "DivGrad",
     "DivOut",
-    "Found",
     "Layers",
     "MulEps",
+    "NamedLayers",
     "NormalizeAndProject",
     "Normalizer",
     "Spectral",
     "Unnormalized",
     "WeightNorm",
-    "replaced",
+    "replace_layers",
 ]

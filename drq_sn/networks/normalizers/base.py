@@ -1,7 +1,7 @@
 """Base of the weight normalizers: layer replacement and optimizer-step hooks.
 
-A normalizer is one class and one YAML file. It is given freshly initialized parts and returns them with some layers
-replaced or wrapped, and it takes every step of every optimizer.
+A normalizer is one class and one YAML file. It replaces or wraps layers of newly initialized networks, and it takes
+every step of every optimizer.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import nn
 from drq_sn import validation
 
 Layers = str | Sequence[int]
-Found = list[tuple[str, Any]]
-"""Layers with their dotted names, in the order in which the input meets them."""
+NamedLayers = list[tuple[str, Any]]
+"""Layers with their dotted names, in the order of their use."""
 LAYER_CHOICES = ("inner", "hidden", "all", "last", "none")
 NETWORKS = ("actor", "critic")
 
 
 class Normalizer:
-    """Changes nothing: the base of all normalizers, which override what they change.
+    """Base class, without effect: a normalizer overrides the methods for what it changes.
 
     Args:
-        networks: whose heads are normalized: `actor`, `critic`, or both.
-        layers: which linear layers of a head: `inner` (all but the first and the last: Bjorck 5.1), `hidden`
+        networks: networks whose heads are normalized: `actor`, `critic`, or both.
+        layers: linear layers of a head to normalize: `inner` (all but the first and the last: Bjorck 5.1), `hidden`
             (all but the last), `all`, `last`, `none`, or Python-style indices such as `[-2]` (Gogianu et al. 2021).
     """
 
@@ -37,17 +37,18 @@ class Normalizer:
             )
         self.networks = tuple(validation.choice("normalizer.networks", name, NETWORKS) for name in networks)
         self.layers = check_layers("normalizer.layers", layers)
-        # its own random numbers: agents of one seed start from the same weights, normalized or not
+        # a separate generator: with and without normalization, a seed gives the same initial weights
         self.generator = torch.Generator().manual_seed(torch.initial_seed())
 
     def head(self, network: str, head: nn.Module) -> nn.Module:
-        """Normalize an initialized head of `network` (`actor` or `critic`), perhaps in place, and return it."""
+        """Normalize an initialized head of `network` (`actor` or `critic`) and return it; may work in place."""
         if network not in self.networks:
             return head
-        return self._normalized(head, choose_layers("normalizer.layers", layers_of(head, nn.Linear), self.layers))
+        return self._normalize(head, choose_layers("normalizer.layers", layers_of(head, nn.Linear), self.layers))
 
-    def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
-        """`head` with its `chosen` layers normalized."""
+    def _normalize(self, head: nn.Module, chosen: NamedLayers) -> nn.Module:
+        """Return `head` with its `chosen` layers normalized."""
+        del chosen
         return head
 
     def trunk_(self, network: str, trunk: nn.Module) -> None:
@@ -56,14 +57,15 @@ class Normalizer:
     def encoder_(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> None:
         """Normalize the layers of an initialized encoder of observations (C, H, W), in place."""
 
-    def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
-        """Take one step of a network's optimizer.
+    def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained: Sequence[nn.Module]) -> None:
+        """Take one optimizer step on `network`, whose parameters have their gradients.
 
         Args:
-            optimizer: whose step it is; gradients are in place.
-            network: whose parameters it moves.
-            trained_through: the network whose heads the gradient came through: itself, or the critic for the encoder.
+            optimizer: the optimizer of `network`.
+            network: the network that is updated.
+            trained: all networks trained by the same loss, `network` among them.
         """
+        del network, trained
         optimizer.step()
 
 
@@ -74,20 +76,20 @@ class Unnormalized(Normalizer):
         super().__init__()
 
 
-def replaced(module: nn.Module, chosen: Found, make: Callable[[Any], nn.Module]) -> nn.Module:
-    """`module` with its `chosen` layers exchanged for what `make` makes of them, in place."""
+def replace_layers(module: nn.Module, chosen: NamedLayers, make: Callable[[Any], nn.Module]) -> nn.Module:
+    """Replace the `chosen` layers of `module` by `make(layer)`, in place, and return `module`."""
     for name, layer in chosen:
         module.set_submodule(name, make(layer))
     return module
 
 
-def layers_of(module: nn.Module, kind: type[nn.Module]) -> Found:
-    """Every layer of class `kind` inside `module`."""
+def layers_of(module: nn.Module, kind: type[nn.Module]) -> NamedLayers:
+    """All layers of class `kind` inside `module`."""
     return [(name, layer) for name, layer in module.named_modules() if isinstance(layer, kind)]
 
 
 def check_layers(option: str, layers: Any) -> Layers:
-    """`layers` if it is one of `LAYER_CHOICES` or a list of indices, else `InvalidInput` that names `option`."""
+    """Return `layers` if it is one of `LAYER_CHOICES` or a list of indices, else raise `InvalidInput`."""
     if isinstance(layers, str):
         return validation.choice(option, layers, LAYER_CHOICES)
     if not isinstance(layers, Sequence) or not all(type(index) is int for index in layers):  # true is an int too
@@ -97,11 +99,11 @@ def check_layers(option: str, layers: Any) -> Layers:
     return layers
 
 
-def choose_layers(option: str, found: Found, layers: Layers) -> Found:
-    """The members of `found` that `layers` names, each once and in order."""
+def choose_layers(option: str, named: NamedLayers, layers: Layers) -> NamedLayers:
+    """The members of `named` that `layers` selects, each once and in order."""
     if isinstance(layers, str):
-        return {"inner": found[1:-1], "hidden": found[:-1], "all": found, "last": found[-1:], "none": []}[layers]
+        return {"inner": named[1:-1], "hidden": named[:-1], "all": named, "last": named[-1:], "none": []}[layers]
     for index in layers:
-        if not -len(found) <= index < len(found):
-            raise validation.InvalidInput(f"{option} must be indices of {len(found)} layers, got {list(layers)}")
-    return [found[i] for i in sorted({index % len(found) for index in layers})]
+        if not -len(named) <= index < len(named):
+            raise validation.InvalidInput(f"{option} must be indices of {len(named)} layers, got {list(layers)}")
+    return [named[i] for i in sorted({index % len(named) for index in layers})]

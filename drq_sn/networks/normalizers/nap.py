@@ -1,7 +1,8 @@
-"""Normalize-and-Project (Lyle et al. 2024): weights keep their norms, so the learning rate is what the schedule says."""
+"""Normalize-and-Project (Lyle et al. 2024): with constant weight norms, the schedule sets the effective learning rate."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,28 +10,28 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from drq_sn import validation
-from drq_sn.networks.normalizers.base import Found, Layers, Normalizer
+from drq_sn.networks.normalizers.base import NETWORKS, Layers, NamedLayers, Normalizer
 
 RELUS = {torch.relu, F.relu, "relu", nn.ReLU}
-NORMALIZED_NEXT = {nn.LayerNorm, *RELUS}  # in front of a ReLU a LayerNorm is put
+NORMALIZED_NEXT = {nn.LayerNorm, *RELUS}  # consumers of normalized outputs: a LayerNorm is inserted before a ReLU
 
 
 class ProjectedLinear(nn.Linear):
-    """A linear layer that can return to the Frobenius norm it began with.
+    """A linear layer that can be scaled back to its initial Frobenius norm.
 
     Args:
-        linear: whose weight it takes over.
-        bias: whether it keeps the bias.
+        linear: the layer whose parameters it takes over.
+        bias: whether to keep the bias.
 
     Attributes:
-        initial_norm: 0-d, a buffer.
+        initial_norm: 0-d buffer.
     """
 
     initial_norm: Tensor
 
     def __init__(self, linear: nn.Linear, bias: bool) -> None:
         keeps_bias = bias and linear.bias is not None
-        super().__init__(linear.in_features, linear.out_features, keeps_bias, device="meta")  # draws nothing
+        super().__init__(linear.in_features, linear.out_features, keeps_bias, device="meta")
         self.weight = linear.weight
         if keeps_bias:
             self.bias = linear.bias
@@ -43,23 +44,23 @@ class ProjectedLinear(nn.Linear):
 
 
 class NormalizeAndProject(Normalizer):
-    """Chosen weights projected to their initial Frobenius norm after every step of their optimizer.
+    """Chosen weights are projected to their initial Frobenius norm after every optimizer step.
 
-    Where a chosen layer's output meets a ReLU unnormalized, a LayerNorm is put between them. If it goes
-    nowhere but into a LayerNorm, that one's bias takes the place of the layer's, which is dropped. A layer
-    that also enters a residual sum keeps its bias and gets no LayerNorm: there the projection bounds the
-    weight, but the function is not invariant to its scale. LayerNorms keep their gains and biases,
-    unprojected. Target networks are averages of projected weights, a little shorter, and not projected.
+    A LayerNorm is inserted between a chosen layer and a ReLU that follows it directly. A layer whose
+    output enters only LayerNorms loses its bias, which those of the LayerNorms make redundant. A layer
+    whose output also enters a residual sum keeps its bias and gets no LayerNorm: the projection bounds
+    its weight, but the function is not invariant to the weight's scale. Gains and biases of LayerNorms
+    are not projected, nor are target networks, whose averages of projected weights are slightly shorter.
 
     Args:
-        layers: all but the output's unless said otherwise; see `Normalizer`.
-        heads: everything else that `Normalizer` takes.
+        networks: see `Normalizer`.
+        layers: see `Normalizer`; all but the output layer by default.
     """
 
-    def __init__(self, *, layers: Layers = "hidden", **heads: Any) -> None:
-        super().__init__(layers=layers, **heads)
+    def __init__(self, *, networks: Sequence[str] = NETWORKS, layers: Layers = "hidden") -> None:
+        super().__init__(networks, layers)
 
-    def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
+    def _normalize(self, head: nn.Module, chosen: NamedLayers) -> nn.Module:
         consumers = _consumers(head)
         for name, layer in chosen:
             activated = not RELUS.isdisjoint(consumers[name])
@@ -69,19 +70,19 @@ class NormalizeAndProject(Normalizer):
             )
         return head
 
-    def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
+    def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained: Sequence[nn.Module]) -> None:
         """See `Normalizer`."""
-        optimizer.step()
+        super().step_(optimizer, network, trained)
         for layer in network.modules():
             if isinstance(layer, ProjectedLinear):
                 layer.project_()
 
 
 def _consumers(head: nn.Module) -> dict[str, set[Any]]:
-    """Dotted name of every module that `head` calls -> what its output goes to: functions, or classes of modules."""
+    """Dotted name of every module that `head` calls -> consumers of its output: functions, or classes of modules."""
     try:
         nodes = fx.symbolic_trace(head).graph.nodes
-    except Exception as error:  # whatever a head does that cannot be traced
+    except Exception as error:  # tracing can raise anything
         raise validation.InvalidInput(
             f"normalizer=nap: {type(head).__name__} cannot be traced ({str(error).splitlines()[0]}); "
             "its forward pass must not depend on values"

@@ -1,39 +1,49 @@
-"""Layers that know their own largest singular value, by power iteration (Miyato et al. 2018).
+"""Spectral normalization: layers that estimate their largest singular value by power iteration (Miyato et al. 2018).
 
-Two unit vectors u and v follow the leading singular pair of the weight. They are buffers: saved and
-restored, never averaged into a target network, and moved by `power_iterate_` alone: neither by a
-forward pass nor by a read of the weight.
+Unit vectors u and v approximate the leading singular vectors of the weight. They are buffers: saved and
+restored, and never averaged into a target network. Only `power_iterate_` changes them; forward passes and
+reads of the weight do not.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drq_sn import validation
-from drq_sn.networks.normalizers.base import Found, Layers, Normalizer, check_layers, choose_layers, layers_of, replaced
+from drq_sn.networks.normalizers.base import (
+    NETWORKS,
+    Layers,
+    NamedLayers,
+    Normalizer,
+    check_layers,
+    choose_layers,
+    layers_of,
+    replace_layers,
+)
 
 INITIAL_POWER_ITERATIONS = 15
 WARM_UP_UPDATES = 300
-"""Updates of an agent during which u and v are iterated `WARM_UP_FACTOR` times as often.
+"""First updates of an agent, with `WARM_UP_FACTOR` times as many power iterations.
 
-Adam's first steps are nearly rank-one matrices of norm up to lr sqrt(out * in), added to an orthogonal
-weight whose singular values are all equal: the leading singular vectors turn faster than later.
+Adam's first steps add nearly rank-one matrices of norm up to lr sqrt(out * in) to an orthogonal weight,
+whose singular values are all equal: the leading singular vectors change faster than later.
 """
 WARM_UP_FACTOR = 10
 
 
 class Strength(NamedTuple):
-    """How sigma is estimated, and what is divided by it.
+    """How sigma is estimated and used.
 
     Attributes:
-        minimum_sigma: lambda in W / max(sigma, lambda); None divides by sigma itself.
-        gradient_through_sigma: whether the gradient sees sigma as a function of W (Miyato) or as a
+        minimum_sigma: lambda in W / max(sigma, lambda); None divides by sigma.
+        gradient_through_sigma: whether the gradient treats sigma as a function of W (Miyato) or as a
             constant (Gogianu's stopped rho).
-        num_iterations: factor of the number of power iterations that an agent asks for.
+        num_iterations: factor of the agent's number of power iterations.
     """
 
     minimum_sigma: float | None = None
@@ -41,7 +51,7 @@ class Strength(NamedTuple):
     num_iterations: int = 1
 
     def __call__(self, sigma: Tensor) -> Tensor:
-        """What to divide by where the layer's norm is `sigma`, 0-d."""
+        """The divisor of a weight with spectral norm `sigma`, both 0-d."""
         if not self.gradient_through_sigma:
             sigma = sigma.detach()
         return sigma if self.minimum_sigma is None else sigma.clamp_min(self.minimum_sigma)
@@ -57,26 +67,24 @@ def _random_unit(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 class TrackedLinear(nn.Linear):
-    """A linear layer that estimates its spectral norm and computes as any other.
+    """A linear layer that estimates its spectral norm; its output is not normalized.
 
     Args:
-        linear: whose weight and bias it takes over.
-        strength: how sigma is used.
-        generator: of the initial u and v.
+        linear: the layer whose parameters it takes over.
+        strength: see `Strength`.
+        generator: draws the initial u and v.
 
     Attributes:
         weight, bias: the unnormalized parameters, as in `nn.Linear`.
-        u: (out,) left singular vector, a buffer of unit length.
-        v: (in,) right singular vector, a buffer of unit length.
+        u: (out,) buffer, left singular vector of length 1.
+        v: (in,) buffer, right singular vector of length 1.
     """
 
     u: Tensor
     v: Tensor
 
     def __init__(self, linear: nn.Linear, strength: Strength, generator: torch.Generator) -> None:
-        super().__init__(
-            linear.in_features, linear.out_features, linear.bias is not None, device="meta"
-        )  # draws nothing
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self.strength = strength
         self.register_buffer("u", _random_unit((linear.out_features,), generator).to(self.weight))
@@ -85,11 +93,7 @@ class TrackedLinear(nn.Linear):
 
     @torch.no_grad()
     def power_iterate_(self, num_iterations: int = 1) -> None:
-        """Move u and v toward the leading singular vectors of the present weight.
-
-        Args:
-            num_iterations: how often, times the factor in `strength`.
-        """
+        """Update u and v by `num_iterations` power iterations, times the factor in `strength`."""
         for _ in range(num_iterations * self.strength.num_iterations):
             self.v.copy_(unit(self.weight.t().mv(self.u)))
             self.u.copy_(unit(self.weight.mv(self.v)))
@@ -105,28 +109,29 @@ class SpectralLinear(TrackedLinear):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in) -> (B, out).
 
-        v goes through the product as one more row: W v, which sigma needs, and sigma's share of the
-        weight's gradient then cost no pass over the weight of their own.
+        v is appended to x as one more row, so that W v and sigma's part of the weight's gradient need no
+        pass over the weight of their own.
         """
-        y, wv = F.linear(torch.cat([x, self.v[None]]), self.weight).split([len(x), 1])
+        y, wv = torch.split(F.linear(torch.cat([x, self.v[None]]), self.weight), [len(x), 1])
         divisor = self.strength(torch.dot(self.u, wv[0]))
         return y / divisor if self.bias is None else torch.addcmul(self.bias, y, divisor.reciprocal())
 
 
 class SpectralConv2d(nn.Conv2d):
-    """A convolution divided by its operator norm: that of the linear map from whole inputs to whole outputs.
+    """A convolution divided by its operator norm, that of the linear map from input images to output images.
 
-    The norm depends on the input's size, and is not that of the kernel reshaped to a matrix (Gouk et
-    al. 2020). Power iteration runs the convolution and its transpose.
+    The norm depends on the size of the input and is not that of the kernel reshaped to a matrix (Gouk et
+    al. 2020). A power iteration applies the convolution and its transpose.
 
     Args:
-        conv: whose weight and bias it takes over; without padding, as all of the encoder's.
-        input_size: (H, W) of what it is applied to.
-        strength: how sigma is used.
-        generator: of the initial v.
+        conv: the layer whose parameters it takes over; without padding, like all of the encoder's.
+        input_size: (H, W) of its input.
+        strength: see `Strength`.
+        generator: draws the initial v.
 
     Attributes:
-        u: (1, out, H', W') and v: (1, in, H, W), buffers of unit length.
+        u: (1, out, H', W') buffer of length 1.
+        v: (1, in, H, W) buffer of length 1.
     """
 
     u: Tensor
@@ -148,8 +153,8 @@ class SpectralConv2d(nn.Conv2d):
         self.register_buffer("v", _random_unit((1, conv.in_channels, *input_size), generator).to(self.weight))
         with torch.no_grad():
             self.register_buffer("u", unit(self._convolve(self.v)))
-        # rows and columns at the end that the stride leaves out
-        self._uncovered = [(n - k) % s for n, k, s in zip(input_size, self.kernel_size, self.stride, strict=True)]
+        # rows and columns at the end of the input that the stride skips
+        self._skipped = [(n - k) % s for n, k, s in zip(input_size, self.kernel_size, self.stride, strict=True)]
         self.power_iterate_(INITIAL_POWER_ITERATIONS)
 
     def _convolve(self, x: Tensor) -> Tensor:
@@ -157,10 +162,10 @@ class SpectralConv2d(nn.Conv2d):
 
     @torch.no_grad()
     def power_iterate_(self, num_iterations: int = 1) -> None:
-        """Move u and v toward the leading singular pair of the present convolution; see `TrackedLinear`."""
+        """Update u and v; see `TrackedLinear`."""
         for _ in range(num_iterations * self.strength.num_iterations):
-            back = F.conv_transpose2d(self.u, self.weight, None, self.stride, output_padding=self._uncovered)
-            self.v.copy_(unit(back))
+            transposed = F.conv_transpose2d(self.u, self.weight, None, self.stride, output_padding=self._skipped)
+            self.v.copy_(unit(transposed))
             self.u.copy_(unit(self._convolve(self.v)))
 
     def sigma(self) -> Tensor:
@@ -168,57 +173,63 @@ class SpectralConv2d(nn.Conv2d):
         return (self.u * self._convolve(self.v)).sum()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H', W'); sigma is computed anew for every call, as much as one more image."""
+        """(B, in, H, W) -> (B, out, H', W'); computing sigma costs as much as one more image."""
         return F.conv2d(x, self.weight / self.strength(self.sigma()), self.bias, self.stride)
 
 
 def tracked_layers(module: nn.Module) -> dict[str, TrackedLinear | SpectralConv2d]:
-    """Every layer inside `module` that estimates its spectral norm, by its dotted name."""
+    """All layers inside `module` that estimate their spectral norm, by dotted name."""
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, TrackedLinear | SpectralConv2d)}
 
 
 class Spectral(Normalizer):
-    """Spectral normalization: chosen layers divided by their largest singular value (Miyato et al. 2018).
+    """Chosen layers are divided by their largest singular value.
 
     Args:
-        conv_layers: which convolutions of the encoder, in the words of `layers`; their norm is the operator's.
-        trunk: whether the linear layers of these networks' trunks too.
-        minimum_sigma, gradient_through_sigma, num_iterations: see `Strength`.
-        heads: everything that `Normalizer` takes.
+        networks: see `Normalizer`.
+        layers: see `Normalizer`.
+        conv_layers: convolutions of the encoder to normalize, selected like `layers`; see `SpectralConv2d`.
+        trunk: whether to normalize the linear layers of these networks' trunks, too.
+        minimum_sigma: see `Strength`.
+        gradient_through_sigma: see `Strength`.
+        num_iterations: see `Strength`.
     """
 
     def __init__(
         self,
         *,
+        networks: Sequence[str] = NETWORKS,
+        layers: Layers = "inner",
         conv_layers: Layers = "none",
         trunk: bool = False,
         minimum_sigma: float | None = None,
         gradient_through_sigma: bool = True,
         num_iterations: int = 1,
-        **heads: Any,
     ) -> None:
-        super().__init__(**heads)
+        super().__init__(networks, layers)
         self.strength = checked_strength(minimum_sigma, gradient_through_sigma, num_iterations)
         self.conv_layers = check_layers("normalizer.conv_layers", conv_layers)
         self.normalizes_trunk = validation.boolean("normalizer.trunk", trunk)
 
-    def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
-        return replaced(head, chosen, lambda layer: SpectralLinear(layer, self.strength, self.generator))
+    def _normalize(self, head: nn.Module, chosen: NamedLayers) -> nn.Module:
+        return replace_layers(head, chosen, lambda layer: SpectralLinear(layer, self.strength, self.generator))
 
     def trunk_(self, network: str, trunk: nn.Module) -> None:
         """See `Normalizer`."""
         if self.normalizes_trunk and network in self.networks:
-            self._normalized(trunk, layers_of(trunk, nn.Linear))
+            self._normalize(trunk, layers_of(trunk, nn.Linear))
 
     def encoder_(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> None:
         """See `Normalizer`."""
         chosen = choose_layers("normalizer.conv_layers", layers_of(encoder, nn.Conv2d), self.conv_layers)
         sizes = _input_sizes(encoder, obs_shape) if chosen else {}
-        replaced(encoder, chosen, lambda layer: SpectralConv2d(layer, sizes[layer], self.strength, self.generator))
+        replace_layers(
+            encoder, chosen, lambda layer: SpectralConv2d(layer, sizes[layer], self.strength, self.generator)
+        )
 
 
 def _input_sizes(encoder: nn.Module, obs_shape: tuple[int, int, int]) -> dict[nn.Module, tuple[int, int]]:
-    """(H, W) of what every convolution of `encoder` is applied to."""
+    """(H, W) of the input of every convolution of `encoder`."""
     sizes: dict[nn.Module, tuple[int, int]] = {}
     hooks = [
         layer.register_forward_pre_hook(lambda layer, inputs: sizes.update({layer: tuple(inputs[0].shape[2:])}))
@@ -232,7 +243,7 @@ def _input_sizes(encoder: nn.Module, obs_shape: tuple[int, int, int]) -> dict[nn
 
 
 def checked_strength(minimum_sigma: float | None, gradient_through_sigma: bool, num_iterations: int) -> Strength:
-    """A `Strength` of options that a user may have set."""
+    """A `Strength` from user options."""
     return Strength(
         None if minimum_sigma is None else validation.real("normalizer.minimum_sigma", minimum_sigma, 0, open_low=True),
         validation.boolean("normalizer.gradient_through_sigma", gradient_through_sigma),

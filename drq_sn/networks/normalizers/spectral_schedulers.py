@@ -1,25 +1,23 @@
 """Spectral schedulers: DivOut, DivGrad, MulEps (Gogianu et al. 2021, section 5.4).
 
-All three rest on rho = prod max(sigma_i, lambda) over the chosen layers S of a head, whose layers stay
-as they are. Each head has a rho of its own, which goes with its parameters. What several heads
-share (the critic's trunk, and the encoder, which learns through the critic) goes with the geometric
-mean of theirs.
+All three use rho = prod max(sigma_i, lambda) over the chosen layers of a head, which are not normalized.
+The rho of a head applies to its parameters. Parameters that several heads share (the critic's trunk and the
+encoder) use the geometric mean of these heads' rhos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from drq_sn.networks.normalizers.base import Found, Normalizer, replaced
+from drq_sn.networks.normalizers.base import NETWORKS, Layers, NamedLayers, Normalizer, replace_layers
 from drq_sn.networks.normalizers.spectral import TrackedLinear, checked_strength, tracked_layers
 
 
 class TrackedHead(nn.Module):
-    """A head that computes as it is, and knows its rho."""
+    """A head with its rho; its output is unchanged."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -27,85 +25,94 @@ class TrackedHead(nn.Module):
 
     @torch.no_grad()
     def rho(self) -> Tensor:
-        """Product of the tracked layers' norms, 0-d, without gradient."""
+        """Product of the tracked layers' spectral norms, 0-d, without gradient."""
         return torch.stack([layer.strength(layer.sigma()) for layer in tracked_layers(self.head).values()]).prod()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_dim) -> (B, out_dim)."""
-        return self.head(x)
+        output: Tensor = self.head(x)
+        return output
 
 
 class DividedHead(TrackedHead):
-    """A head whose output is divided by its rho."""
+    """A head with its output divided by its rho."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_dim) -> (B, out_dim)."""
-        return self.head(x) / self.rho()
+        return super().forward(x) / self.rho()
 
 
 class RhoNormalizer(Normalizer):
-    """What the three below share: heads that know their rho.
+    """Base class of the schedulers: wraps heads to compute their rho.
 
     Args:
-        minimum_sigma, num_iterations: see `Strength`.
-        heads: everything that `Normalizer` takes.
+        networks: see `Normalizer`.
+        layers: see `Normalizer`.
+        minimum_sigma: see `Strength`.
+        num_iterations: see `Strength`.
     """
 
     wrapper: type[TrackedHead] = TrackedHead
 
-    def __init__(self, *, minimum_sigma: float | None = None, num_iterations: int = 1, **heads: Any) -> None:
-        super().__init__(**heads)
+    def __init__(
+        self,
+        *,
+        networks: Sequence[str] = NETWORKS,
+        layers: Layers = "inner",
+        minimum_sigma: float | None = None,
+        num_iterations: int = 1,
+    ) -> None:
+        super().__init__(networks, layers)
         self.strength = checked_strength(minimum_sigma, False, num_iterations)
 
-    def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
-        tracked = replaced(head, chosen, lambda layer: TrackedLinear(layer, self.strength, self.generator))
+    def _normalize(self, head: nn.Module, chosen: NamedLayers) -> nn.Module:
+        tracked = replace_layers(head, chosen, lambda layer: TrackedLinear(layer, self.strength, self.generator))
         return self.wrapper(tracked) if chosen else head
 
 
 class DivOut(RhoNormalizer):
-    """The unnormalized head's output divided by rho: spectral normalization with biases scaled along (eqs. 5-10)."""
+    """The output of the unnormalized head is divided by rho: SN with rescaled biases (eqs. 5-10)."""
 
     wrapper = DividedHead
 
 
 class DivGrad(RhoNormalizer):
-    """Gradients divided by rho on their way to the optimizer; what networks compute does not change."""
+    """Gradients are divided by rho before the optimizer step; networks compute the same as without."""
 
-    def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
+    def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained: Sequence[nn.Module]) -> None:
         """See `Normalizer`."""
-        for rho, parameters in _rho_of_parameters(network, trained_through):
+        for rho, parameters in _group_by_rho(network, trained):
             torch._foreach_div_([p.grad for p in parameters if p.grad is not None], rho)
         optimizer.step()
 
 
 class MulEps(RhoNormalizer):
-    """Adam's epsilon, outside the square root, multiplied by rho (eq. 16).
+    """Adam's epsilon, outside the square root, is multiplied by rho (eq. 16).
 
-    PyTorch's Adam takes epsilon as a number, and rho must not leave the device, so the step is
-    written out here; its state is that of PyTorch's.
+    PyTorch's Adam takes epsilon as a Python number, and rho must stay on the device, so the step is
+    implemented here, on PyTorch's state.
     """
 
-    def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained_through: nn.Module) -> None:
+    def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained: Sequence[nn.Module]) -> None:
         """See `Normalizer`."""
-        groups = list(_rho_of_parameters(network, trained_through))
+        groups = list(_group_by_rho(network, trained))
         for rho, parameters in groups:
             _adam_step_(optimizer, parameters, rho)
         if not groups:
             optimizer.step()
 
 
-def _rho_of_parameters(network: nn.Module, trained_through: nn.Module) -> Iterator[tuple[Tensor, list[nn.Parameter]]]:
-    """Every rho that acts on `network`, with the parameters it acts on; nothing where no head is tracked."""
-    heads = [module for module in trained_through.modules() if isinstance(module, TrackedHead)]
+def _group_by_rho(network: nn.Module, trained: Sequence[nn.Module]) -> Iterator[tuple[Tensor, list[nn.Parameter]]]:
+    """Each rho, 0-d, with the parameters of `network` it applies to; empty if no head of `trained` has a rho."""
+    heads = [module for each in trained for module in each.modules() if isinstance(module, TrackedHead)]
     if not heads:
         return
-    shared = dict(network.named_parameters())
     rhos = torch.stack([head.rho() for head in heads])
+    shared = {id(parameter): parameter for parameter in network.parameters()}
     for rho, head in zip(rhos, heads, strict=True):
-        ids = {id(p) for p in head.parameters()}
-        own = [name for name, p in shared.items() if id(p) in ids]
-        if own:
-            yield rho, [shared.pop(name) for name in own]
+        parameters = [shared.pop(id(parameter)) for parameter in head.parameters() if id(parameter) in shared]
+        if parameters:
+            yield rho, parameters
     if shared:
         yield rhos.log().mean().exp(), list(shared.values())
 
@@ -132,8 +139,8 @@ def _adam_step_(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]
 
 
 def _state(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:
-    """What PyTorch's fused Adam keeps of a parameter, made before its first step."""
-    state = optimizer.state[parameter]
+    """The state of PyTorch's fused Adam for a parameter, created if there has been no step."""
+    state: dict[str, Tensor] = optimizer.state[parameter]
     if not state:
         state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
         state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)

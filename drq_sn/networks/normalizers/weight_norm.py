@@ -1,32 +1,31 @@
-"""Weight normalization (Salimans and Kingma 2016), a negative control: it bounds no norm."""
+"""Weight normalization (Salimans and Kingma 2016), a negative control that bounds no norm."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drq_sn.networks.normalizers.base import Found, Normalizer, replaced
+from drq_sn.networks.normalizers.base import NamedLayers, Normalizer, replace_layers
 
 
 class WeightNormLinear(nn.Linear):
-    """y = g (V / ||V||) x + b, row by row: length and direction of each unit's weights apart (Salimans & Kingma 2016).
+    """y = g (V / ||V||) x + b with row-wise norms: magnitude and direction of each unit's weights are separate.
 
     Attributes:
-        weight: (out, in) V, whose rows' lengths do not matter.
-        gain: (out,) g, a parameter; at the start the rows' lengths, so that nothing changes.
+        weight: (out, in), V; the norms of its rows have no effect.
+        gain: (out,), g; initially the norms of the rows, so that the function is unchanged.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(
-            linear.in_features, linear.out_features, linear.bias is not None, device="meta"
-        )  # draws nothing
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self.gain = nn.Parameter(linear.weight.detach().norm(dim=1))
 
     @property
     def composed_weight(self) -> Tensor:
-        """(out, in), what inputs are multiplied by."""
-        return self.weight * (self.gain / self.weight.norm(dim=1))[:, None]
+        """(out, in), the weight that inputs are multiplied by."""
+        scale: Tensor = self.gain / self.weight.norm(dim=1)
+        return self.weight * scale[:, None]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in) -> (B, out)."""
@@ -34,7 +33,7 @@ class WeightNormLinear(nn.Linear):
 
 
 class WeightNorm(Normalizer):
-    """Weight normalization, which bounds no norm: its gains are learned."""
+    """Weight normalization; its learned gains leave the norm unbounded."""
 
-    def _normalized(self, head: nn.Module, chosen: Found) -> nn.Module:
-        return replaced(head, chosen, WeightNormLinear)
+    def _normalize(self, head: nn.Module, chosen: NamedLayers) -> nn.Module:
+        return replace_layers(head, chosen, WeightNormLinear)

@@ -22,7 +22,7 @@ def train(head, normalizer, updates=30, lr=1e-2):
     for _ in range(updates):
         optimizer.zero_grad()
         (head(torch.randn(16, 7)) - 1.0).square().mean().backward()
-        normalizer.step_(optimizer, head, head)
+        normalizer.step_(optimizer, head, [head])
 
 
 @pytest.mark.parametrize("kind", HEADS)

@@ -113,7 +113,7 @@ def descend(normalizer, head, updates, eps):
         x, y = torch.randn(16, 8, dtype=torch.float64, generator=generator).split([5, 3], dim=1)
         optimizer.zero_grad()
         (head(x) - y).square().mean().backward()
-        normalizer.step_(optimizer, head, head)
+        normalizer.step_(optimizer, head, [head])
     return {name.removeprefix("head."): p.detach() for name, p in head.named_parameters()}
 
 
@@ -154,7 +154,7 @@ def test_muleps_multiplies_epsilon_by_the_rho_of_each_step():
         rho, g = tracked.rho(), p.grad.clone()
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         expected -= 1e-2 * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + rho * 1e-3)
-        normalizer.step_(optimizer, tracked, tracked)
+        normalizer.step_(optimizer, tracked, [tracked])
         assert torch.allclose(p, expected, rtol=1e-9, atol=1e-12)
         for layer in tracked_layers(tracked).values():
             layer.power_iterate_()
@@ -167,7 +167,7 @@ def test_a_huge_rho_stops_muleps_and_harms_nothing(monkeypatch):
     before = copy.deepcopy(head.state_dict())
     optimizer = torch.optim.Adam(head.parameters(), 1e-2)
     head(torch.ones(2, 5)).sum().backward()
-    MulEps().step_(optimizer, head, head)
+    MulEps().step_(optimizer, head, [head])
     for name, p in head.named_parameters():
         assert torch.allclose(p, before[name], atol=1e-9)
         assert torch.allclose(optimizer.state[p]["exp_avg_sq"], 0.001 * p.grad**2)
@@ -180,7 +180,7 @@ def test_its_state_is_adams(constant_rho):
         head = normalizer.head("critic", mlp())
         optimizer = torch.optim.Adam(head.parameters(), 1e-2, fused=True)
         head(torch.ones(2, 5, dtype=torch.float64)).sum().backward()
-        normalizer.step_(optimizer, head, head)
+        normalizer.step_(optimizer, head, [head])
         states.append([{k: (v.shape, v.dtype) for k, v in s.items()} for s in optimizer.state_dict()["state"].values()])
     assert states[0] == states[1]
 
@@ -213,7 +213,7 @@ def test_what_heads_share_goes_with_their_geometric_mean(monkeypatch):
     for module in (network, encoder):
         for p in module.parameters():
             p.grad = torch.ones_like(p)
-        DivGrad().step_(torch.optim.SGD(module.parameters(), 0.0), module, network)
+        DivGrad().step_(torch.optim.SGD(module.parameters(), 0.0), module, [encoder, network])
     for module, rho in ((network.trunk, 6.0), (network.q1, 4.0), (network.q2, 9.0), (encoder, 6.0)):
         for p in module.parameters():
             assert torch.allclose(p.grad, torch.full_like(p, 1 / rho), rtol=1e-12)

@@ -1,0 +1,182 @@
+"""Base class of the agents: optimizers, target copies, power iteration, learning rate, runtime and state."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from drq_sn import validation
+from drq_sn.agents.runtime import Runtime
+from drq_sn.networks.actor_critic import soft_update_, target_copy
+from drq_sn.networks.normalizers.base import Normalizer
+from drq_sn.networks.normalizers.spectral import WARM_UP_FACTOR, WARM_UP_UPDATES, tracked_layers
+from drq_sn.types import Batch, Metrics
+
+TARGET = "_target"
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+class BaseAgent(abc.ABC):
+    """What every agent needs, with or without an actor.
+
+    A subclass creates its networks with `add_network` and `add_target` and writes its update in `learn`.
+
+    Args:
+        normalizer: takes every optimizer step.
+        tau: share of the online network in a soft update.
+        lr: learning rate of every optimizer, before the schedule.
+        lr_schedule: environment step -> factor of the learning rate.
+        adam_eps: Adam's epsilon, outside the square root.
+        runtime: how the update is executed.
+        device: where everything lives.
+
+    Attributes:
+        networks: all networks by name; their state dict is what `weights.pt` holds.
+        num_updates: updates so far.
+    """
+
+    metric_names: tuple[str, ...]
+
+    learn: Callable[..., Metrics]
+    """The update as a function of device tensors, fit for every runtime.
+
+    Called as `learn(batch, power_iteration_factor=..., **self.update_flags(step))`; returns detached metrics.
+    """
+
+    def __init__(
+        self,
+        *,
+        normalizer: Normalizer,
+        tau: float,
+        lr: float,
+        lr_schedule: Callable[[int], float],
+        adam_eps: float,
+        runtime: Runtime,
+        device: torch.device | str,
+    ) -> None:
+        self.device = torch.device(device)
+        self.normalizer = normalizer
+        self.tau = validation.real("agent.tau", tau, 0, 1)
+        self.lr, self.lr_schedule = validation.real("lr", lr, 0, open_low=True), lr_schedule
+        validation.real("lr_schedule at step 0", lr_schedule(0), 0)
+        self.adam_eps = validation.real("agent.adam_eps", adam_eps, 0)
+        self.networks = nn.ModuleDict()
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.num_updates = 0
+        # a tensor, because captured and compiled updates read it anew; CUDA's fused Adam requires float32
+        dtype = torch.float32 if self.device.type == "cuda" else torch.float64
+        self._lr = torch.tensor(self.lr, dtype=dtype, device=self.device)
+        self._losses_finite = torch.ones((), dtype=torch.bool, device=self.device)
+        self.set_runtime(runtime)
+
+    def set_runtime(self, runtime: Runtime) -> None:
+        """Execute updates in `runtime`; also called when tensors were replaced that a graph may have captured."""
+        self._runtime = runtime
+        self._learn = runtime(self.learn, self.device)
+
+    def add_network(self, name: str, network: AnyModule) -> AnyModule:
+        """Register `network` as `networks[name]`, on the agent's device, and return it."""
+        self.networks[name] = network.to(self.device)
+        return network
+
+    def add_target(self, name: str) -> nn.Module:
+        """Register and return the target copy of `networks[name]`, as `networks[f"{name}_target"]`."""
+        self.networks[name + TARGET] = target = target_copy(self.networks[name])
+        return target
+
+    def add_optimizers(self, *names: str) -> None:
+        """Give each of the named networks an optimizer."""
+        on_cuda = self.device.type == "cuda"
+        for name in names:
+            parameters = self.networks[name].parameters()
+            # capturable: Adam counts its steps on the device, so that a CUDA graph can
+            optimizer = torch.optim.Adam(parameters, self.lr, eps=self.adam_eps, fused=True, capturable=on_cuda)
+            optimizer.param_groups[0]["lr"] = self._lr
+            self.optimizers[name] = optimizer
+
+    def update(self, batch: Batch, step: int) -> Metrics:
+        """One gradient update at environment step `step`; never waits for the device."""
+        self.at_step_(step)
+        self._lr.fill_(self.learning_rate(step))
+        warming_up = self.num_updates < WARM_UP_UPDATES and bool(tracked_layers(self.networks))
+        factor = WARM_UP_FACTOR if warming_up else 1
+        metrics: Metrics = self._learn(batch, power_iteration_factor=factor, **self.update_flags(step))
+        self.num_updates += 1
+        return metrics
+
+    def update_flags(self, step: int) -> dict[str, Hashable]:
+        """Further keyword arguments of `learn` at environment step `step`."""
+        del step
+        return {}
+
+    def at_step_(self, step: int) -> None:  # noqa: B027  # an agent without schedules of its own changes nothing
+        """Set what acting and learning read and depends on environment step `step`."""
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of every optimizer at environment step `step`."""
+        return self.lr * self.lr_schedule(step)
+
+    def descend_(self, loss: Tensor, *names: str) -> Metrics:
+        """One optimizer step on `loss`, 0-d, for the named networks; no other network gets a gradient.
+
+        Returns:
+            The gradient norm of each named network before the step, as `grad_norm/{name}`.
+        """
+        self._losses_finite.logical_and_(torch.isfinite(loss.detach()))
+        networks = [self.networks[name] for name in names]
+        parameters = [list(network.parameters()) for network in networks]
+        gradients = iter(torch.autograd.grad(loss, [p for group in parameters for p in group]))
+        norms = {}
+        for name, group in zip(names, parameters, strict=True):
+            for parameter in group:
+                parameter.grad = next(gradients)
+            norms[f"grad_norm/{name}"] = nn.utils.get_total_norm([p.grad for p in group if p.grad is not None])
+        for name, network in zip(names, networks, strict=True):
+            self.normalizer.step_(self.optimizers[name], network, networks)
+        return norms
+
+    def power_iterate_(self, num_iterations: int, *names: str) -> None:
+        """Update u and v of the named networks' tracked layers; call after their weights changed."""
+        for name in names:
+            for layer in tracked_layers(self.networks[name]).values():
+                layer.power_iterate_(num_iterations)
+
+    def update_targets_(self) -> None:
+        """Soft update of every target network."""
+        for name, network in self.networks.items():
+            if name.endswith(TARGET):
+                soft_update_(network, self.networks[name.removesuffix(TARGET)], self.tau)
+
+    def is_finite(self) -> bool:
+        """Whether all losses so far and all weights are finite; waits for the device."""
+        finite = [self._losses_finite, *(torch.isfinite(p.detach()).all() for p in self.networks.parameters())]
+        return bool(torch.stack(finite).all())
+
+    def sigmas(self) -> Metrics:
+        """Estimated spectral norm of every layer that tracks it, by layer name."""
+        with torch.no_grad():
+            return {f"sigma/{name}": layer.sigma() for name, layer in tracked_layers(self.networks).items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, normalizer and optimizer state, the number of updates, and whether all losses were finite."""
+        return {
+            "networks": self.networks.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "losses_finite": self._losses_finite,
+            "num_updates": self.num_updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, from whatever device."""
+        self.networks.load_state_dict(state["networks"])
+        self._losses_finite.copy_(state["losses_finite"])
+        self.num_updates = state["num_updates"]
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+            group = optimizer.param_groups[0]  # now has the settings of the device that saved it
+            group["capturable"], group["lr"] = self.device.type == "cuda", self._lr
+        self.set_runtime(self._runtime)
