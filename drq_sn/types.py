@@ -14,11 +14,11 @@ Metrics = dict[str, Tensor]
 
 
 class Batch(NamedTuple):
-    """Transitions over n steps; the target needs nothing else.
+    """n-step transitions; they hold everything that the target needs.
 
     Attributes:
         obs: (B, C, H, W) uint8, the stacked frames at step t.
-        action: (B, A) float in [-1, 1], taken at t.
+        action: (B, A) float in [-1, 1], the action at t.
         reward: (B,) float, the n-step return R_n from t.
         discount: (B,) float, D_n = prod of gamma * environment discount; 0 after a true
             termination, gamma^n at a time limit.
@@ -36,8 +36,8 @@ class Episode(NamedTuple):
     """An evaluation episode.
 
     Attributes:
-        first_obs: (C, H, W) uint8, the observation that it began with.
-        rewards: of every step.
+        first_obs: (C, H, W) uint8, the first observation.
+        rewards: reward of every step.
     """
 
     first_obs: np.ndarray
@@ -45,15 +45,15 @@ class Episode(NamedTuple):
 
     @property
     def episode_return(self) -> float:
-        """Undiscounted, and the same wherever it is computed."""
+        """Undiscounted return; the exact sum, so that it is the same on every machine."""
         return math.fsum(self.rewards)
 
 
 class Environment(Protocol):
-    """What the loop needs of an environment: dm_env's interface, and where its episodes come from."""
+    """What the loop needs of an environment: the dm_env interface and the state of its random numbers."""
 
     random_state: str
-    """State of the random numbers that episodes are drawn from; setting it makes the same episodes follow."""
+    """State of the generator that episodes are drawn from; setting it repeats the same episodes."""
 
     def reset(self) -> dm_env.TimeStep:
         """Start an episode."""
@@ -77,7 +77,7 @@ class Agent(Protocol):
         """One gradient update at environment step `step`; never waits for the device."""
 
     def is_finite(self) -> bool:
-        """Whether every loss so far and every weight is a number; waits for the device."""
+        """Whether all losses so far and all weights are finite; waits for the device."""
 
     def sigmas(self) -> Metrics:
         """Estimated spectral norm of every normalized layer, by layer name."""
@@ -93,21 +93,21 @@ class Replay(Protocol):
     """What the loop needs of a replay."""
 
     @property
-    def num_windows(self) -> int:
-        """How many n-step windows can be drawn now."""
+    def num_transitions(self) -> int:
+        """Number of n-step transitions that can be sampled now."""
 
     def add(self, time_step: dm_env.TimeStep, action: np.ndarray | None) -> None:
-        """Store a time step and the action that led to it (None at an episode's first)."""
+        """Store a time step and the action that led to it (None at the first step of an episode)."""
 
     def sample(self) -> Batch:
-        """Draw windows uniformly, with replacement."""
+        """Sample transitions uniformly, with replacement."""
 
 
 class Logger(Protocol):
-    """What the loop reports to; the only place where metrics reach the host."""
+    """What the loop reports to; the only place where metrics are copied to the host."""
 
     def update(self, metrics: Metrics) -> None:
-        """Take the metrics of one update, without waiting for the device."""
+        """Record the metrics of one update, without waiting for the device."""
 
     def step(self, frame: int) -> None:
         """Record that training has reached `frame`."""

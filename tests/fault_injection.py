@@ -30,7 +30,7 @@ WORDS = ["task=synthetic_point", "num_train_frames=1000", "eval_every_frames=500
          "num_threads=1", "replay.capacity_steps=200"]  # fmt: skip
 OFTEN, SELDOM = "checkpoint_every_frames=40", "checkpoint_every_frames=150"
 CLOCKS = {"wall_time_s", "frames_per_second", "seconds"}
-SIGKILL, SIGTERM_CODE, CRASHED, DISK_FULL = -9, 143, 3, 4
+SIGKILL, SIGTERM_CODE, DIVERGED, DISK_FULL = -9, 143, 3, 4
 MODULE = [sys.executable, "-m"]
 
 
@@ -68,7 +68,7 @@ class Faults:
         if result.returncode != 0 or not (run_dir / "weights.pt").exists():
             self.lost.append(f"{name}: {result.stderr[-300:]}")
             return False
-        if "goes on without these steps" in result.stderr:
+        if "resumes without these steps" in result.stderr:
             self.with_gaps += 1
         elif outcome(run_dir) == self.whole:
             self.identical += 1
@@ -168,21 +168,21 @@ class Faults:
         return self.survives("SIGTERM", run_dir)
 
     def poison(self) -> bool:
-        """A weight that is no number: the run must end as crashed, and say so again when called again."""
+        """A weight that is no number: the run must end as diverged, and say so again when called again."""
         self.tried["a weight that is not a number"] += 1
         run_dir = self._new("poisoned")
         codes = [self.train(run_dir, fault=("nan", 100)).returncode, self.train(run_dir).returncode]
-        kept = (run_dir / "checkpoint" / "crashed.pt").exists()
-        if codes != [CRASHED, CRASHED] or not kept:
+        kept = (run_dir / "checkpoint" / "diverged.pt").exists()
+        if codes != [DIVERGED, DIVERGED] or not kept:
             self.lost.append(f"not a number: exit codes {codes}, kept {kept}")
-        return codes == [CRASHED, CRASHED] and kept
+        return codes == [DIVERGED, DIVERGED] and kept
 
     def kill_encoder(self) -> bool:
         """The film's encoder, the one other process of a run, killed."""
         self.tried["the film's encoder killed"] += 1
         run_dir = self._new("encoder")
         result = self.train(run_dir, fault=("encoder", 20))
-        if result.returncode != 0 or "its encoder failed" not in result.stderr:
+        if result.returncode != 0 or "the encoder failed" not in result.stderr:
             self.lost.append(f"encoder: {result.stderr[-300:]}")
             return False
         return self.survives("encoder", run_dir)

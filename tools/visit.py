@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from drq_sn.cli.running.exit_codes import INVALID_INPUT
+from drq_sn.cli.running.exit_codes import ExitCode
 from drq_sn.runs import provenance
 from drq_sn.runs.files import write_json
 
@@ -173,7 +173,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu" and not options.smallest:
         print("error: no GPU that torch can use; --try goes through the steps on any machine", file=sys.stderr)
-        sys.exit(INVALID_INPUT)
+        sys.exit(ExitCode.INVALID_INPUT)
     name = provenance.slug(provenance.device_name(device)) + ("_try" if options.smallest else "")
     out, work = options.out.absolute() / name, options.work.absolute() / name
     for folder in (out, work):

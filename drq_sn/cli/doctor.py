@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from drq_sn.cli.running.exit_codes import INVALID_INPUT
+from drq_sn.cli.running.exit_codes import ExitCode
 from drq_sn.envs import gl, make_env
 from drq_sn.runs import provenance
 from drq_sn.training.replay import available_memory
@@ -101,7 +101,7 @@ def main() -> None:
     facts, problems = report()
     print("\n".join(facts))
     print("\n".join(f"problem: {problem}" for problem in problems) or "nothing is wrong")
-    sys.exit(INVALID_INPUT if "GL backend: none" in facts else 0)
+    sys.exit(ExitCode.INVALID_INPUT if "GL backend: none" in facts else 0)
 
 
 if __name__ == "__main__":

@@ -11,30 +11,32 @@ import numpy as np
 from omegaconf import DictConfig
 
 from drq_sn import validation
-from drq_sn.cli.config.build import build_env, config_dir, load_agent, random_states_of, read_config
+from drq_sn.cli.config.build import build_env, config_dir, load_agent, partial_env, random_states_of, read_config
 from drq_sn.cli.config.overrides import check_command_line
-from drq_sn.cli.running.exit_codes import exit_on_invalid_input
+from drq_sn.cli.running.exit_codes import exit_on_invalid_input, exit_stalled
 from drq_sn.runs.video import VideoRecorder, playback_rate
 from drq_sn.training import cpu
-from drq_sn.training.loop import evaluate
+from drq_sn.training.evaluation import EnvironmentPool, evaluate
 
 CONFIG_NAME = "evaluate"
+ENV_LIMIT_SECONDS = 60.0
 
 
 def run_evaluation(run_dir: Path, num_episodes: int, seed: int, device: str, video: bool) -> list[float]:
-    """Play `num_episodes` with the final weights of `run_dir`; print returns, film the first if asked."""
+    """Play `num_episodes` with the final weights of `run_dir`; print returns, record a video of the first if asked."""
     validation.integer("episodes", num_episodes)
     cfg = read_config(run_dir)
     cpu.set_up(None, None)
     agent = load_agent(run_dir, device)
-    with (
-        contextlib.closing(build_env(cfg, validation.integer("seed", seed, minimum=0))) as env,
-        contextlib.ExitStack() as stack,
-    ):
-        path = run_dir / "video" / f"final_seed_{seed}.mp4"
+    validation.integer("seed", seed, minimum=0)
+    path = run_dir / "video" / f"final_seed_{seed}.mp4"
+    with contextlib.ExitStack() as stack:
+        env = stack.enter_context(contextlib.closing(build_env(cfg, seed)))
+        pool = EnvironmentPool(partial_env(cfg), 1, ENV_LIMIT_SECONDS, exit_stalled)
+        stack.enter_context(contextlib.closing(pool))
         record = stack.enter_context(VideoRecorder(path, playback_rate(env))) if video else None
         start = time.monotonic()
-        episodes = evaluate(env, agent, random_states_of(seed, num_episodes), record)
+        episodes = evaluate(pool, agent, random_states_of(seed, num_episodes), record)
         returns = [episode.episode_return for episode in episodes]
     print(f"{run_dir}: return {np.mean(returns):.1f} over {num_episodes} episodes in {time.monotonic() - start:.0f} s")
     print("single returns: " + " ".join(f"{value:.1f}" for value in returns))

@@ -1,8 +1,9 @@
-"""`python -m drq_sn.cli.fit_replay run=DIR normalizers=[none,spectral] depths=[1,3]`: learning from a saved replay."""
+"""`python -m drq_sn.cli.fit_replay run=DIR normalizers=[none,spectral] depths=[1,3]`: training on a saved replay."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import csv
 import hashlib
 import itertools
@@ -21,6 +22,7 @@ from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.agents.runtime import Eager
 from drq_sn.cli.config.build import build_agent, build_env, build_replay, config_dir, read_config
 from drq_sn.cli.config.overrides import check_command_line, group_options, initialized
+from drq_sn.cli.config.ranges import at_least_1, check_ranges
 from drq_sn.cli.running.checkpointing import seed_everything
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder
@@ -31,17 +33,17 @@ from drq_sn.runs import provenance
 from drq_sn.runs.checkpoints import CheckpointStore
 from drq_sn.runs.files import write_atomically, write_json
 from drq_sn.training import cpu
-from drq_sn.training.fit_replay import fit
+from drq_sn.training.fit_replay import fit as fit_agent
 from drq_sn.training.replay import UniformReplay
 
 CONFIG_NAME = "fit_replay"
 DEPTH_OPTIONS = ("num_blocks", "num_hidden_layers")
 SETTINGS, PARTS = "settings.json", "fits"
-BATCHES_APART = 1_000_000  # more than there are updates: seeds share no batch
+SEED_STRIDE = 1_000_000  # between the batch seeds of two seeds; larger than any number of updates
 
 
 class Fit(NamedTuple):
-    """One agent of the study."""
+    """One agent of a study."""
 
     normalizer: str
     depth: int
@@ -49,33 +51,37 @@ class Fit(NamedTuple):
 
     @property
     def file(self) -> str:
-        """Where its numbers go."""
+        """Name of the file with its rows."""
         return f"{self.normalizer}_depth_{self.depth}_seed_{self.seed}.csv"
 
 
-def run_offline(cfg: DictConfig) -> Path:
-    """Fit every normalizer at every depth from every seed, and write tables and figures; what is there already stays.
+def run_study(cfg: DictConfig) -> Path:
+    """Fit every normalizer at every depth from every seed, and write tables and figures; existing fits are kept.
+
+    Returns:
+        The directory of the results.
 
     Raises:
-        InvalidInput: before anything is written, if `cfg` cannot be run.
+        InvalidInput: before anything is written, if `cfg` is invalid.
     """
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores)
-    run_cfg = _check_settings(cfg)
-    fits = [Fit(*each) for each in itertools.product(cfg.normalizers, cfg.depths, cfg.seeds)]
-    configs = {(each.normalizer, each.depth): _config_of(run_cfg, each) for each in fits}
+    _check_options(cfg)
+    run_cfg = read_config(Path(cfg.run))
+    fits = [Fit(*values) for values in itertools.product(cfg.normalizers, cfg.depths, cfg.seeds)]
+    configs = {(fit.normalizer, fit.depth): _fit_config(run_cfg, fit) for fit in fits}
     with contextlib.closing(build_env(run_cfg, seed=0)) as env:
-        for config in configs.values():  # what cannot be built is said now
+        for config in configs.values():  # fail now if one cannot be built
             with torch.device("meta"):
                 build_agent(config, env, torch.device("meta"), Eager())
-        replay, digest = _saved_replay(Path(cfg.run), run_cfg, env, device)
-        out_dir = _claimed(cfg, digest, device)
-        for each in tqdm(sorted(fits, key=lambda fit: fit.seed), unit="fit", leave=False):
-            path, config = out_dir / PARTS / each.file, configs[each.normalizer, each.depth]
+        replay, replay_sha256 = _load_replay(Path(cfg.run), run_cfg, env, device)
+        out_dir = _prepare_directory(cfg, replay_sha256, device)
+        for fit in tqdm(sorted(fits, key=lambda fit: fit.seed), unit="fit", leave=False):
+            path, config = out_dir / PARTS / fit.file, configs[fit.normalizer, fit.depth]
             if not path.exists():
-                seed_everything(each.seed)
+                seed_everything(fit.seed)
                 agent = build_agent(config, env, device, Eager())
-                write_atomically(path, csv_of(_fit(agent, replay, cfg, config, each)))
+                write_atomically(path, csv_of(_fit_rows(agent, replay, cfg, config, fit)))
     rows = [
         row for path in sorted((out_dir / PARTS).glob("*.csv")) for row in csv.DictReader(path.read_text().splitlines())
     ]
@@ -84,25 +90,24 @@ def run_offline(cfg: DictConfig) -> Path:
     return out_dir
 
 
-def _fit(
-    agent: ActorCriticAgent, replay: UniformReplay, cfg: DictConfig, config: DictConfig, each: Fit
+def _fit_rows(
+    agent: ActorCriticAgent, replay: UniformReplay, cfg: DictConfig, config: DictConfig, fit: Fit
 ) -> list[dict[str, Any]]:
-    """Rows of one fit, on batches that only the seed decides."""
-    rows = fit(
+    """Rows of one fit; the batches depend only on its seed."""
+    rows = fit_agent(
         agent,
-        lambda update: replay.peek(config.batch_size, each.seed * BATCHES_APART + update),
+        lambda update: replay.peek(config.batch_size, fit.seed * SEED_STRIDE + update),
         replay.peek(cfg.num_states, seed=0),
         cfg.num_updates,
         config.update_every_steps,
         cfg.log_every_updates,
     )
-    return [each._asdict() | row for row in rows]
+    return [{"normalizer": fit.normalizer, "depth": fit.depth, "seed": fit.seed} | row for row in rows]
 
 
-def _check_settings(cfg: DictConfig) -> DictConfig:
-    """The configuration of the run whose replay is learned from, once all of `cfg` is found to make sense."""
-    for name in ("num_updates", "log_every_updates", "num_states"):
-        validation.integer(name, cfg[name])
+def _check_options(cfg: DictConfig) -> None:
+    """Check every option of the study; lists lose duplicates, and single values become lists."""
+    check_ranges(cfg, dict.fromkeys(("num_updates", "log_every_updates", "num_states"), at_least_1))
     for name in ("normalizers", "depths", "seeds"):
         cfg[name] = list(dict.fromkeys(cfg[name] if OmegaConf.is_list(cfg[name]) else [cfg[name]]))
         validation.integer(f"number of {name}", len(cfg[name]))
@@ -110,30 +115,28 @@ def _check_settings(cfg: DictConfig) -> DictConfig:
         valid = group_options()["normalizer"]
     for name in cfg.normalizers:
         validation.choice("normalizers", name, valid)
-    for name, least in (("depths", 0), ("seeds", 0)):
+    for name in ("depths", "seeds"):
         for value in cfg[name]:
-            validation.integer(name, value, minimum=least)
+            validation.integer(name, value, minimum=0)
     if cfg.run is None:
         raise validation.InvalidInput("run must be a run directory that still has its checkpoint")
-    return read_config(Path(cfg.run))
 
 
-def _config_of(run_cfg: DictConfig, each: Fit) -> DictConfig:
-    """The run's configuration with another normalizer and another depth of the Q heads."""
+def _fit_config(run_cfg: DictConfig, fit: Fit) -> DictConfig:
+    """The run's configuration with the normalizer and the depth of the Q heads of `fit`."""
     with initialized():
-        normalizer = compose("train", [f"normalizer={each.normalizer}"]).normalizer
-    config = OmegaConf.merge(run_cfg, {})
+        normalizer = compose("train", [f"normalizer={fit.normalizer}"]).normalizer
+    config = copy.deepcopy(run_cfg)
     config.normalizer = normalizer
     options = [option for option in DEPTH_OPTIONS if option in config.head.critic]
     if not options:
         raise validation.InvalidInput(f"run: its head {config.head._target_} has no depth (none of {DEPTH_OPTIONS})")
-    config.head.critic[options[0]] = each.depth
-    assert isinstance(config, DictConfig)
+    config.head.critic[options[0]] = fit.depth
     return config
 
 
-def _saved_replay(run_dir: Path, cfg: DictConfig, env: PixelStack, device: torch.device) -> tuple[UniformReplay, str]:
-    """The replay of the run's newest checkpoint, and what tells it from any other."""
+def _load_replay(run_dir: Path, cfg: DictConfig, env: PixelStack, device: torch.device) -> tuple[UniformReplay, str]:
+    """The replay of the run's newest checkpoint, and a digest of its contents."""
     store = CheckpointStore(run_dir)
     checkpoint = store.newest()
     if checkpoint is None:
@@ -142,13 +145,13 @@ def _saved_replay(run_dir: Path, cfg: DictConfig, env: PixelStack, device: torch
         )
     replay = build_replay(cfg, env, device)
     replay.restore(checkpoint.state["replay"], store.replay_parts(checkpoint.parts))
-    validation.integer("complete windows in the replay", replay.num_windows)
+    validation.integer("number of transitions in the replay", replay.num_transitions)
     digest = hashlib.sha256("".join(store.part_digests(checkpoint.parts)).encode()).hexdigest()
     return replay, digest
 
 
-def _claimed(cfg: DictConfig, replay_sha256: str, device: torch.device) -> Path:
-    """`cfg.out_dir`, made or holding an earlier part of the same study."""
+def _prepare_directory(cfg: DictConfig, replay_sha256: str, device: torch.device) -> Path:
+    """Create `cfg.out_dir`, or check that it has an earlier part of the same study."""
     out_dir = Path(cfg.out_dir)
     settings = {name: cfg[name] for name in ("num_updates", "log_every_updates", "num_states")}
     settings |= {"replay_sha256": replay_sha256, "device": provenance.device_name(device)}
@@ -166,15 +169,15 @@ def _claimed(cfg: DictConfig, replay_sha256: str, device: torch.device) -> Path:
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
-def _offline(cfg: DictConfig) -> None:
+def _fit_replay(cfg: DictConfig) -> None:
     with exit_on_invalid_input():
-        run_offline(cfg)
+        run_study(cfg)
 
 
 def main() -> None:
-    """Check the command line, then learn."""
-    check_command_line(CONFIG_NAME, "the study goes through normalizers=[...] and depths=[...] by itself")
-    _offline()
+    """Check the command line, then run the study."""
+    check_command_line(CONFIG_NAME, "one study has all of normalizers=[...] and depths=[...]")
+    _fit_replay()
 
 
 if __name__ == "__main__":

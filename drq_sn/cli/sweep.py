@@ -20,14 +20,13 @@ from drq_sn.cli.launching import cluster
 from drq_sn.cli.launching.grid import PlannedRun, plan, split_words
 from drq_sn.cli.launching.live_table import Row, SweepTable
 from drq_sn.cli.launching.local import Endings, LocalLauncher, ending
-from drq_sn.cli.running.exit_codes import CRASHED, exit_on_invalid_input
+from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.envs import require_task
 from drq_sn.runs.files import write_atomically
 from drq_sn.runs.progress import Progress, is_over, number, read_progress
-from drq_sn.runs.reader import CRASHED as CRASHED_RUN
-from drq_sn.runs.reader import FINISHED
+from drq_sn.runs.status import Status
 
 CONFIG_NAME = "sweep"
 OWN = ("experiment", "launcher", "sweep_dir", "dry_run")
@@ -47,7 +46,7 @@ def sweep(words: Sequence[str]) -> int:
         words: options of sweep.yaml and train.yaml.
 
     Returns:
-        Exit code: 0 if all runs have finished, 3 if learning crashed in some, 1 if some did not end.
+        Exit code: 0 if all runs have finished, 3 if training diverged in some, 1 if some did not end.
 
     Raises:
         InvalidInput: before anything is started, for what can be seen without starting it.
@@ -148,7 +147,7 @@ def _train(cfg: DictConfig, runs: Sequence[PlannedRun], todo: Sequence[PlannedRu
 def _report(runs: Sequence[PlannedRun], endings: Endings, logs: Mapping[PlannedRun, Path], folder: Path | None) -> int:
     """Say how all runs ended, also in `folder`; see `sweep` for what is returned."""
     states = {run: read_progress(run.run_dir) for run in runs}
-    wrong = {run: state for run, state in states.items() if state.status != FINISHED}
+    wrong = {run: state for run, state in states.items() if state.status != Status.FINISHED}
     lines = [f"{len(runs) - len(wrong)} of {number(len(runs), 'run')} finished"]
     lines += [_why(run, state, endings, logs) for run, state in wrong.items()]
     text = "\n".join(lines)
@@ -157,17 +156,17 @@ def _report(runs: Sequence[PlannedRun], endings: Endings, logs: Mapping[PlannedR
         write_atomically(folder / SUMMARY, f"{text}\n".encode())
     if not wrong:
         return 0
-    if all(state.status == CRASHED_RUN for state in wrong.values()):
-        return CRASHED
+    if all(state.status == Status.DIVERGED for state in wrong.values()):
+        return ExitCode.DIVERGED
     print(f"logs in {folder}; the same command goes on with what is not over")
     return FAILED
 
 
 def _why(run: PlannedRun, state: Progress, endings: Endings, logs: Mapping[PlannedRun, Path]) -> str:
     """How a run ended that did not finish, and the last that it said."""
-    how = state.status if state.status == CRASHED_RUN else ending(endings[run]) if run in endings else "not begun"
+    how = state.status if state.status == Status.DIVERGED else ending(endings[run]) if run in endings else "not begun"
     said = logs[run].read_text(errors="replace").strip().splitlines() if run in logs and logs[run].is_file() else []
-    last = f": {said[-1]}" if said and state.status != CRASHED_RUN else ""
+    last = f": {said[-1]}" if said and state.status != Status.DIVERGED else ""
     return f"{run.name}: {how}, at frame {state.frame}{last}"
 
 

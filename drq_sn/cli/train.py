@@ -11,12 +11,12 @@ from omegaconf import DictConfig
 
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.overrides import SWEEP_FLAGS, check_command_line
-from drq_sn.cli.running.exit_codes import CRASHED, exit_on_invalid_input
+from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 from drq_sn.cli.running.run import run
-from drq_sn.training.loop import LearningCrashed
+from drq_sn.training.loop import TrainingDiverged
 
 CONFIG_NAME = "train"
-CRASHED_RUNS: list[str] = []
+DIVERGED_RUNS: list[str] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
@@ -24,11 +24,11 @@ def _train(cfg: DictConfig) -> None:
     with exit_on_invalid_input():
         try:
             run(cfg)
-        except LearningCrashed as error:
+        except TrainingDiverged as error:
             if HydraConfig.get().mode != RunMode.MULTIRUN:
                 raise
             print(f"{cfg.run_dir}: {error}; the sweep goes on", file=sys.stderr)
-            CRASHED_RUNS.append(str(cfg.run_dir))
+            DIVERGED_RUNS.append(str(cfg.run_dir))
 
 
 def main() -> None:
@@ -37,8 +37,8 @@ def main() -> None:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in SWEEP_FLAGS)
     check_command_line(CONFIG_NAME)
     _train()
-    if CRASHED_RUNS:
-        sys.exit(CRASHED)
+    if DIVERGED_RUNS:
+        sys.exit(ExitCode.DIVERGED)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Environments that speak dm_env and show stacked pixels."""
+"""Environments with the dm_env interface and stacked pixel observations."""
 
 from drq_sn.envs.factory import make_env, require_task, task_names
 

@@ -1,4 +1,4 @@
-"""From a task's name to a pixel environment."""
+"""Builds a pixel environment from a task name."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from drq_sn import validation
 from drq_sn.envs.gl import select_backend
-from drq_sn.envs.renderer import Drawing
+from drq_sn.envs.renderer import Renderer
 from drq_sn.envs.synthetic import PointMass
 from drq_sn.envs.wrappers import ActionRepeat, PixelStack
 
 ALIASES = {"cup_catch": "ball_in_cup_catch"}
-SYNTHETIC = {"synthetic_point": PointMass}  # task -> simulator(seed) with render and close of its own
-MANIPULATION = "manipulation"  # a domain of its own in dm_control
+SYNTHETIC = {"synthetic_point": PointMass}  # task -> simulator(seed) that has render() and close()
+MANIPULATION = "manipulation"  # a separate package in dm_control
 MANIPULATION_SUFFIX = "_features"
 MANIPULATION_CAMERA = "front_close"
 CAMERAS = {"quadruped": 2}
@@ -35,7 +35,7 @@ def task_names() -> dict[str, tuple[str, str]]:
 
 
 def _silence_imports() -> None:
-    """Keep dm_control's and PyOpenGL's notes about how they were loaded out of the user's sight."""
+    """Silence log messages that dm_control and PyOpenGL write when imported."""
     from absl import logging as absl_logging
 
     absl_logging.set_verbosity(absl_logging.WARNING)
@@ -43,7 +43,7 @@ def _silence_imports() -> None:
 
 
 def require_task(task: str) -> tuple[str, str]:
-    """(domain, task) as dm_control calls it.
+    """Name of `task` in dm_control, as (domain, task).
 
     Raises:
         InvalidInput: for an unknown task, with the nearest names.
@@ -64,17 +64,17 @@ def make_env(
     reflections: bool = True,
     shadow_map_size: int | None = None,
 ) -> PixelStack:
-    """Build a task of the DeepMind Control Suite that is seen through pixels.
+    """Build a task of the DeepMind Control Suite with pixel observations.
 
     Args:
         task: `{domain}_{task}` of the suite (`cheetah_run`), a manipulation task (`reach_duplo`),
-            the alias `cup_catch`, or `synthetic_point`, a tiny task that needs no simulator.
-        seed: seed of the task's own randomness.
+            the alias `cup_catch`, or `synthetic_point`, a tiny task without a simulator.
+        seed: seed of the task's random numbers.
         image_size: height and width of a frame, in pixels.
         action_repeat: simulator frames per step.
-        shadows: draw shadows; turning them off is several times faster in software, other pixels.
-        reflections: draw reflections; likewise.
-        shadow_map_size: side of the texture that shadows are cut from; None for the task's own. Smaller
+        shadows: render shadows; without them, software rendering is several times faster and pixels differ.
+        reflections: render reflections; likewise.
+        shadow_map_size: side of the shadow texture, in pixels; None for the task's default. Smaller
             ones are faster in software and move some edges of shadows (docs/performance.md).
 
     Returns:
@@ -103,15 +103,15 @@ def make_env(
     domain, name = require_task(task)
     env = _load(domain, name, seed)
     camera = MANIPULATION_CAMERA if domain == MANIPULATION else CAMERAS.get(domain, 0)
-    # only overrides what differs: the default must draw the published pixels
+    # override only what differs: the default must render the published pixels
     off = {flag: False for flag, on in (("shadow", shadows), ("reflection", reflections)) if not on}
 
     from dm_control.suite.wrappers import action_scale
 
     scaled = action_scale.Wrapper(ActionRepeat(env, action_repeat), minimum=-1.0, maximum=1.0)
     random = env.random_state if domain == MANIPULATION else env.task.random
-    drawing = Drawing(task, env, camera, off, shadow_map_size)
-    return PixelStack(scaled, drawing, lambda: env.physics.free(), random, image_size, NUM_STACKED_FRAMES)
+    renderer = Renderer(task, env, camera, off, shadow_map_size)
+    return PixelStack(scaled, renderer, lambda: env.physics.free(), random, image_size, NUM_STACKED_FRAMES)
 
 
 def _load(domain: str, name: str, seed: int) -> Any:

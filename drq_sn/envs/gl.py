@@ -1,7 +1,7 @@
-"""Which OpenGL backend draws, chosen before dm_control is imported.
+"""Selection of the OpenGL backend, before dm_control is imported.
 
-dm_control reads MUJOCO_GL once, when it is imported, and fails late and loudly if the backend does
-not work. So each candidate draws once in a process of its own first.
+dm_control reads MUJOCO_GL once, when it is imported, and fails only at the first frame if the backend
+does not work. Each candidate is therefore tried in a separate process first.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from drq_sn import validation
 
 BACKENDS = ("egl", "osmesa", "glfw")
 SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "software")
-EGL_DEVICE = "MUJOCO_EGL_DEVICE_ID"  # which of several GPUs draws
+EGL_DEVICE = "MUJOCO_EGL_DEVICE_ID"  # index of the GPU that renders
 PROBE_SECONDS = 60
 PROBE = """
 import importlib, os
-module = importlib.import_module("mujoco." + os.environ["MUJOCO_GL"])  # before OpenGL: it chooses PyOpenGL's platform
+module = importlib.import_module("mujoco." + os.environ["MUJOCO_GL"])  # before OpenGL: it sets PyOpenGL's platform
 from OpenGL import GL
 context = module.GLContext(64, 64)
 context.make_current()
@@ -32,22 +32,22 @@ os._exit(0)
 
 
 class Backend(NamedTuple):
-    """A backend that was seen to work."""
+    """A backend that was tested to work."""
 
     name: str
     renderer: str
 
     @property
     def is_software(self) -> bool:
-        """Whether frames are drawn by the processor."""
+        """Whether frames are rendered on the CPU."""
         return any(word in self.renderer.lower() for word in SOFTWARE_RENDERERS)
 
 
 def probe(name: str) -> tuple[str | None, str]:
-    """Make an OpenGL context with backend `name` in another process.
+    """Create an OpenGL context with backend `name` in another process.
 
     Returns:
-        (renderer string, "") if it works, else (None, the last line of its error).
+        (renderer string, "") if it works, else (None, last line of the error).
     """
     environment = {**os.environ, "MUJOCO_GL": name}
     try:
@@ -63,18 +63,18 @@ def probe(name: str) -> tuple[str | None, str]:
 
 @functools.cache
 def select_backend() -> Backend:
-    """Pick the first backend that works, or the user's own MUJOCO_GL, and set MUJOCO_GL to it.
+    """Select the first backend that works, or the user's MUJOCO_GL, and set MUJOCO_GL to it.
 
     Raises:
-        InvalidInput: when none works, naming the packages to install.
+        InvalidInput: if none works; the message names the packages to install.
     """
-    wanted = os.environ.get("MUJOCO_GL", "").lower()
-    if wanted:
-        validation.choice("MUJOCO_GL", wanted, BACKENDS)
+    requested = os.environ.get("MUJOCO_GL", "").lower()
+    if requested:
+        validation.choice("MUJOCO_GL", requested, BACKENDS)
     errors = []
-    for name in [wanted] if wanted else BACKENDS:
+    for name in [requested] if requested else BACKENDS:
         renderer, error = probe(name)
-        if renderer is None and name == "egl" and os.environ.pop(EGL_DEVICE, ""):  # EGL may count GPUs in another way
+        if renderer is None and name == "egl" and os.environ.pop(EGL_DEVICE, ""):  # EGL may number GPUs differently
             renderer, error = probe(name)
         if renderer is not None:
             os.environ["MUJOCO_GL"] = name
@@ -84,12 +84,13 @@ def select_backend() -> Backend:
             return backend
         errors.append(f"{name} ({error})")
     raise validation.InvalidInput(
-        f"no OpenGL backend renders: {'; '.join(errors)}. Install Mesa: apt-get install libegl1 libgl1-mesa-dri libosmesa6 "
-        "(Debian, Ubuntu) or dnf install mesa-libEGL mesa-dri-drivers mesa-libOSMesa (Fedora, RHEL)"
+        f"no OpenGL backend renders: {'; '.join(errors)}. "
+        "Install Mesa: apt-get install libegl1 libgl1-mesa-dri libosmesa6 (Debian, Ubuntu) "
+        "or dnf install mesa-libEGL mesa-dri-drivers mesa-libOSMesa (Fedora, RHEL)"
     )
 
 
 def _load_triton() -> None:
-    """Load Triton before Mesa: both bring an LLVM, and a process that loads Mesa's first dies when torch loads Triton later."""
+    """Import Triton before Mesa; both contain LLVM, and with Mesa first, torch's import of Triton crashes."""
     with contextlib.suppress(ImportError):
         importlib.import_module("triton")

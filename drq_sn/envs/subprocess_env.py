@@ -1,4 +1,4 @@
-"""An environment in a process of its own, so that several render at once."""
+"""An environment in its own process, so that several can render at once."""
 
 from __future__ import annotations
 
@@ -18,55 +18,98 @@ import dm_env
 import numpy as np
 
 START_SECONDS, CLOSE_SECONDS = 300.0, 5.0
+MAX_RESTARTS = 3  # per episode
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 class EnvironmentProcess:
-    """Asks an environment elsewhere: `begin` or `step` first, then `receive`; many can be at work meanwhile.
+    """Client of an environment in a subprocess: call `begin` or `step`, then `receive`.
 
-    The process is a plain interpreter that imports environments and nothing else. It starts while
-    the caller goes on, and ends with the caller, however that ends.
+    Requests return at once, so that many environments can work in parallel. The subprocess is a plain
+    interpreter that imports only environments, and it ends with this process, however that ends. If it
+    dies during an episode, a new one is started and brought to the same state by the same actions.
 
     Args:
         make_env: builds a `PixelStack`; a picklable callable.
-        limit_seconds: the longest time that drawing may take.
+        limit_seconds: longest time that drawing a frame, or a step after a restart, may take.
     """
 
-    def __init__(self, make_env: Callable[[], Any], limit_seconds: float = 60.0) -> None:
-        self._make_env = make_env
-        self._limit_seconds = limit_seconds
+    def __init__(self, make_env: Callable[[], Any], limit_seconds: float) -> None:
+        self._make_env, self._limit_seconds = make_env, limit_seconds
+        self._random_state, self._actions, self._num_restarts = "", list[np.ndarray](), 0
         self._start()
 
     def _start(self) -> None:
-        self.connection, theirs = multiprocessing.Pipe()
-        with theirs:
-            command = [sys.executable, "-m", __name__, str(theirs.fileno())]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        self.connection, child_end = multiprocessing.Pipe()
+        with child_end:
+            command = [sys.executable, "-m", __name__, str(child_end.fileno())]
+            self._process = subprocess.Popen(command, pass_fds=[child_end.fileno()], stdin=subprocess.DEVNULL)
         self.connection.send_bytes(pickle.dumps(self._make_env))
         self._is_ready = False
 
+    @property
+    def pid(self) -> int:
+        """Process id of the current subprocess."""
+        return self._process.pid
+
     def begin(self, random_state: str) -> None:
-        """Ask for the episode that follows from `random_state` (see `PixelStack`); the first time, wait for the start.
+        """Request the episode drawn from `random_state` (see `PixelStack`); the first time, wait for the start."""
+        self._random_state, self._actions, self._num_restarts = random_state, [], 0
+        with contextlib.suppress(EOFError, OSError):  # `receive` restarts a dead process
+            self._await_start()
+            self.connection.send(("begin", random_state))
+
+    def step(self, action: np.ndarray) -> None:
+        """Request a step."""
+        self._actions.append(action)
+        with contextlib.suppress(OSError):  # `receive` restarts a dead process
+            self.connection.send(("step", action))
+
+    def receive(self) -> dm_env.TimeStep:
+        """Wait for the result of `begin` or `step`.
 
         Raises:
-            EOFError, OSError: if the process is gone; `restart` makes a new one. So do the next three.
+            RuntimeError: if the process keeps dying.
         """
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            return self._restart_episode()
+
+    def render(self, height: int, width: int) -> np.ndarray:
+        """Draw the current state, (height, width, 3) uint8; a process that does not answer is replaced.
+
+        Raises:
+            RuntimeError: if the process keeps dying.
+        """
+        while True:
+            try:
+                return np.asarray(self._ask("render", (height, width)))
+            except (EOFError, OSError):
+                self._restart_episode()
+
+    def _restart_episode(self) -> dm_env.TimeStep:
+        """Start a new process and repeat the episode up to now."""
+        while self._num_restarts < MAX_RESTARTS:
+            self._num_restarts += 1
+            self._process.kill()
+            self.close()
+            self._start()
+            with contextlib.suppress(EOFError, OSError):
+                self._await_start()
+                time_step = self._ask("begin", self._random_state)
+                for action in self._actions:
+                    time_step = self._ask("step", action)
+                return time_step
+        raise RuntimeError(f"an environment process died {MAX_RESTARTS + 1} times in one episode")
+
+    def _await_start(self) -> None:
         if not self._is_ready:
             self._receive_within(START_SECONDS)
             self._is_ready = True
-        self.connection.send(("begin", random_state))
 
-    def step(self, action: np.ndarray) -> None:
-        """Ask for a step."""
-        self.connection.send(("step", action))
-
-    def receive(self) -> dm_env.TimeStep:
-        """The answer to `begin` or `step`; waits for it."""
-        return self.connection.recv()
-
-    def render(self, height: int, width: int) -> np.ndarray:
-        """Draw the present state, (height, width, 3) uint8; waits for it."""
-        self.connection.send(("render", (height, width)))
+    def _ask(self, request: str, argument: Any) -> Any:
+        self.connection.send((request, argument))
         return self._receive_within(self._limit_seconds)
 
     def _receive_within(self, seconds: float) -> Any:
@@ -74,55 +117,45 @@ class EnvironmentProcess:
             raise TimeoutError(f"the environment has not answered for {seconds:g} s")
         return self.connection.recv()
 
-    def show_stack(self) -> None:
-        """Let the process write to stderr where it is."""
+    def print_stack(self) -> None:
+        """Let the process print its stack to stderr."""
         with contextlib.suppress(OSError):
             self._process.send_signal(signal.SIGUSR1)
 
-    def restart(self) -> None:
-        """Replace a process that is gone or hangs."""
-        self._process.kill()
-        self.close()
-        self._start()
-
-    def hang_up(self) -> None:
-        """Let the process end, without waiting for it."""
-        self.connection.close()
-
     def close(self) -> None:
         """End the process."""
-        self.hang_up()
+        self.connection.close()
         try:
             self._process.wait(CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:  # it hangs in the simulator
+        except subprocess.TimeoutExpired:  # stuck in the simulator
             self._process.kill()
             self._process.wait()
 
 
 def serve(connection: Connection) -> None:
-    """Answer requests until the other end is gone."""
+    """Answer requests until the other end is closed."""
     try:
         env = pickle.loads(connection.recv_bytes())()
-        answers = {
-            "begin": lambda state: _begun(env, state),
+        handlers = {
+            "begin": lambda random_state: _begin(env, random_state),
             "step": env.step,
             "render": lambda size: env.render(*size),
         }
         connection.send("ready")
         while True:
             request, argument = connection.recv()
-            connection.send(answers[request](argument))
+            connection.send(handlers[request](argument))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
-def _begun(env: Any, random_state: str) -> dm_env.TimeStep:
+def _begin(env: Any, random_state: str) -> dm_env.TimeStep:
     env.random_state = random_state
     return env.reset()
 
 
 def _end_with_parent() -> None:
-    """Be killed when the process that asked is gone, also while the simulator hangs (Linux)."""
+    """Get killed when the parent process ends, also while stuck in the simulator (Linux)."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -130,6 +163,6 @@ def _end_with_parent() -> None:
 if __name__ == "__main__":
     _end_with_parent()
     faulthandler.register(signal.SIGUSR1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asked sees Ctrl-C, finishes and leaves
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and closes the connection
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers send it to every process of a job
     serve(Connection(int(sys.argv[1])))

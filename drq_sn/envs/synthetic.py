@@ -1,4 +1,4 @@
-"""A tiny pixel task without a simulator, for tests and smoke runs."""
+"""A tiny pixel task without a simulator, for tests and trial runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ EPISODE_FRAMES = 100
 SPEED = 0.1
 
 
-class PointMass(dm_env.Environment):
-    """A bright dot on a dark square is pushed about; the reward is 1 at the centre, 0 at a corner.
+class PointMass(dm_env.Environment):  # type: ignore[misc]  # dm_env has no type hints
+    """A bright dot on a dark square; the reward is 1 at the center and 0 at the border.
 
     Actions (2,) in [-1, 1] move the dot; an episode is 100 frames and ends by time limit.
     """
@@ -22,7 +22,7 @@ class PointMass(dm_env.Environment):
         self._frame = EPISODE_FRAMES
 
     def reset(self) -> dm_env.TimeStep:
-        """Start with the dot at a random place."""
+        """Start with the dot at a random position."""
         self._position = self.random.uniform(-1.0, 1.0, 2)
         self._frame = 0
         return dm_env.restart(self._position.copy())

@@ -1,7 +1,7 @@
-"""Wrappers of `dm_env.Environment`, each with one job.
+"""Wrappers of `dm_env.Environment`.
 
-Order, from the inside: ActionRepeat, ActionScale (dm_control's own), PixelStack. Pixels come
-last so that a frame is rendered once per step and not once per repeat.
+Order, from the inside: ActionRepeat, dm_control's action_scale, PixelStack. Pixels come last so
+that a frame is rendered once per step instead of once per repeat.
 """
 
 from __future__ import annotations
@@ -17,35 +17,42 @@ from dm_env import specs
 
 
 def random_state_to_json(state: Any) -> str:
-    """What numpy's `get_state(legacy=False)` gives, as JSON; parsed again, `set_state` takes it."""
+    """Result of numpy's `get_state(legacy=False)` as JSON; `set_state` accepts the parsed text."""
     return json.dumps({**state, "state": {**state["state"], "key": state["state"]["key"].tolist()}})
 
 
-class Wrapper(dm_env.Environment):
-    """Passes everything on to `env`, unknown attributes (`physics`, `task`) included."""
+class Wrapper(dm_env.Environment):  # type: ignore[misc]  # dm_env has no type hints
+    """Forwards everything to `env`, unknown attributes (`physics`, `task`) included."""
 
     def __init__(self, env: Any) -> None:
         self._env = env
 
     def reset(self) -> dm_env.TimeStep:
+        """Start an episode."""
         return self._env.reset()
 
     def step(self, action: np.ndarray) -> dm_env.TimeStep:
+        """Advance one step."""
         return self._env.step(action)
 
     def observation_spec(self) -> Any:
+        """Shape, dtype and range of an observation."""
         return self._env.observation_spec()
 
     def action_spec(self) -> Any:
+        """Shape, dtype and range of an action."""
         return self._env.action_spec()
 
     def reward_spec(self) -> Any:
+        """Shape and dtype of a reward."""
         return self._env.reward_spec()
 
     def discount_spec(self) -> Any:
+        """Shape, dtype and range of a discount."""
         return self._env.discount_spec()
 
     def close(self) -> None:
+        """Free the resources of the environment."""
         self._env.close()
 
     def __getattr__(self, name: str) -> Any:
@@ -55,8 +62,8 @@ class Wrapper(dm_env.Environment):
 class ActionRepeat(Wrapper):
     """Repeats an action for `num_repeats` frames, or until the episode ends.
 
-    The reward is the sum over the frames; the discount their product, so that a true termination
-    (0.0) is told from a time limit (1.0).
+    The reward is the sum over the frames and the discount their product: 0.0 at a true termination,
+    1.0 at a time limit.
     """
 
     def __init__(self, env: Any, num_repeats: int) -> None:
@@ -78,7 +85,7 @@ class ActionRepeat(Wrapper):
 
 
 class Render(Protocol):
-    """Draws the present state."""
+    """Renders the current state."""
 
     def __call__(self, height: int, width: int) -> np.ndarray:
         """Return (height, width, 3) uint8."""
@@ -88,9 +95,15 @@ class PixelStack(Wrapper):
     """Replaces the observation with the last `num_frames` rendered frames, stacked by channel.
 
     The observation is uint8 (3 * num_frames, image_size, image_size), oldest frame first; at an
-    episode's first step the first frame is repeated. `random` is what the task draws its episodes
-    from. `close` calls `release`, which gives the renderer back: dm_control's own environments and
-    wrappers do not pass `close` on to it.
+    episode's first step the first frame is repeated.
+
+    Args:
+        env: environment to wrap.
+        render: renders its current state.
+        release: frees the renderer; called by `close`, which dm_control's wrappers do not forward.
+        random: generator that the task draws its episodes from.
+        image_size: height and width of a frame, in pixels.
+        num_frames: frames per stack.
     """
 
     def __init__(
@@ -123,12 +136,12 @@ class PixelStack(Wrapper):
         return self._observe(self._env.step(action))
 
     def close(self) -> None:
-        """Free the renderer; the environment cannot be used afterwards."""
+        """Free the renderer; the environment cannot be used afterward."""
         self._release()
 
     @property
     def random_state(self) -> str:
-        """What the task draws its episodes from, as JSON; setting it makes the same episodes follow."""
+        """State of the generator that episodes are drawn from, as JSON; setting it repeats the same episodes."""
         return random_state_to_json(self._random.get_state(legacy=False))
 
     @random_state.setter
@@ -136,11 +149,11 @@ class PixelStack(Wrapper):
         self._random.set_state(json.loads(text))
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """Draw the present state, (height, width, 3) uint8, from the observation's camera."""
-        return self._render(height, width).copy()
+        """Draw the current state, (height, width, 3) uint8, from the camera of the observations."""
+        return np.array(self._render(height, width))
 
     def _observe(self, time_step: dm_env.TimeStep) -> dm_env.TimeStep:
-        # a copy: the renderer may draw the next frame into the same array
+        # a copy: the renderer may reuse the array for the next frame
         frame = np.array(self._render(self._image_size, self._image_size).transpose(2, 0, 1), order="C")
         copies = (self._frames.maxlen or 0) if time_step.first() else 1
         self._frames.extend([frame] * copies)

@@ -1,10 +1,10 @@
-"""Checkpoints of a running training: written in parts, checked on reading, the last good one always whole.
+"""Checkpoints of a run: written incrementally, verified on reading; the last complete one is never at risk.
 
-A folder `checkpoint/` holds, per checkpoint, a manifest `{step}.json` (written last: it makes the
-checkpoint valid) and `{step}.pt` with everything but the replay's slots. The slots stand in parts
-`replay_{first}_{end}.npz`, each written once and shared by every later checkpoint, so that a
-checkpoint costs what is new and not what the replay holds. Manifests carry size and SHA-256 of
-every file they need. The newest two checkpoints are kept.
+The directory `checkpoint/` holds, per checkpoint, a manifest `{step}.json` (written last, it makes the
+checkpoint valid) and `{step}.pt` with everything but the replay's slots. The slots are in parts
+`replay_{first}_{end}.npz`, each written once and shared by later checkpoints, so that the cost of a
+checkpoint is that of the new slots only. Manifests have size and SHA-256 of every file they refer to.
+The newest two checkpoints are kept.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from drq_sn.training.replay import UniformReplay
 from drq_sn.validation import InvalidInput
 
 FOLDER = "checkpoint"
-FORMAT = 1
+FORMAT = 1  # of manifests
 NUM_KEPT = 2
-PART_SLOTS = 4096  # slots per file: bounds what is copied at one time
-CRASHED = "crashed.pt"
+PART_SLOTS = 4096  # slots per file; bounds the memory of a copy
+DIVERGED = "diverged.pt"
 
 
 class Checkpoint(NamedTuple):
-    """What `CheckpointStore.newest` found.
+    """A checkpoint read from disk.
 
     Attributes:
-        step: environment step that training stood before.
+        step: environment step that is next.
         state: everything but the replay's slots.
-        parts: file name of each stretch of slots that is whole, in order.
+        parts: file names of the intact parts of the replay, in order.
     """
 
     step: int
@@ -49,7 +49,7 @@ class CheckpointStore:
     """The checkpoints of one run.
 
     Args:
-        run_dir: folder of the run.
+        run_dir: run directory.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -62,17 +62,17 @@ class CheckpointStore:
 
     @property
     def saved_slots(self) -> int:
-        """Slots of the replay that stand on disk."""
+        """End of the replay's slots on disk."""
         return self._saved_slots
 
     def save(self, step: int, state: dict[str, Any], replay: UniformReplay) -> None:
-        """Write a checkpoint; until its last byte is on disk the one before stays the newest.
+        """Write a checkpoint; until it is complete, the previous one stays the newest.
 
         Raises:
-            OSError: when the disk is full or fails; then nothing that was there is harmed.
+            OSError: if the disk is full or fails; earlier checkpoints are intact.
         """
         if step == self._saved_step:
-            return  # it stands there already, and must not be put at risk
+            return  # already on disk; rewriting would put it at risk
         self.folder.mkdir(exist_ok=True)
         self.bytes_written = 0
         self._write_new_slots(replay)
@@ -86,10 +86,10 @@ class CheckpointStore:
         self._prune(step)
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole, or None where there is none; damaged ones are warned of.
+        """Read the newest intact checkpoint, with a warning for each damaged one; None if there is none.
 
         Raises:
-            InvalidInput: for a checkpoint of a newer format, or one that would run code when read.
+            InvalidInput: for a newer format, or a file whose loading would execute code.
         """
         for path in sorted(self.folder.glob("*.json"), reverse=True):
             try:
@@ -98,11 +98,11 @@ class CheckpointStore:
                 raise
             except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
                 self._damaged.add(path.name)
-                warnings.warn(f"{path}: damaged ({error}); trying the checkpoint before it", stacklevel=2)
+                warnings.warn(f"{path}: damaged ({error}); trying the previous checkpoint", stacklevel=2)
         return None
 
     def replay_parts(self, names: list[str]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """First slot and arrays of each part, for `UniformReplay.restore`."""
+        """First slot and arrays of each part; see `UniformReplay.restore`."""
         for name in names:
             with np.load(self.folder / name, allow_pickle=False) as arrays:
                 yield self._parts[name]["first"], dict(arrays)
@@ -111,13 +111,13 @@ class CheckpointStore:
         """SHA-256 of each part."""
         return [self._parts[name]["sha256"] for name in names]
 
-    def keep_crashed(self, agent: dict[str, Any]) -> None:
-        """Keep the state of an agent whose learning crashed, for study."""
+    def keep_diverged(self, agent: dict[str, Any]) -> None:
+        """Keep the state of a diverged agent, for inspection."""
         self.folder.mkdir(exist_ok=True)
-        self._write(CRASHED, to_bytes(agent))
+        self._write(DIVERGED, to_bytes(agent))
 
     def delete(self) -> None:
-        """Remove all checkpoints, when they are of no more use."""
+        """Remove all checkpoints."""
         if self.folder.is_dir():
             shutil.rmtree(self.folder)
 
@@ -145,32 +145,33 @@ class CheckpointStore:
         ((name, entry),) = manifest["files"].items()
         state = load_safely(self.folder / name, self._checked(name, entry))
         parts = manifest["replay"]
-        whole = [part for part in sorted(parts) if self._is_whole(part, parts[part])]
-        if parts and (not whole or whole[-1] != max(parts)):
+        intact = [part for part in sorted(parts) if self._is_intact(part, parts[part])]
+        if parts and (not intact or intact[-1] != max(parts)):
             raise ValueError(f"{max(parts)}, the newest part of the replay, is missing or changed")
-        for part in set(parts) - set(whole):
+        for part in set(parts) - set(intact):
             warnings.warn(
-                f"{self.folder / part}: damaged; training goes on without these steps of the replay", stacklevel=2
+                f"{self.folder / part}: damaged; training resumes without these steps of the replay", stacklevel=2
             )
-        self._parts = {part: parts[part] for part in whole}
+        self._parts = {part: parts[part] for part in intact}
         self._saved_slots = max((entry["end"] for entry in parts.values()), default=0)
         self._saved_step = manifest["step"]
-        return Checkpoint(manifest["step"], state, whole)
+        return Checkpoint(manifest["step"], state, intact)
 
     @staticmethod
     def _manifest(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
         if content["sha256"] != _digest(content["body"]):
-            raise ValueError("its checksum does not fit")
-        return content["body"]
+            raise ValueError("wrong checksum")
+        body: dict[str, Any] = content["body"]
+        return body
 
     def _checked(self, name: str, entry: dict[str, Any]) -> bytes:
         data = (self.folder / name).read_bytes()
         if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise ValueError(f"{name} is not what was written")
+            raise ValueError(f"{name} has changed")
         return data
 
-    def _is_whole(self, name: str, entry: dict[str, Any]) -> bool:
+    def _is_intact(self, name: str, entry: dict[str, Any]) -> bool:
         try:
             self._checked(name, entry)
         except (FileNotFoundError, ValueError):
@@ -178,10 +179,10 @@ class CheckpointStore:
         return True
 
     def _prune(self, step: int) -> None:
-        """Delete all but the newest two checkpoints up to `step`, and every file that none of these needs."""
+        """Delete all but the newest two checkpoints up to `step`, and all files that neither refers to."""
         names = {path.name for path in self.folder.glob("*.json")} - self._damaged
         paths = [self.folder / name for name in sorted(names, reverse=True) if name <= f"{step:09d}.json"]
-        needed = {CRASHED}
+        needed = {DIVERGED}
         for path in paths[:NUM_KEPT]:
             manifest = self._manifest(path)
             needed |= {path.name, *manifest["files"], *manifest["replay"]}

@@ -1,4 +1,4 @@
-"""Files of a run that must never be half written, and weights that load without running code."""
+"""Atomic file writes, and weights that load without executing code."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FORMAT = 1
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write `path` so that a reader sees the old file or the new one, whole, even after a power cut.
+    """Write `path` so that a reader sees either the old or the new file, even after a power failure.
 
     Raises:
-        OSError: when it cannot be written; the old file is still there and nothing else is left.
+        OSError: if it cannot be written; the old file is unchanged and nothing else is left behind.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -33,11 +33,11 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    directory = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # or the new name may be lost
+        os.fsync(directory)  # otherwise the rename may be lost
     finally:
-        os.close(folder)
+        os.close(directory)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -46,36 +46,36 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def save_weights(run_dir: Path, networks: dict[str, torch.Tensor], frame: int) -> None:
-    """Write the networks' state dict and the frame it was taken at to `weights.pt`, atomically."""
+    """Write the networks' state dict and its frame to `weights.pt`, atomically."""
     write_atomically(run_dir / WEIGHTS, to_bytes({"format": FORMAT, "frame": frame, "networks": networks}))
 
 
 def to_bytes(state: Any) -> memoryview:
-    """What `torch.save` writes of `state`; `load_safely` reads it."""
+    """`state` as `torch.save` writes it; see `load_safely`."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getbuffer()
 
 
 def load_safely(path: Path, data: bytes, device: torch.device | str = "cpu") -> Any:
-    """What `torch.save` wrote, read without running any code that the file may hold.
+    """Load what `torch.save` wrote, without executing code that the file may contain.
 
     Args:
-        path: where `data` comes from, for messages.
-        data: the file's content.
-        device: where tensors go.
+        path: source of `data`, for messages.
+        data: content of the file.
+        device: device of the tensors.
 
     Raises:
-        InvalidInput: if reading it would run code, or it is no such file.
+        InvalidInput: if loading would execute code, or the file is damaged or of another kind.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise ValueError(f"{damaged} is damaged")
         return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
-    except Exception as error:  # a file that is no such file can raise anything
+    except Exception as error:  # foreign files can raise anything
         raise InvalidInput(
-            f"{path}: refused, not plain weights and numbers ({next(iter(str(error).splitlines()), type(error).__name__)})"
+            f"{path} must hold plain tensors and numbers: {next(iter(str(error).splitlines()), type(error).__name__)}"
         ) from error
 
 
@@ -83,13 +83,13 @@ def load_weights(run_dir: Path, device: torch.device | str) -> dict[str, Any]:
     """Read `weights.pt`: `frame` and the `networks` state dict.
 
     Raises:
-        InvalidInput: if the file is missing, damaged, or of a newer format.
+        InvalidInput: if the file is missing, damaged or of another format.
     """
     path = Path(run_dir) / WEIGHTS
     if not path.is_file():
         raise InvalidInput(f"{path} holds no weights; a finished run has {WEIGHTS}")
     state = load_safely(path, path.read_bytes(), device)
-    found = state.get("format") if isinstance(state, dict) else None
-    if found != FORMAT:
-        raise InvalidInput(f"{path}: format {found!r}; this version reads {FORMAT}")
-    return state
+    weights: dict[str, Any] = state if isinstance(state, dict) else {}
+    if weights.get("format") != FORMAT:
+        raise InvalidInput(f"{path}: format {weights.get('format')!r}; this version reads {FORMAT}")
+    return weights

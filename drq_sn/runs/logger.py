@@ -1,20 +1,18 @@
-"""What a run writes while it trains: three CSV files, TensorBoard events, one progress line."""
+"""Writes the logs of a run: three CSV files, TensorBoard events and a progress line."""
 
 from __future__ import annotations
 
 import csv
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from drq_sn.runs import hyperparameters as table
-from drq_sn.runs.tensorboard import board_layout
+from drq_sn.runs.tensorboard import EventWriter, Hyperparameters
 from drq_sn.training.metrics import GRAD_NORM, GRAD_NORM_MAX, MetricAccumulator, to_host
 from drq_sn.types import Metrics
 
@@ -29,8 +27,19 @@ EPISODE_FIELDS = (
     "wall_time_s",
 )
 EVAL_FIELDS = ("frame", "step", "episode_return_mean", "episode_return_sd", "num_episodes", "wall_time_s")
-DIAGNOSIS_FIELDS = ("frame", "step")
-LOG_SECONDS = 30.0  # between progress lines where output goes to a file
+DIAGNOSTICS_FIELDS = ("frame", "step")
+LOG_SECONDS = 30.0  # between progress lines if stderr is not a terminal
+INITIAL_STATE: dict[str, Any] = {
+    "frame": 0,
+    "counters": (0, 0, 0),
+    "seconds": 0.0,
+    "episode_seconds": 0.0,
+    "metrics": {"sums": {}, "counts": {}, "maxima": {}},
+    "train_csv": None,
+    "eval_csv": None,
+    "diagnostics_csv": None,
+    "in_table": False,
+}
 
 
 class CsvLog:
@@ -39,7 +48,7 @@ class CsvLog:
     Args:
         path: the file.
         fields: names of its columns.
-        text: what it holds already, where a run is continued; it starts with its header otherwise.
+        text: initial content if a run is resumed; by default the header.
     """
 
     def __init__(self, path: Path, fields: Sequence[str], text: str | None = None) -> None:
@@ -57,8 +66,8 @@ class CsvLog:
         """Everything written so far."""
         return self._path.read_text()
 
-    def write(self, row: dict[str, float | int]) -> None:
-        """Append one row; absent fields stay empty, unknown ones raise `ValueError`."""
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append one row; missing fields stay empty, unknown ones raise `ValueError`."""
         self._writer.writerow(row)
         self._file.flush()
 
@@ -68,7 +77,7 @@ class CsvLog:
 
 
 class LineStream:
-    """Turns a progress bar's redrawing of one line into lines of their own, for logs."""
+    """Output stream for tqdm that prints every update as a line, for log files."""
 
     def write(self, text: str) -> None:
         """Print `text` as a line, unless it is blank."""
@@ -76,11 +85,11 @@ class LineStream:
             print(text.strip(), file=sys.stderr, flush=True)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: lines are not buffered."""
 
 
-def progress_bar(num_frames: int, frame: int = 0) -> tqdm:
-    """A bar of simulator frames from `frame` on: redrawn in a terminal, one line every half minute elsewhere."""
+def progress_bar(num_frames: int, frame: int) -> tqdm[Any]:
+    """Progress in simulator frames, starting at `frame`: a bar in a terminal, otherwise a line every 30 seconds."""
     if sys.stderr.isatty():
         return tqdm(total=num_frames, initial=frame, unit="frame", dynamic_ncols=True)
     interval = {"mininterval": LOG_SECONDS, "maxinterval": LOG_SECONDS}
@@ -88,17 +97,17 @@ def progress_bar(num_frames: int, frame: int = 0) -> tqdm:
 
 
 class RunLogger:
-    """Logs one run: `train.csv` by episode, `eval.csv` and `diagnostics.csv` by evaluation, TensorBoard, progress.
+    """Logs one run: `train.csv` per episode, `eval.csv` and `diagnostics.csv` per evaluation, TensorBoard, progress.
 
     Args:
-        run_dir: existing folder.
-        num_train_frames: where progress ends.
-        metric_names: what the agent's updates report.
-        sigma_names: normalized layers that the agent reports.
-        instrument_names: what the instruments report; none for no `diagnostics.csv`.
+        run_dir: existing run directory.
+        num_train_frames: length of the run, for the progress line.
+        metric_names: metrics of the agent's updates.
+        sigma_names: spectral norms that the agent reports.
+        diagnostic_names: diagnostics; empty for no `diagnostics.csv`.
         num_eval_episodes: returns per row of `eval.csv`.
-        state: from `state_dict`, where a run is continued: rows written since then are dropped.
-        hyperparameters: the run's line in TensorBoard's table; none for no line.
+        state: from `state_dict` if a run is resumed; rows written since then are dropped.
+        hyperparameters: the run's row on TensorBoard's HPARAMS page; empty for none.
     """
 
     def __init__(
@@ -107,46 +116,40 @@ class RunLogger:
         num_train_frames: int,
         metric_names: Sequence[str],
         sigma_names: Sequence[str],
-        instrument_names: Sequence[str],
+        diagnostic_names: Sequence[str],
         num_eval_episodes: int,
         state: dict[str, Any] | None = None,
-        hyperparameters: table.Hyperparameters | None = None,
+        hyperparameters: Hyperparameters | None = None,
     ) -> None:
         maxima = [name.replace(GRAD_NORM, GRAD_NORM_MAX) for name in metric_names if name.startswith(GRAD_NORM)]
         train_fields = [*EPISODE_FIELDS, *metric_names, *maxima, *sigma_names]
         eval_fields = [*EVAL_FIELDS, *(f"return_{i}" for i in range(1, num_eval_episodes + 1))]
-        self._metrics = MetricAccumulator()
-        state = state or {
-            "counters": (0, 0, 0),
-            "seconds": 0.0,
-            "episode_seconds": 0.0,
-            "train_csv": None,
-            "eval_csv": None,
-        }
+        purge_step = None if state is None else state["frame"] + 1
+        state = state or INITIAL_STATE
+        self._frame = state["frame"]
         self._num_episodes, self._num_updates, self._last_frame = state["counters"]
-        if "metrics" in state:
-            self._metrics.load_state_dict(state["metrics"])
+        self._metrics = MetricAccumulator()
+        self._metrics.load_state_dict(state["metrics"])
         self._start = time.monotonic() - state["seconds"]
         self._episode_end = time.monotonic() - state["episode_seconds"]
         self._train = CsvLog(run_dir / "train.csv", train_fields, state["train_csv"])
         self._eval = CsvLog(run_dir / "eval.csv", eval_fields, state["eval_csv"])
-        fields = [*DIAGNOSIS_FIELDS, *instrument_names]
-        text = state.get("diagnostics_csv")
-        # what was measured before stays, also while the instruments are off
-        self._diagnostics = CsvLog(run_dir / "diagnostics.csv", fields, text) if instrument_names or text else None
-        self._board = SummaryWriter(str(run_dir), purge_step=state["frame"] + 1 if "frame" in state else None)
-        self._board.add_custom_scalars(board_layout(sigma_names, instrument_names))
-        if hyperparameters and not state.get("in_table"):
-            self._add(*table.started(hyperparameters))
-        self._in_table = bool(hyperparameters) or state.get("in_table", False)
-        self._frame = state.get("frame", 0)
+        self._diagnostics = None
+        if diagnostic_names or state["diagnostics_csv"]:  # earlier rows are kept while diagnostics are off
+            fields = [*DIAGNOSTICS_FIELDS, *diagnostic_names]
+            self._diagnostics = CsvLog(run_dir / "diagnostics.csv", fields, state["diagnostics_csv"])
+        self._events = EventWriter(run_dir, purge_step)
+        self._events.layout(sigma_names, diagnostic_names)
+        if hyperparameters and not state["in_table"]:
+            self._events.session_start(hyperparameters)
+        self._in_table = bool(hyperparameters) or state["in_table"]
         self._bar = progress_bar(num_train_frames, self._frame)
-        self._shown: dict[str, str] = {}
+        self._postfix: dict[str, str] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, clocks, metrics not yet written, and the CSV files as they are."""
+        """Counters, clocks, metrics not yet written, and the contents of the CSV files."""
         now = time.monotonic()
-        self._board.flush()
+        self._events.flush()
         return {
             "frame": self._frame,
             "counters": (self._num_episodes, self._num_updates, self._last_frame),
@@ -165,37 +168,22 @@ class RunLogger:
         self._bar.update(frame - self._bar.n)
 
     def update(self, metrics: Metrics) -> None:
-        """Take one update's metrics, without waiting for the device."""
+        """Record the metrics of one update, without waiting for the device."""
         self._metrics.add(metrics)
         self._num_updates += 1
 
     def episode(self, frame: int, step: int, episode_return: float, num_steps: int, sigmas: Metrics) -> None:
-        """Write a row of `train.csv`: the episode, and means over the updates since the last one."""
+        """Write a row of `train.csv`: the episode, and means over the updates since the last row."""
         now = time.monotonic()
         self._num_episodes += 1
-        frames_per_second = (frame - self._last_frame) / (now - self._episode_end)
+        speed = (frame - self._last_frame) / (now - self._episode_end)
         self._last_frame, self._episode_end = frame, now
-        numbers = self._metrics.pop() | to_host(sigmas)
-        episode = dict(
-            zip(
-                EPISODE_FIELDS,
-                (
-                    frame,
-                    step,
-                    self._num_episodes,
-                    episode_return,
-                    num_steps,
-                    self._num_updates,
-                    frames_per_second,
-                    now - self._start,
-                ),
-                strict=True,
-            )
-        )
-        self._train.write(episode | numbers)
-        scalars = {"train/episode_return": episode_return, "throughput/frames_per_second": frames_per_second}
-        scalars |= {_tag(name): value for name, value in numbers.items()}
-        self._write_board(scalars, frame)
+        metrics = self._metrics.pop() | to_host(sigmas)
+        wall_time = now - self._start
+        values = (frame, step, self._num_episodes, episode_return, num_steps, self._num_updates, speed, wall_time)
+        self._train.write(dict(zip(EPISODE_FIELDS, values, strict=True)) | metrics)
+        scalars = {"train/episode_return": episode_return, "throughput/frames_per_second": speed}
+        self._events.scalars(scalars | {_tag(name): value for name, value in metrics.items()}, frame)
         self._show("return", f"{episode_return:.1f}")
 
     def evaluation(self, frame: int, step: int, episode_returns: list[float]) -> None:
@@ -203,42 +191,34 @@ class RunLogger:
         mean = float(np.mean(episode_returns))
         sd = float(np.std(episode_returns, ddof=1)) if len(episode_returns) > 1 else float("nan")
         values = (frame, step, mean, sd, len(episode_returns), time.monotonic() - self._start)
-        single = {f"return_{i}": value for i, value in enumerate(episode_returns, 1)}
-        self._eval.write(dict(zip(EVAL_FIELDS, values, strict=True)) | single)
-        self._write_board({"eval/episode_return": mean}, frame)
+        returns = {f"return_{i}": value for i, value in enumerate(episode_returns, 1)}
+        self._eval.write(dict(zip(EVAL_FIELDS, values, strict=True)) | returns)
+        self._events.scalars({"eval/episode_return": mean}, frame)
         self._show("eval", f"{mean:.1f}")
 
-    def diagnosis(self, frame: int, step: int, numbers: dict[str, float]) -> None:
-        """Write a row of `diagnostics.csv`: what the instruments measured."""
+    def diagnostics(self, frame: int, step: int, values: dict[str, float]) -> None:
+        """Write a row of `diagnostics.csv`."""
         if self._diagnostics:
-            self._diagnostics.write(dict(zip(DIAGNOSIS_FIELDS, (frame, step), strict=True)) | numbers)
-            self._write_board({f"diagnostics/{name}": value for name, value in numbers.items()}, frame)
+            self._diagnostics.write(dict(zip(DIAGNOSTICS_FIELDS, (frame, step), strict=True)) | values)
+            self._events.scalars({f"diagnostics/{name}": value for name, value in values.items()}, frame)
 
     def end(self, success: bool) -> None:
-        """Record in TensorBoard's table that the run is over and will not go on."""
+        """Close the run's row on the HPARAMS page; call it if the run will not be resumed."""
         if self._in_table:
-            self._add(table.ended(success))
+            self._events.session_end(success)
 
     def close(self) -> None:
-        """Finish every file; what was logged is on disk afterwards."""
+        """Flush and close every file."""
         self._bar.close()
         self._train.close()
         self._eval.close()
         if self._diagnostics:
             self._diagnostics.close()
-        self._board.close()
+        self._events.close()
 
     def _show(self, name: str, text: str) -> None:
-        self._shown[name] = text
-        self._bar.set_postfix(self._shown, refresh=False)
-
-    def _add(self, *summaries: Any) -> None:
-        for summary in summaries:
-            self._board._get_file_writer().add_summary(summary)
-
-    def _write_board(self, scalars: dict[str, float], frame: int) -> None:
-        for name, value in scalars.items():
-            self._board.add_scalar(name, value, frame)
+        self._postfix[name] = text
+        self._bar.set_postfix(self._postfix, refresh=False)
 
 
 def _tag(name: str) -> str:

@@ -1,4 +1,4 @@
-"""How far runs are, as their folders tell it while they are written."""
+"""Progress of runs, read from their run directories."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from drq_sn.runs.reader import CONFIG, CRASHED, EVAL, FINISHED, TRAIN, Log, read_log, read_record
+from drq_sn.runs.reader import CONFIG, EVAL, TRAIN, Log, read_log, read_record
+from drq_sn.runs.status import Status
 from drq_sn.validation import InvalidInput
 
-WAITING = "waiting"  # for its turn; what else runs can be stands in `run_logs`
-ENDED = (FINISHED, CRASHED)
-"""What nothing is left to do for."""
-NUM_RECENT = 5  # episodes that the speed is the mean of
+NUM_RECENT = 5  # episodes over which the speed is averaged
 
 
 class Progress(NamedTuple):
-    """How far one run is; None for what it has not told yet.
+    """Progress of one run; None for what is not known yet.
 
     Attributes:
-        status: as `run.json` has it, or `waiting`.
-        frame: last frame that a log has a row for.
+        status: from `run.json`; `WAITING` without one.
+        frame: last frame in the logs.
         evaluation: mean return of the last evaluation.
-        frames_per_second: over the last episodes.
-        error: last line of why it failed.
+        frames_per_second: mean over the last episodes.
+        error: last line of the error of a failed run.
     """
 
-    status: str
+    status: Status
     frame: int
     evaluation: float | None
     frames_per_second: float | None
@@ -36,14 +34,14 @@ class Progress(NamedTuple):
 
 
 def read_progress(run_dir: Path) -> Progress:
-    """What the folder of a run says now; a file that can't be read says nothing."""
+    """Read the progress of the run in `run_dir`; unreadable files are ignored."""
     record = read_record(run_dir)
     train, evaluations = _log(run_dir / TRAIN), _log(run_dir / EVAL)
     speeds, returns = _numbers(train, "frames_per_second")[-NUM_RECENT:], _numbers(evaluations, "episode_return_mean")
     frames = [frame for log in (train, evaluations) for _, frame, _ in log.rows]
     error = str(record.get("error", "")).strip().splitlines()
     return Progress(
-        str(record.get("status", WAITING)),
+        Status(record.get("status", Status.WAITING)),
         int(max(frames, default=0)),
         returns[-1] if returns else None,
         sum(speeds) / len(speeds) if speeds else None,
@@ -52,8 +50,8 @@ def read_progress(run_dir: Path) -> Progress:
 
 
 def is_over(run_dir: Path) -> bool:
-    """Whether the run in `run_dir` has nothing left to do."""
-    return (run_dir / CONFIG).is_file() and read_record(run_dir).get("status") in ENDED
+    """Whether the run in `run_dir` has finished or diverged."""
+    return (run_dir / CONFIG).is_file() and Status(read_record(run_dir).get("status")).is_final
 
 
 def _log(path: Path) -> Log:
@@ -75,6 +73,6 @@ def number(count: int, noun: str) -> str:
 
 
 def total(states: Sequence[Progress]) -> str:
-    """How many runs there are of each status: `2 running, 5 waiting`."""
+    """Number of runs per status: `2 running, 5 waiting`."""
     counts = Counter(state.status for state in states)
     return ", ".join(f"{count} {status}" for status, count in counts.items())

@@ -1,4 +1,4 @@
-"""What a result was measured on: versions, devices, renderer."""
+"""Provenance of a result: versions, commit, device, first frame."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ PACKAGES = ("drq_sn", "torch", "mujoco", "dm_control", "numpy", "kornia", "hydra
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of every package that can change a result."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of every package that can affect a result."""
+    versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that this package runs from, `-dirty` if changed; None outside one."""
+    """Commit of the checkout that contains this package, with `-dirty` if it has changes; None outside a checkout."""
     folder = Path(__file__).resolve().parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
@@ -41,10 +41,10 @@ def git_commit() -> str | None:
 
 
 def select_device(name: str) -> torch.device:
-    """`auto` -> CUDA where there is one, else the CPU; any other name -> that device, made CUDA's current one.
+    """`auto` selects CUDA if available, else the CPU; a CUDA device becomes the current one.
 
     Raises:
-        InvalidInput: if the device is not there.
+        InvalidInput: if there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -61,7 +61,7 @@ def select_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """The hardware's own name of `device`."""
+    """Hardware name of `device`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{processor_name()} ({os.cpu_count()} cores)"
@@ -73,7 +73,7 @@ def slug(name: str) -> str:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Everything about this machine that a measurement depends on, as plain data."""
+    """Properties of this machine that a measurement depends on, as plain data."""
     facts: dict[str, Any] = {
         "device": device_name(device),
         "processor": processor_name(),
@@ -92,7 +92,7 @@ def describe(device: torch.device) -> dict[str, Any]:
             "num_multiprocessors": properties.multi_processor_count,
             "compute_capability": f"{properties.major}.{properties.minor}",
             "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
             "convolution_tf32": torch.backends.cudnn.allow_tf32,
         }
@@ -108,5 +108,5 @@ def processor_name() -> str:
 
 
 def frame_hash(env: Any) -> str:
-    """SHA-256 of the first frame that `env` shows; equal hashes mean equal pixels."""
+    """SHA-256 of the first frame of `env`; equal hashes mean equal pixels."""
     return hashlib.sha256(env.reset().observation[-3:].tobytes()).hexdigest()

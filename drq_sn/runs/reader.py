@@ -17,16 +17,12 @@ from typing import Any
 
 import yaml
 
+from drq_sn.runs.status import Status
 from drq_sn.validation import InvalidInput
 
 CONFIG, RECORD = "config.yaml", "run.json"
-RUNNING, FINISHED, CRASHED, INTERRUPTED, FAILED = (
-    "running",
-    "finished",
-    "crashed",
-    "interrupted",
-    "failed",
-)  # in run.json
+RUNNING, FINISHED, CRASHED = Status.RUNNING, Status.FINISHED, Status.DIVERGED
+INTERRUPTED, FAILED = Status.INTERRUPTED, Status.FAILED
 EVAL, TRAIN, DIAGNOSTICS = "eval.csv", "train.csv", "diagnostics.csv"
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is there
 NOT_SEARCHED = {"checkpoint", "video"}
@@ -75,14 +71,14 @@ class Run:
         folder: where it lies.
         task: what it trained on.
         seed: its seed.
-        status: `finished`, `running`, `interrupted`, `crashed`, `failed`, or `unknown`.
+        status: `finished`, `running`, `interrupted`, `diverged`, `failed`, or `unknown`.
         logs: name of a file -> what it holds; files that are not there are missing here.
     """
 
     folder: Path
     task: str
     seed: int
-    status: str
+    status: Status
     logs: dict[str, Log]
 
     @property
@@ -154,7 +150,7 @@ def read_run(folder: Path) -> Run:
     """Read the run in `folder`; `InvalidInput` names a file that can't be read, and the line."""
     options = _read_config(folder / CONFIG)
     logs = {name: read_log(folder / name) for name in (EVAL, TRAIN, DIAGNOSTICS) if (folder / name).is_file()}
-    return Run(folder, str(options["task"]), options["seed"], str(read_record(folder).get("status") or "unknown"), logs)
+    return Run(folder, str(options["task"]), options["seed"], Status(read_record(folder).get("status")), logs)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

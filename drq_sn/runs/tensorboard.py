@@ -1,54 +1,124 @@
-"""TensorBoard's custom-scalar layout: what belongs together stands in one chart, and what is to be compared in one of its own.
+"""TensorBoard events of a run: scalars, the layout of custom-scalar charts, and a row on the HPARAMS page.
 
-TensorBoard merges the layouts of all runs that it shows, chart by chart, where they are equal; and it reads a chart's
-tags as regular expressions that a tag begins with. So charts name no layers: runs with other heads would add their own.
+TensorBoard merges the layouts of all runs chart by chart if they are equal, and reads the tags of a chart as
+regular expressions that match the beginning of a tag. Charts therefore name no layers: runs with different heads
+would add charts of their own. The HPARAMS page takes its columns from the first run that it reads, so every run
+must have the same columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from torch.utils.tensorboard import FileWriter
+from torch.utils.tensorboard.summary import custom_scalars
 
 from drq_sn.training.metrics import GRAD_NORM, GRAD_NORM_MAX
 
+Hyperparameters = Mapping[str, str | float | bool | None]
+"""Option -> value; None if a numeric option does not apply. Every run has the same options, most relevant first."""
+
+NUM_SHOWN = 5  # columns that the HPARAMS page shows by default: those marked as different, then by name
+METRICS = (
+    "eval/episode_return",
+    "train/episode_return",
+    "learner/critic_loss",
+    "grad_norm/critic",
+    "grad_norm/actor",
+    "throughput/frames_per_second",
+)
+"""Tags whose last values are shown on the HPARAMS page."""
+
 NETWORKS = ("actor", "critic", "encoder")
-OF_STATES = {
+STATE_CHARTS = {
     "Critic loss on the replay": ("critic_loss",),
     "Gradient at the action": ("action_gradient_mean", "action_gradient_max"),
     "Smoothness": ("smoothness",),
     "Effective rank": ("effective_rank/actor", "effective_rank/critic"),
-    "Share of dormant units": ("dormant/actor", "dormant/critic"),
+    "Fraction of dormant units": ("dormant/actor", "dormant/critic"),
     "Actor pre-activations": ("actor_preactivation$", "actor_preactivation_max"),
-    "Share of saturated actions": ("actor_saturation",),
+    "Fraction of saturated actions": ("actor_saturation",),
     "Overestimation": ("q_start", "discounted_return", "overestimation"),
 }
-COMPARED = {  # one quantity a chart, so that its lines are runs; every agent logs these
+COMPARED = {  # one tag per chart, so that its lines are runs; every agent logs these
     "Return of evaluations": "eval/episode_return",
     "Return of training episodes": "train/episode_return",
     "Critic loss": "learner/critic_loss",
     **{f"Gradient norm (mean): {name}": f"{GRAD_NORM}{name}" for name in NETWORKS},
     **{f"Gradient norm (largest): {name}": f"{GRAD_NORM_MAX}{name}" for name in NETWORKS},
 }
-COMPARED_OF_STATES = {
+COMPARED_DIAGNOSTICS = {
     "Critic loss on the replay": "critic_loss",
     "Gradient at the action (mean)": "action_gradient_mean",
     "Smoothness": "smoothness",
-    "Share of saturated actions": "actor_saturation",
+    "Fraction of saturated actions": "actor_saturation",
     **{f"Effective rank: {name}": f"effective_rank/{name}" for name in ("actor", "critic")},
-    **{f"Share of dormant units: {name}": f"dormant/{name}" for name in ("actor", "critic")},
+    **{f"Fraction of dormant units: {name}": f"dormant/{name}" for name in ("actor", "critic")},
     "Overestimation": "overestimation",
 }
-OF_LAYERS = {"Spectral norms": "sigma", "Frobenius norms": "frobenius", "Effective learning rates": "effective_lr"}
+LAYER_CHARTS = {"Spectral norms": "sigma", "Frobenius norms": "frobenius", "Effective learning rates": "effective_lr"}
 
 
-def board_layout(sigma_names: Sequence[str], instrument_names: Sequence[str]) -> dict:
-    """Charts by category; each is the same for every agent and head that has it.
+class EventWriter:
+    """Writes an event file.
 
     Args:
-        sigma_names: `sigma/{network}.{layer}`, logged by episode.
-        instrument_names: what instruments measure by evaluation; logged under `diagnostics/`.
+        run_dir: existing run directory.
+        purge_step: TensorBoard ignores what older event files hold from this frame on; None to keep everything.
+    """
+
+    def __init__(self, run_dir: Path, purge_step: int | None = None) -> None:
+        self._writer = FileWriter(str(run_dir))
+        if purge_step is not None:
+            self._writer.add_event(Event(file_version="brain.Event:2"), purge_step)
+            self._writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), purge_step)
+
+    def layout(self, sigma_names: Sequence[str], diagnostic_names: Sequence[str]) -> None:
+        """Write the layout of charts; see `chart_layout`."""
+        layout = chart_layout(sigma_names, diagnostic_names)
+        self._writer.add_summary(custom_scalars(layout))  # type: ignore[no-untyped-call]  # torch has no hints here
+
+    def scalars(self, scalars: Mapping[str, float], frame: int) -> None:
+        """Write one value per tag."""
+        for tag, value in scalars.items():
+            self._writer.add_summary(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), frame)
+
+    def session_start(self, hyperparameters: Hyperparameters) -> None:
+        """Open the run's row on the HPARAMS page."""
+        for summary in session_start(hyperparameters):
+            self._writer.add_summary(summary)
+
+    def session_end(self, success: bool) -> None:
+        """Close the run's row; only for a run that will not be resumed, because TensorBoard keeps the first end."""
+        status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
+        end = SessionEndInfo(status=status, end_time_secs=time.time())
+        self._writer.add_summary(_summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)))
+
+    def flush(self) -> None:
+        """Write everything to disk."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write everything to disk and close the file."""
+        self._writer.close()
+
+
+def chart_layout(sigma_names: Sequence[str], diagnostic_names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+    """Charts by category; a chart is the same for every agent and head that has it.
+
+    Args:
+        sigma_names: `sigma/{network}.{layer}`, logged per episode.
+        diagnostic_names: diagnostics, logged per evaluation under `diagnostics/`.
     """
     compared = COMPARED | {
-        title: f"diagnostics/{name}" for title, name in COMPARED_OF_STATES.items() if instrument_names
+        title: f"diagnostics/{name}" for title, name in COMPARED_DIAGNOSTICS.items() if diagnostic_names
     }
     layout = {
         "Comparing runs": {title: _lines(f"{tag}$") for title, tag in compared.items()},
@@ -62,22 +132,56 @@ def board_layout(sigma_names: Sequence[str], instrument_names: Sequence[str]) ->
         "Throughput": {"Frames per second": _lines("throughput/frames_per_second")},
     }
     if sigma_names:
-        layout["Spectral norms"] = _by_network("sigma", sigma_names)
-    if instrument_names:
-        logged = [f"diagnostics/{name}" for name in instrument_names]
-        charts = {title: _lines(*(f"diagnostics/{name}" for name in names)) for title, names in OF_STATES.items()}
-        layout["Diagnostics"] = charts
-        for title, kind in OF_LAYERS.items():
-            layout[f"Diagnostics: {title.lower()}"] = _by_network(f"diagnostics/{kind}", logged)
+        layout["Spectral norms"] = _charts_by_network("sigma", sigma_names)
+    if diagnostic_names:
+        tags = [f"diagnostics/{name}" for name in diagnostic_names]
+        layout["Diagnostics"] = {
+            title: _lines(*(f"diagnostics/{name}" for name in names)) for title, names in STATE_CHARTS.items()
+        }
+        for title, kind in LAYER_CHARTS.items():
+            layout[f"Diagnostics: {title.lower()}"] = _charts_by_network(f"diagnostics/{kind}", tags)
     return layout
 
 
-def _by_network(prefix: str, names: Sequence[str]) -> dict:
-    """One chart per network of the names `{prefix}/{network}.{layer}`, whatever the layers are called."""
-    found = [name.removeprefix(f"{prefix}/") for name in names if name.startswith(f"{prefix}/")]
-    networks = dict.fromkeys(name.split(".")[0] for name in found)
+def _charts_by_network(prefix: str, tags: Sequence[str]) -> dict[str, list[Any]]:
+    """One chart per network for the tags `{prefix}/{network}.{layer}`, whatever the names of the layers."""
+    names = [tag.removeprefix(f"{prefix}/") for tag in tags if tag.startswith(f"{prefix}/")]
+    networks = dict.fromkeys(name.split(".")[0] for name in names)
     return {network: _lines(rf"{prefix}/{network}\.") for network in networks}
 
 
-def _lines(*names: str) -> list:
-    return ["Multiline", list(names)]
+def _lines(*tags: str) -> list[Any]:
+    return ["Multiline", list(tags)]
+
+
+def session_start(hyperparameters: Hyperparameters) -> list[Summary]:
+    """Summaries that open a run's row on the HPARAMS page: the columns, and the run's values."""
+    columns = [
+        api_pb2.HParamInfo(name=name, type=_data_type(value), differs=index < NUM_SHOWN)
+        for index, (name, value) in enumerate(hyperparameters.items())
+    ]
+    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in METRICS]
+    experiment = api_pb2.Experiment(hparam_infos=columns, metric_infos=metrics)
+    session = SessionStartInfo(start_time_secs=time.time())
+    for name, value in hyperparameters.items():
+        if isinstance(value, bool):  # before numbers: a bool is an int
+            session.hparams[name].bool_value = value
+        elif isinstance(value, str):
+            session.hparams[name].string_value = value
+        elif value is not None:
+            session.hparams[name].number_value = value
+    return [
+        _summary(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment)),
+        _summary(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=session)),
+    ]
+
+
+def _data_type(value: str | float | bool | None) -> Any:
+    if isinstance(value, bool):
+        return api_pb2.DATA_TYPE_BOOL
+    return api_pb2.DATA_TYPE_STRING if isinstance(value, str) else api_pb2.DATA_TYPE_FLOAT64
+
+
+def _summary(tag: str, content: HParamsPluginData) -> Summary:
+    summary_metadata = metadata.create_summary_metadata(content)
+    return Summary(value=[Summary.Value(tag=tag, metadata=summary_metadata, tensor=metadata.NULL_TENSOR)])

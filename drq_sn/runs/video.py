@@ -1,4 +1,4 @@
-"""Films of episodes."""
+"""Videos of episodes."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ DEFAULT_RATE = 30.0
 
 
 def playback_rate(env: Any) -> float:
-    """Steps per second of simulated time, or 30 where the environment has no clock."""
+    """Steps per second of simulated time; 30 if the environment has no clock."""
     try:
-        return 1.0 / (env.control_timestep() * env.num_repeats)
+        return 1.0 / float(env.control_timestep() * env.num_repeats)
     except AttributeError:
         return DEFAULT_RATE
 
 
 class VideoRecorder:
-    """Writes an MP4 while its `with` block lasts; call it with the environment at every step.
+    """Context manager that writes an MP4; call it with the environment at every step.
 
     Args:
-        path: file to write; its folder is made. It appears under this name when it is complete.
+        path: file to write; its directory is created. The file appears once it is complete.
         frames_per_second: playback rate, in steps per second.
     """
 
     def __init__(self, path: Path, frames_per_second: float) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._lost = False
+        self._failed = False
         self._partial = path.with_name(f".{path.name}")
-        self._writer = imageio.get_writer(self._partial, format="FFMPEG", fps=frames_per_second, macro_block_size=16)  # type: ignore[arg-type]
+        self._writer = imageio.get_writer(self._partial, format="FFMPEG", fps=frames_per_second, macro_block_size=16)
 
     def __call__(self, env: Any) -> None:
-        """Film the present state of `env`."""
-        if not self._lost:
+        """Append the current state of `env` as a frame."""
+        if not self._failed:
             frame = env.render(VIDEO_SIZE, VIDEO_SIZE)
-            with self._forgiving():
+            with self._warn_on_error():
                 self._writer.append_data(frame)
 
     def __enter__(self) -> VideoRecorder:
@@ -51,18 +51,18 @@ class VideoRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._forgiving():
+        with self._warn_on_error():
             self._writer.close()
-        if kind is None and not self._lost:
+        if kind is None and not self._failed:
             self._partial.replace(self._path)
         else:
             self._partial.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _forgiving(self) -> Iterator[None]:
-        """A film is no reason to lose a run: when its encoder dies, there is a warning and no film."""
+    def _warn_on_error(self) -> Iterator[None]:
+        """Turn a failure of the encoder into a warning: a video is no reason to end a run."""
         try:
             yield
         except (OSError, RuntimeError) as error:
-            warnings.warn(f"{self._path}: no film, its encoder failed ({str(error).splitlines()[0]})", stacklevel=3)
-            self._lost = True
+            warnings.warn(f"{self._path}: no video, the encoder failed ({str(error).splitlines()[0]})", stacklevel=3)
+            self._failed = True

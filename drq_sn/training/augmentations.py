@@ -1,7 +1,7 @@
 """Image augmentations: (B, C, H, W) in 0..255 -> the same shape and range.
 
-The random shift, on the hot path, is our own and stays in uint8; the others, which the DrQ paper
-compares it with (Kostrikov et al. 2020, appendix), are kornia's.
+The random shift is implemented here, in uint8, because it runs in every update; the augmentations that
+the DrQ paper compares it with (Kostrikov et al. 2020, appendix) use kornia.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Identity:
 
 
 def crop_shifted(obs: Tensor, offsets: Tensor, pad: int) -> Tensor:
-    """Replicate-pad by `pad` and crop back at an offset per image.
+    """Pad by `pad` with replicated edges, then crop to the original size at one offset per image.
 
     Args:
         obs: (B, C, H, W), any dtype.
@@ -34,13 +34,13 @@ def crop_shifted(obs: Tensor, offsets: Tensor, pad: int) -> Tensor:
         pad: pixels of padding on every side.
 
     Returns:
-        (B, C, H, W) of the same dtype, in channels-last memory, which convolutions like best.
+        (B, C, H, W) of the same dtype, in channels-last memory format, the fastest for convolutions.
     """
     batch, channels, height, width = obs.shape
     images = obs.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
     edges = images[:, :, :1].expand(-1, -1, pad, -1), images[:, :, -1:].expand(-1, -1, pad, -1)
     wide = torch.cat([edges[0], images, edges[1]], dim=2)
-    # a row of a crop is `width` pixels in a piece, so whole rows are copied from wherever they begin
+    # a row of a crop is contiguous in memory, so whole rows are copied by their start positions
     every_start = wide.as_strided((batch * height * wide.shape[2] - width + 1, width * channels), (channels, 1))
     rows = (torch.arange(height, device=obs.device) + offsets[:, :1] - pad).clamp_(0, height - 1)
     rows += torch.arange(batch, device=obs.device)[:, None] * height
@@ -57,7 +57,7 @@ class RandomShift:
         self.pad = validation.integer("augmentation.pad", pad)
 
     def __call__(self, obs: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 -> shifted, the same shape and dtype."""
+        """(B, C, H, W) uint8 -> shifted images of the same shape and dtype."""
         offsets = torch.randint(0, 2 * self.pad + 1, (obs.shape[0], 2), device=obs.device)
         return crop_shifted(obs, offsets, self.pad)
 
@@ -79,23 +79,24 @@ class WholeStack:
     """Apply an image transform once to each stack of frames, in float [0, 1].
 
     Args:
-        transform: module on (B, C, H, W) floats in [0, 1], drawing its own random numbers.
+        transform: module on (B, C, H, W) floats in [0, 1] that draws its own random parameters.
     """
 
-    capturable = False  # kornia draws on the host
+    capturable = False  # kornia draws random numbers on the host
 
     def __init__(self, transform: nn.Module) -> None:
         self.transform = transform
 
     def __call__(self, obs: Tensor) -> Tensor:
         """(B, C, H, W) in 0..255 -> float in 0..255."""
-        return self.transform(obs / 255.0) * 255.0
+        transformed: Tensor = self.transform(obs / 255.0)
+        return transformed * 255.0
 
 
 class SameOnFrames:
     """Apply an RGB transform with the same random parameters to every frame of a stack."""
 
-    capturable = False  # kornia draws on the host
+    capturable = False  # kornia draws random numbers on the host
 
     def __init__(self, transform: nn.Module) -> None:
         self.transform = K.VideoSequential(transform, data_format="BTCHW", same_on_frame=True)
@@ -104,4 +105,5 @@ class SameOnFrames:
         """(B, 3 T, H, W) in 0..255 -> float in 0..255."""
         batch, channels, height, width = obs.shape
         frames = (obs / 255.0).reshape(batch, channels // RGB, RGB, height, width)
-        return self.transform(frames).reshape(obs.shape) * 255.0
+        transformed: Tensor = self.transform(frames)
+        return transformed.reshape(obs.shape) * 255.0

@@ -1,4 +1,4 @@
-"""How this process uses the CPU: which cores, how many threads, and memory that it keeps."""
+"""CPU settings of this process: cores, threads, allocator, precision."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ NEVER = -1
 
 
 def set_up(num_threads: int | None, cores: Sequence[int] | None, matmul_precision: str = "highest") -> None:
-    """Settle cores, threads, allocator and precision; call it before the first tensor is made.
+    """Set cores, threads, allocator and precision; call it before the first tensor is created.
 
     Args:
-        num_threads: threads of torch; None takes one per core of `cores`, or torch's own choice.
-        cores: cores to stay on, so that runs beside each other do not fight; None for all.
+        num_threads: threads of torch; None for one per core of `cores`, or torch's default.
+        cores: cores to run on, so that parallel runs do not compete; None for all.
         matmul_precision: of float32 matrix products, as in `torch.set_float32_matmul_precision`: `highest`,
             `high` (TF32 on CUDA), `medium` (bfloat16 inside).
 
     Raises:
-        InvalidInput: for cores that this process may not use, or a wrong number.
+        InvalidInput: for an invalid value, or cores that this process may not use.
     """
     if cores is not None:
-        chosen = list(cores) if isinstance(cores, Sequence) else [cores]
-        _stay_on(chosen)
-        num_threads = len(chosen) if num_threads is None else num_threads
+        core_list = list(cores) if isinstance(cores, Sequence) else [cores]
+        _set_affinity(core_list)
+        num_threads = len(core_list) if num_threads is None else num_threads
     if num_threads is not None:
         torch.set_num_threads(validation.integer("num_threads", num_threads))
-    give_back_memory()  # of an earlier run in this process, which else looks taken
+    release_memory()  # of an earlier run in this process, which would otherwise count as used
     torch.set_float32_matmul_precision(validation.choice("matmul_precision", matmul_precision, PRECISIONS))
     keep_freed_memory()
 
 
-def give_back_memory() -> None:
-    """Return to the system what is freed but kept: glibc's heap and torch's cache of CUDA blocks."""
+def release_memory() -> None:
+    """Return free memory to the system: glibc's heap and torch's cache of CUDA blocks."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
@@ -55,7 +55,7 @@ def available_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def _stay_on(cores: list[int]) -> None:
+def _set_affinity(cores: list[int]) -> None:
     available = available_cores()
     if (
         not cores
@@ -70,12 +70,12 @@ def _stay_on(cores: list[int]) -> None:
 def keep_freed_memory() -> bool:
     """Let the C library's allocator reuse large freed blocks instead of returning them to the system.
 
-    By default glibc maps every large tensor anew, and the kernel zeroes each of its pages when it is
-    first touched: hundreds of thousands of page faults in one update (docs/performance.md). The
-    process then stays as large as its largest moment.
+    By default glibc maps every large tensor anew, and the kernel zeroes each of its pages at the first
+    access: hundreds of thousands of page faults in one update (docs/performance.md). The process then
+    keeps its peak size.
 
     Returns:
-        Whether the C library could be told; others than glibc have no such setting.
+        Whether it was set; only glibc has the setting.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

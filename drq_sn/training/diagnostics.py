@@ -20,71 +20,80 @@ from drq_sn.training.metrics import to_host
 from drq_sn.types import Batch, Episode, Metrics
 
 MAX_PIXEL = 255.0
-RANK_SHARE = 0.99  # of the singular values' sum (Kumar et al. 2021)
-DORMANT_SHARE = 0.025  # of a layer's mean activity (Sokar et al. 2023)
+RANK_FRACTION = 0.99  # of the sum of singular values (Kumar et al. 2021)
+DORMANT_THRESHOLD = 0.025  # of a layer's mean activity (Sokar et al. 2023)
 RELUS = (torch.relu, F.relu)
-SKETCH = {"q": 6, "niter": 8}  # of the randomized decomposition: sigma to a fraction of a percent
-OF_STATES = (
-    "critic_loss", "action_gradient_mean", "action_gradient_max", "smoothness", "effective_rank/actor", "effective_rank/critic",
-    "dormant/actor", "dormant/critic", "actor_preactivation", "actor_preactivation_max", "actor_saturation",
-)  # fmt: skip
-OF_EPISODES = ("q_start", "discounted_return", "overestimation")
-OF_LAYERS = ("sigma", "frobenius", "effective_lr")
+SKETCH_SIZE, NUM_SKETCH_ITERATIONS = 6, 8  # of the randomized SVD: sigma to a fraction of a percent
+STATE_METRICS = (
+    "critic_loss",
+    "action_gradient_mean",
+    "action_gradient_max",
+    "smoothness",
+    "effective_rank/actor",
+    "effective_rank/critic",
+    "dormant/actor",
+    "dormant/critic",
+    "actor_preactivation",
+    "actor_preactivation_max",
+    "actor_saturation",
+)
+EPISODE_METRICS = ("q_start", "discounted_return", "overestimation")
+LAYER_METRICS = ("sigma", "frobenius", "effective_lr")
 
 
-class Instruments:
-    """Instruments of one agent.
+class Diagnostics:
+    """Diagnostics of one agent.
 
     Args:
-        agent: who is looked at.
+        agent: the agent.
         gamma: discount per step of the returns that Q values are compared with.
 
     Attributes:
-        names: everything that a measurement may hold.
+        names: names of all diagnostics.
     """
 
     def __init__(self, agent: ActorCriticAgent, gamma: float) -> None:
         self._agent, self._gamma = agent, gamma
-        layers = (f"{kind}/{layer}" for kind in OF_LAYERS for layer in linear_layers(agent))
-        self.names = ("seconds", *OF_STATES, *OF_EPISODES, *layers)
+        layers = (f"{kind}/{layer}" for kind in LAYER_METRICS for layer in linear_layers(agent))
+        self.names = ("seconds", *STATE_METRICS, *EPISODE_METRICS, *layers)
 
     def __call__(self, step: int, batch: Batch | None, episodes: list[Episode]) -> dict[str, float]:
-        """Measure.
+        """Compute all diagnostics.
 
         Args:
-            step: environment step that training stands at.
-            batch: transitions from the replay; None while it is empty, and what needs them is left out.
-            episodes: of the present policy's evaluation.
+            step: current environment step.
+            batch: transitions from the replay; None while it is empty, which leaves out the state metrics.
+            episodes: evaluation episodes of the current policy.
 
         Returns:
-            Numbers by name, `seconds` among them, which is what measuring took.
+            Diagnostics by name; `seconds` is the time that computing them took.
         """
         start = time.monotonic()
         self._agent.at_step_(step)
-        with undisturbed(self._agent.device):
-            found = of_layers(self._agent, step) | of_episodes(self._agent, episodes, self._gamma)
+        with preserve_random_state(self._agent.device):
+            metrics = layer_metrics(self._agent, step) | episode_metrics(self._agent, episodes, self._gamma)
             if batch is not None:
-                found |= of_states(self._agent, batch)
-            numbers = to_host(found)
-        return {"seconds": time.monotonic() - start, **numbers}
+                metrics |= state_metrics(self._agent, batch)
+            values = to_host(metrics)
+        return {"seconds": time.monotonic() - start, **values}
 
 
 @contextlib.contextmanager
-def undisturbed(device: torch.device) -> Iterator[None]:
-    """Random numbers drawn within the `with` block are drawn again after it."""
+def preserve_random_state(device: torch.device) -> Iterator[None]:
+    """Restore torch's random states, of the CPU and of `device`, at the end of the `with` block."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
 
 
-def of_states(agent: ActorCriticAgent, batch: Batch) -> Metrics:
-    """What depends on visited states.
+def state_metrics(agent: ActorCriticAgent, batch: Batch) -> Metrics:
+    """Metrics over visited states.
 
-    - `critic_loss`: the critic's loss on the batch (Bjorck et al. 2021, Figure 3).
-    - `action_gradient_mean`, `_max`: ||d min(Q1, Q2) / da|| at the policy's action, over the batch.
-    - `smoothness`: the largest ||d min(Q1, Q2) / ds|| over the batch, pixels in [0, 1] (Gogianu 5.2).
+    - `critic_loss`: loss of the critic on the batch (Bjorck et al. 2021, Figure 3).
+    - `action_gradient_mean`, `_max`: ||d min(Q1, Q2) / da|| at the policy's action, mean and maximum over the batch.
+    - `smoothness`: largest ||d min(Q1, Q2) / ds|| over the batch, pixels in [0, 1] (Gogianu et al. 2021, section 5.2).
     - `actor_preactivation`, `_max`, `actor_saturation`: see `saturation_metrics`.
-    - `effective_rank/{network}`: see `effective_rank`; of penultimate features, mean over the critic's heads.
-    - `dormant/{network}`: see `dormant_share`; over all units of all heads.
+    - `effective_rank/{network}`: see `effective_rank`; of the penultimate features, mean over the critic's heads.
+    - `dormant/{network}`: see `dormant_fraction`; over the units of all heads.
     """
     with torch.no_grad():
         critic_loss = agent.critic_loss(batch)
@@ -95,7 +104,7 @@ def of_states(agent: ActorCriticAgent, batch: Batch) -> Metrics:
     q = losses.clipped_double_q(agent.critic(features, action))
     by_action, by_pixel = torch.autograd.grad(q.sum(), (action, pixels))
     action_norms, pixel_norms = by_action.norm(dim=1), MAX_PIXEL * by_pixel.flatten(1).norm(dim=1)
-    found = {
+    metrics = {
         "critic_loss": critic_loss,
         "action_gradient_mean": action_norms.mean(),
         "action_gradient_max": action_norms.max(),
@@ -103,19 +112,19 @@ def of_states(agent: ActorCriticAgent, batch: Batch) -> Metrics:
         **saturation_metrics(pre_tanh),
     }
     heads = {"actor": [agent.actor.head], "critic": [agent.critic.q1, agent.critic.q2]}
-    calls = {"actor": lambda: agent.actor(features), "critic": lambda: agent.critic(features, action)}
-    for network, call in calls.items():
-        penultimate, hidden = observe(call, heads[network])
-        found[f"effective_rank/{network}"] = torch.stack([effective_rank(x) for x in penultimate]).mean()
-        found[f"dormant/{network}"] = dormant_share(hidden).to(q.device)
-    return found
+    forward = {"actor": lambda: agent.actor(features), "critic": lambda: agent.critic(features, action)}
+    for network, call in forward.items():
+        penultimate, hidden = record_activations(call, heads[network])
+        metrics[f"effective_rank/{network}"] = torch.stack([effective_rank(x) for x in penultimate]).mean()
+        metrics[f"dormant/{network}"] = dormant_fraction(hidden).to(q.device)
+    return metrics
 
 
-def of_episodes(agent: ActorCriticAgent, episodes: list[Episode], gamma: float) -> Metrics:
-    """min(Q1, Q2) at the first states of evaluation episodes, and the discounted returns that followed, each a mean.
+def episode_metrics(agent: ActorCriticAgent, episodes: list[Episode], gamma: float) -> Metrics:
+    """Means over evaluation episodes: min(Q1, Q2) at the first state, the discounted return, their difference.
 
-    `overestimation` is the difference. The return ends with the episode while Q does not; after 500
-    steps gamma^500 = 0.007 of it is left. DrQ's Q holds the entropy bonus besides.
+    The return ends with the episode but Q does not; after 500 steps, gamma^500 = 0.007 of it is left.
+    DrQ's Q also contains the entropy bonus.
     """
     with torch.no_grad():
         first_obs = torch.as_tensor(np.stack([episode.first_obs for episode in episodes]), device=agent.device)
@@ -123,72 +132,78 @@ def of_episodes(agent: ActorCriticAgent, episodes: list[Episode], gamma: float) 
         q = losses.clipped_double_q(agent.critic(features, agent.mean_action(features))).mean()
     returns = [sum(gamma**t * reward for t, reward in enumerate(episode.rewards)) for episode in episodes]
     observed = torch.full_like(q, sum(returns) / len(returns))
-    return dict(zip(OF_EPISODES, (q, observed, q - observed), strict=True))
+    return dict(zip(EPISODE_METRICS, (q, observed, q - observed), strict=True))
 
 
 @torch.no_grad()
-def of_layers(agent: ActorCriticAgent, step: int) -> Metrics:
-    """Of every linear layer: sigma and Frobenius norm of its weight, and lr at `step` / that norm (Lyle et al. 2024).
+def layer_metrics(agent: ActorCriticAgent, step: int) -> Metrics:
+    """Per linear layer: sigma and Frobenius norm of its weight, and lr at `step` / that norm (Lyle et al. 2024).
 
-    The weight is the parameter itself, before it is divided by sigma; of weight normalization, gain and direction together.
+    The weight is the parameter before it is divided by sigma; with weight normalization, gain times direction.
     """
-    found: Metrics = {}
+    metrics: Metrics = {}
     for name, layer in linear_layers(agent).items():
         weight = getattr(layer, "composed_weight", layer.weight)
         norm = weight.norm()
         values = largest_singular_value(weight), norm, agent.learning_rate(step) / norm
-        found |= {f"{kind}/{name}": value for kind, value in zip(OF_LAYERS, values, strict=True)}
-    return found
+        metrics |= {f"{kind}/{name}": value for kind, value in zip(LAYER_METRICS, values, strict=True)}
+    return metrics
 
 
 def linear_layers(agent: ActorCriticAgent) -> dict[str, nn.Linear]:
-    """The linear layers of actor and critic, trunks included, by their dotted names."""
+    """Linear layers of actor and critic, trunks included, by dotted name."""
     networks = nn.ModuleDict({"actor": agent.actor, "critic": agent.critic})
     return {name: layer for name, layer in networks.named_modules() if isinstance(layer, nn.Linear)}
 
 
 def largest_singular_value(weight: Tensor) -> Tensor:
-    """Of a matrix, 0-d, by a randomized decomposition (Halko et al. 2011); NaN of one that is not finite."""
+    """Largest singular value of a matrix, 0-d, by a randomized SVD (Halko et al. 2011); NaN if it is not finite."""
     if not torch.isfinite(weight).all():
         return torch.full_like(weight[0, 0], torch.nan)
-    size = min(SKETCH["q"], *weight.shape)
-    return torch.svd_lowrank(weight, size, SKETCH["niter"])[1][0]
+    size = min(SKETCH_SIZE, *weight.shape)
+    singular_values: Tensor = torch.svd_lowrank(weight, size, NUM_SKETCH_ITERATIONS)[1]
+    return singular_values[0]
 
 
 def effective_rank(features: Tensor) -> Tensor:
-    """Smallest k such that the k largest singular values of (B, D) hold 99 % of their sum; NaN of what is not finite."""
+    """Smallest k such that the k largest singular values of (B, D) are 99 % of their sum; NaN if not finite."""
     if not torch.isfinite(features).all():
         return torch.full_like(features[0, 0], torch.nan)
     values = torch.linalg.svdvals(features)
     total = values.sum()
-    return (((values.cumsum(0) < RANK_SHARE * total).sum() + 1) * (total > 0)).to(features)
+    rank: Tensor = (((values.cumsum(0) < RANK_FRACTION * total).sum() + 1) * (total > 0)).to(features)
+    return rank
 
 
-def dormant_share(hidden: list[Tensor]) -> Tensor:
-    """Share of units with a mean activity of at most 2.5 % of their layer's; (B, D) activations >= 0 by layer, NaN of none."""
+def dormant_fraction(hidden: list[Tensor]) -> Tensor:
+    """Fraction of units whose mean activity is at most 2.5 % of their layer's mean.
+
+    Args:
+        hidden: activations >= 0 of each layer, (B, D); NaN is returned if there are none.
+    """
     if not hidden:
         return torch.tensor(torch.nan)
     activity = [x.mean(0) for x in hidden]
-    return torch.cat([(units <= DORMANT_SHARE * units.mean()).float() for units in activity]).mean()
+    return torch.cat([(units <= DORMANT_THRESHOLD * units.mean()).float() for units in activity]).mean()
 
 
 class ReLUOutputs(TorchFunctionMode):
-    """Keeps what every ReLU within the `with` block puts out."""
+    """Records the output of every ReLU within the `with` block."""
 
     def __init__(self) -> None:
         super().__init__()
         self.outputs: list[Tensor] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run `func`, and keep its result if it is a ReLU."""
+        """Call `func`, and record its result if it is a ReLU."""
         result = func(*args, **(kwargs or {}))
         if func in RELUS:
             self.outputs.append(result)
         return result
 
 
-def observe(call: Any, heads: list[nn.Module]) -> tuple[list[Tensor], list[Tensor]]:
-    """What enters the last linear layer of each of `heads` during `call`, and the outputs of all ReLUs."""
+def record_activations(call: Any, heads: list[nn.Module]) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs of the last linear layer of each of `heads` during `call`, and the outputs of all ReLUs."""
     penultimate: list[Tensor] = []
     last = [[layer for layer in head.modules() if isinstance(layer, nn.Linear)][-1] for head in heads]
     hooks = [layer.register_forward_pre_hook(lambda _, inputs: penultimate.append(inputs[0])) for layer in last]

@@ -1,90 +1,158 @@
-"""Evaluation episodes played side by side, with the same results as one after the other."""
+"""Evaluation episodes, in this process or in several; the results do not depend on the number of workers."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from multiprocessing.connection import wait
+from typing import Any, Protocol
+
+import dm_env
+import numpy as np
 
 from drq_sn.envs.subprocess_env import EnvironmentProcess
-from drq_sn.training.loop import Recorder
+from drq_sn.envs.watchdog import POLLS_PER_LIMIT, Watchdog
 from drq_sn.types import Agent, Episode
 
-POLLS_PER_LIMIT = 10
-MAX_RESTARTS = 3
+STACK_SECONDS = 0.5  # time for stalled processes to print their stacks
+
+Recorder = Callable[[Any], None]
+"""Called with an object that has `render(height, width)` at every step of the first evaluation episode."""
 
 
-def evaluate_in_parallel(
-    envs: Sequence[EnvironmentProcess],
+class Worker(Protocol):
+    """Plays one episode at a time: call `begin` or `step`, then `receive`."""
+
+    def begin(self, random_state: str) -> None:
+        """Start the episode drawn from `random_state` (see `Environment`)."""
+
+    def step(self, action: np.ndarray) -> None:
+        """Act in [-1, 1] for one step."""
+
+    def receive(self) -> dm_env.TimeStep:
+        """Result of the last `begin` or `step`."""
+
+    def render(self, height: int, width: int) -> np.ndarray:
+        """Draw the current state, (height, width, 3) uint8."""
+
+    def close(self) -> None:
+        """Release the environment."""
+
+
+class LocalWorker:
+    """A worker in this process.
+
+    Args:
+        env: a `PixelStack`.
+    """
+
+    def __init__(self, env: Any) -> None:
+        self._env = env
+
+    def begin(self, random_state: str) -> None:
+        """Start the episode drawn from `random_state`."""
+        self._env.random_state = random_state
+        self._time_step = self._env.reset()
+
+    def step(self, action: np.ndarray) -> None:
+        """Act in [-1, 1] for one step."""
+        self._time_step = self._env.step(action)
+
+    def receive(self) -> dm_env.TimeStep:
+        """Result of the last `begin` or `step`."""
+        return self._time_step
+
+    def render(self, height: int, width: int) -> np.ndarray:
+        """Draw the current state, (height, width, 3) uint8."""
+        return np.asarray(self._env.render(height, width))
+
+    def close(self) -> None:
+        """Release the environment."""
+        self._env.close()
+
+
+class EnvironmentPool:
+    """Workers that are kept from one evaluation to the next.
+
+    Args:
+        make_env: builds a `PixelStack`; must be picklable if there are several workers.
+        num_workers: episodes played at once, each in its own process; 1 plays them in this process.
+        limit_seconds: longest time without an answer from any environment.
+        on_stall: called with a one-line reason when the limit is exceeded.
+    """
+
+    def __init__(
+        self, make_env: Callable[[], Any], num_workers: int, limit_seconds: float, on_stall: Callable[[str], None]
+    ) -> None:
+        self._limit_seconds, self._on_stall, self._num_polls = limit_seconds, on_stall, 0
+        self._processes: list[EnvironmentProcess] = []
+        self.workers: Sequence[Worker] = self._processes
+        if num_workers == 1:
+            self.workers = [LocalWorker(Watchdog(make_env(), limit_seconds, on_stall))]
+        else:
+            self._processes += [EnvironmentProcess(make_env, limit_seconds) for _ in range(num_workers)]
+
+    def wait(self, workers: Collection[Worker]) -> list[Worker]:
+        """Those of `workers` whose result is ready; empty if there is none within a tenth of the limit."""
+        connections = [process.connection for process in self._processes if process in workers]
+        if not connections:
+            return list(workers)
+        ready = wait(connections, self._limit_seconds / POLLS_PER_LIMIT)
+        self._num_polls = 0 if ready else self._num_polls + 1  # polls instead of a clock: see `Watchdog`
+        if self._num_polls == POLLS_PER_LIMIT:
+            for process in self._processes:
+                process.print_stack()
+            time.sleep(STACK_SECONDS)
+            self._on_stall(f"no environment has answered for {self._limit_seconds:g} s (in an evaluation)")
+        return [process for process in self._processes if process in workers and process.connection in ready]
+
+    def close(self) -> None:
+        """Close all workers; their processes shut down in parallel."""
+        for process in self._processes:
+            process.connection.close()
+        for worker in self.workers:
+            worker.close()
+
+
+def evaluate(
+    pool: EnvironmentPool,
     agent: Agent,
     random_states: Sequence[str],
     record: Recorder | None = None,
     before_step: Callable[[], None] = lambda: None,
-    limit_seconds: float = 60.0,
-    on_stall: Callable[[str], None] = lambda reason: None,
 ) -> list[Episode]:
-    """What `evaluate` returns, with each episode in whichever of `envs` is free.
-
-    The agent acts here, on one observation at a time, so that the number of processes changes
-    nothing. An episode whose process dies is played again in a new one.
+    """Play episodes with the deterministic policy; the agent acts on one observation at a time, in this process.
 
     Args:
-        envs: processes of the same environment.
-        agent, random_states, record, before_step: see `evaluate`.
-        limit_seconds: the longest time that no environment may answer.
-        on_stall: gets one line when that time is over.
+        pool: environments to play in.
+        agent: the policy; it does not change.
+        random_states: what each episode is drawn from; see `Environment`.
+        record: called after the reset and after each step of the first episode.
+        before_step: called before every round of steps; may raise to stop the evaluation.
 
-    Raises:
-        RuntimeError: when processes keep dying.
+    Returns:
+        The episodes, in the order of `random_states`.
     """
-    played: dict[int, Episode] = {}
-    remaining = deque(range(len(random_states)))
-    playing: dict[EnvironmentProcess, int] = {}
-    num_restarts = num_polls = num_filmed = 0
-
-    def begin(env: EnvironmentProcess, episode: int, again: bool = False) -> None:
-        nonlocal num_restarts
-        playing[env] = episode
-        while True:
-            try:
-                if again:
-                    num_restarts += 1
-                    if num_restarts > MAX_RESTARTS:
-                        raise RuntimeError(f"environment processes died {num_restarts} times in one evaluation")
-                    env.restart()
-                env.begin(random_states[episode])
-                return
-            except (EOFError, OSError):
-                again = True
-
-    for env in envs[: len(remaining)]:
-        begin(env, remaining.popleft())
-    while playing:
+    episodes: dict[int, Episode] = {}
+    waiting = deque(enumerate(random_states))
+    playing: dict[Worker, int] = {}
+    while waiting or playing:
+        for worker in pool.workers:
+            if waiting and worker not in playing:
+                playing[worker], random_state = waiting.popleft()
+                worker.begin(random_state)
         before_step()
-        ready = set(wait([env.connection for env in playing], limit_seconds / POLLS_PER_LIMIT))
-        num_polls = 0 if ready else num_polls + 1  # polls, not a clock: see `Watchdog`
-        if num_polls == POLLS_PER_LIMIT:
-            on_stall(f"no environment has answered for {limit_seconds:g} s (in an evaluation)")
-        for env in [env for env in playing if env.connection in ready]:
-            episode = playing[env]
-            try:
-                time_step = env.receive()
-                if time_step.first():
-                    played[episode] = Episode(time_step.observation, [])
-                else:
-                    played[episode].rewards.append(float(time_step.reward))
-                if (
-                    record is not None and episode == 0 and len(played[0].rewards) == num_filmed
-                ):  # not twice what is played again
-                    record(env)
-                    num_filmed += 1
-                if not time_step.last():
-                    env.step(agent.act(time_step.observation, step=0, explore=False))
-                    continue
-            except (EOFError, OSError):
-                begin(env, episode, again=True)
-                continue
-            del playing[env]
-            if remaining:
-                begin(env, remaining.popleft())
-    return [played[number] for number in range(len(random_states))]
+        for worker in pool.wait(playing):
+            number, time_step = playing[worker], worker.receive()
+            if time_step.first():
+                episodes[number] = Episode(np.array(time_step.observation), [])
+            else:
+                episodes[number].rewards.append(float(time_step.reward))
+            if record is not None and number == 0:
+                record(worker)
+            if time_step.last():
+                del playing[worker]
+            else:
+                worker.step(agent.act(time_step.observation, step=0, explore=False))
+    return [episodes[number] for number in range(len(random_states))]

@@ -1,11 +1,11 @@
-"""Learning from a fixed replay: what heads do when nothing they do changes the data."""
+"""Training on a fixed replay, so that the data do not depend on the agent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.training.diagnostics import of_layers, of_states, undisturbed
+from drq_sn.training.diagnostics import layer_metrics, preserve_random_state, state_metrics
 from drq_sn.training.metrics import MetricAccumulator, to_host
 from drq_sn.types import Batch
 
@@ -20,19 +20,19 @@ def fit(
     steps_per_update: int,
     log_every_updates: int,
 ) -> Iterator[dict[str, float]]:
-    """Train `agent`, critic and actor, on given batches.
+    """Train critic and actor of `agent` on given batches.
 
     Args:
-        agent: a fresh one.
-        batch_of: number of the update, from 0 -> its batch.
-        states: what the instruments look at.
-        num_updates: how many there are; fewer when learning crashes.
-        steps_per_update: environment steps that schedules see pass with each.
-        log_every_updates: how often numbers are given.
+        agent: a freshly initialized agent.
+        batch_of: index of an update, from 0 -> its batch.
+        states: transitions that diagnostics are computed on.
+        num_updates: number of updates; fewer if training diverges.
+        steps_per_update: environment steps per update, for schedules.
+        log_every_updates: period of the rows.
 
     Yields:
-        `update`, means and maxima of the agent's metrics since the last time, and the instruments'
-        numbers; a crash is the last, as numbers that are none.
+        `update`, means and maxima of the agent's metrics since the last row, and diagnostics. If training
+        diverges, the last row has no diagnostics.
     """
     accumulator = MetricAccumulator()
     for update in range(num_updates):
@@ -40,8 +40,9 @@ def fit(
         accumulator.add(agent.update(batch_of(update), step))
         if (update + 1) % log_every_updates and update + 1 < num_updates:
             continue
-        with undisturbed(agent.device):
-            instruments = to_host(of_states(agent, states) | of_layers(agent, step)) if agent.is_finite() else {}
-        yield {UPDATE: update + 1, **accumulator.pop(), **instruments}
-        if not instruments:
+        with preserve_random_state(agent.device):
+            metrics = state_metrics(agent, states) | layer_metrics(agent, step) if agent.is_finite() else {}
+            diagnostics = to_host(metrics)
+        yield {UPDATE: update + 1, **accumulator.pop(), **diagnostics}
+        if not diagnostics:
             return

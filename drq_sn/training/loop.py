@@ -1,9 +1,9 @@
-"""Training and evaluation, in terms of the protocols alone."""
+"""The training loop, in terms of the protocols of `drq_sn.types`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import dm_env
@@ -11,71 +11,32 @@ import numpy as np
 import torch
 
 from drq_sn import validation
-from drq_sn.types import Agent, Environment, Episode, Logger, Replay
-
-Recorder = Callable[[Any], None]
-"""Called with the environment at every step of the first evaluation episode."""
+from drq_sn.types import Agent, Environment, Logger, Replay
 
 
-class LearningCrashed(Exception):
-    """A loss or a weight is no longer a number.
+class TrainingDiverged(Exception):
+    """A loss or a weight is not finite.
 
     Attributes:
-        frame: simulator frame at which it was seen.
+        frame: simulator frame at which it was detected.
     """
 
     def __init__(self, frame: int) -> None:
-        super().__init__(f"training diverged: non-finite loss or weight, seen at frame {frame}")
+        super().__init__(f"training diverged: non-finite loss or weight, detected at frame {frame}")
         self.frame = frame
-
-
-def evaluate(
-    env: Environment,
-    agent: Agent,
-    random_states: Sequence[str],
-    record: Recorder | None = None,
-    before_step: Callable[[], None] = lambda: None,
-) -> list[Episode]:
-    """Play episodes with the deterministic policy; neither agent nor random state changes.
-
-    Args:
-        env: an environment of its own, not the training one.
-        agent: who acts.
-        random_states: what each episode follows from; see `Environment`.
-        record: called after the reset and after each step of the first episode.
-        before_step: called before every step; may raise to break off.
-
-    Returns:
-        Each episode, in order.
-    """
-    episodes = []
-    for number, random_state in enumerate(random_states):
-        env.random_state = random_state
-        time_step = env.reset()
-        first_obs, rewards = np.array(time_step.observation), []
-        while True:
-            if record is not None and number == 0:
-                record(env)
-            if time_step.last():
-                break
-            before_step()
-            time_step = env.step(agent.act(time_step.observation, step=0, explore=False))
-            rewards.append(float(time_step.reward))
-        episodes.append(Episode(first_obs, rewards))
-    return episodes
 
 
 class Loop:
     """The interaction of agent and environment: evaluate if due, act, update if due, step, store.
 
-    Its state is that of the step it stands before, so that it can be saved at any step and continued.
+    Its state can be saved before any step, and training resumed from there.
 
     Args:
         num_train_frames: simulator frames to train for.
         action_repeat: frames per step.
         num_random_steps: steps of uniform actions at the start, without updates.
         update_every_steps: period of updates, in steps.
-        eval_every_frames: period of evaluations, from frame 0 on; one more stands at the end.
+        eval_every_frames: period of evaluations, from frame 0 on; there is one more at the end.
         seed: seed of the uniform actions.
     """
 
@@ -101,7 +62,7 @@ class Loop:
         self._random = np.random.default_rng(seed)
         self.step = 0
         self._episode_start, self._episode_return = 0, 0.0
-        self._episode_random_state = ""  # empty until an episode has begun
+        self._episode_random_state = ""  # empty before the first episode
         self._episode_actions: list[np.ndarray] = []
 
     def run(
@@ -111,27 +72,27 @@ class Loop:
         replay: Replay,
         logger: Logger,
         run_evaluation: Callable[[int], list[float]],
-        before_step: Callable[[int], None] = lambda frame: None,
+        before_step: Callable[[], None],
     ) -> None:
-        """Train from the present step to the end.
+        """Train from the current step to the end.
 
         Args:
-            env: training environment, acted on in [-1, 1].
-            agent: who acts and learns.
-            replay: what stores and draws transitions.
-            logger: what is told of updates, episodes and evaluations.
-            run_evaluation: frame -> episode returns; must leave every random state as it was.
-            before_step: called with the frame before anything of a step is done: `state_dict` taken
-                then, or when it or an evaluation raises, continues exactly.
+            env: training environment.
+            agent: acts and learns.
+            replay: stores and samples transitions.
+            logger: records updates, episodes and evaluations.
+            run_evaluation: frame -> episode returns; must restore every random state.
+            before_step: called at the start of every step, and at the end. Training can be resumed exactly
+                from a `state_dict` taken there, also when it or an evaluation raised.
 
         Raises:
-            LearningCrashed: when a loss or weight is no longer a number; seen at an action, at an
-                episode's end and before an evaluation.
+            TrainingDiverged: if a loss or weight is not finite; checked at actions, at the end of
+                episodes and before evaluations.
         """
         time_step = self._replay_episode(env) if self._episode_random_state else self._start_episode(env, replay)
         for step in range(self.step, self.num_steps):
             self.step, frame = step, step * self.action_repeat
-            before_step(frame)
+            before_step()
             if step % self.eval_every_steps == 0:
                 self._evaluate(agent, logger, run_evaluation)
             action = self._act(agent, time_step, step, env.action_spec().shape)
@@ -144,15 +105,15 @@ class Loop:
             self.step, frame = step + 1, frame + self.action_repeat
             logger.step(frame)
             if time_step.last():
-                self._check_learning(agent)
+                self._require_finite(agent)
                 num_steps = self.step - self._episode_start
                 logger.episode(frame, self.step, self._episode_return, num_steps, agent.sigmas())
                 time_step = self._start_episode(env, replay)
-        before_step(self.step * self.action_repeat)
+        before_step()
         self._evaluate(agent, logger, run_evaluation)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands: step, random state, and how the present episode came about."""
+        """Step, random state, and what is needed to repeat the current episode up to this step."""
         return {
             "step": self.step,
             "random": json.dumps(self._random.bit_generator.state),
@@ -163,7 +124,7 @@ class Loop:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.step = state["step"]
         self._random.bit_generator.state = json.loads(state["random"])
         self._episode_start, self._episode_return = state["episode_start"], state["episode_return"]
@@ -171,13 +132,13 @@ class Loop:
         self._episode_actions = list(state["episode_actions"].numpy())
 
     def _evaluate(self, agent: Agent, logger: Logger, run_evaluation: Callable[[int], list[float]]) -> None:
-        self._check_learning(agent)
+        self._require_finite(agent)
         frame = self.step * self.action_repeat
         logger.evaluation(frame, self.step, run_evaluation(frame))
 
-    def _check_learning(self, agent: Agent) -> None:
+    def _require_finite(self, agent: Agent) -> None:
         if not agent.is_finite():
-            raise LearningCrashed(self.step * self.action_repeat)
+            raise TrainingDiverged(self.step * self.action_repeat)
 
     def _start_episode(self, env: Environment, replay: Replay) -> dm_env.TimeStep:
         self._episode_start, self._episode_return, self._episode_actions = self.step, 0.0, []
@@ -187,7 +148,7 @@ class Loop:
         return time_step
 
     def _replay_episode(self, env: Environment) -> dm_env.TimeStep:
-        """Bring `env` to where it was within the present episode, by the same actions from the same start."""
+        """Bring `env` to its state within the current episode by the same actions from the same start."""
         env.random_state = self._episode_random_state
         time_step = env.reset()
         for action in self._episode_actions:
@@ -198,6 +159,6 @@ class Loop:
         if step < self.num_random_steps:
             return self._random.uniform(-1.0, 1.0, tuple(shape)).astype(np.float32)
         action = agent.act(time_step.observation, step, explore=True)
-        if not np.isfinite(action).all():  # a simulator would stop with an error of its own
-            raise LearningCrashed(step * self.action_repeat)
+        if not np.isfinite(action).all():  # the simulator would fail with an error of its own
+            raise TrainingDiverged(step * self.action_repeat)
         return action

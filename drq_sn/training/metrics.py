@@ -1,4 +1,4 @@
-"""Metrics of many updates, accumulated on the device and copied to the host at once."""
+"""Accumulation of metrics on the device, and their copy to the host."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from torch import Tensor
 from drq_sn.types import Metrics
 
 GRAD_NORM, GRAD_NORM_MAX = "grad_norm/", "grad_norm_max/"
-MAXIMUM = "_max"  # ends the names of metrics of which the maximum is logged, not the mean
+MAXIMUM = "_max"  # suffix of metrics whose maximum is logged instead of the mean
 
 
 class MetricAccumulator:
     """Means of metrics over many updates, and maxima of gradient norms and of `*_max`, kept on the device."""
 
     def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._maxima: dict[str, Tensor] = {}
 
     def add(self, metrics: Metrics) -> None:
-        """Take one update's metrics, without waiting for the device."""
+        """Add the metrics of one update, without waiting for the device."""
         for name, value in metrics.items():
             if not name.endswith(MAXIMUM):
                 self._sums[name] = self._sums[name] + value if name in self._sums else value
@@ -32,23 +35,23 @@ class MetricAccumulator:
                 self._maxima[key] = torch.maximum(self._maxima[key], value) if key in self._maxima else value
 
     def state_dict(self) -> dict[str, Any]:
-        """What was taken since the last `pop`."""
+        """Everything added since the last `pop`."""
         return {"sums": self._sums, "counts": self._counts, "maxima": self._maxima}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self._sums, self._counts, self._maxima = state["sums"], state["counts"], state["maxima"]
 
     def pop(self) -> dict[str, float]:
-        """Copy everything to the host at once and start over."""
+        """Copy everything to the host in a single transfer and reset."""
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         host = to_host(means | self._maxima)
-        self.__init__()  # type: ignore[misc]
+        self._reset()
         return host
 
 
 def to_host(metrics: Metrics) -> dict[str, float]:
-    """0-d tensors -> floats, in a single copy."""
+    """0-d tensors -> floats, in a single transfer."""
     if not metrics:
         return {}
     return dict(zip(metrics, torch.stack([m.float() for m in metrics.values()]).tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Replay memory: every frame once, n-step windows put together when they are drawn."""
+"""Replay memory: single frames in a ring; n-step transitions are assembled at sampling time."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from drq_sn.types import Batch
 
 RGB = 3
 STORAGES = ("auto", "device", "host")
-DEVICE_SHARE = 0.8  # of an accelerator's free memory; networks need the rest
+DEVICE_FRACTION = 0.8  # of an accelerator's free memory; networks need the rest
 CGROUP = Path("/sys/fs/cgroup")
 CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 
 class UniformReplay:
-    """A ring of single frames that draws n-step windows uniformly.
+    """A ring of single frames from which n-step transitions are sampled uniformly.
 
     A *slot* holds one time step: its newest frame, and the action, reward and discount that led to
-    it. A *window* from slot s reaches to s + n_step, both in one episode. Slots are counted from 0
-    without wrapping; slot s lives at s % capacity. The starts of all windows stand in a queue in the
-    order in which they became complete, so a draw is one uniform integer, and a window leaves the
-    queue when the ring overwrites the oldest frame that its stack needs.
+    it. A *transition* from slot s ends at s + n_step, in the same episode. Slots are counted from 0
+    without wrapping; slot s is stored at s % capacity. The start slots of all transitions form a
+    queue in the order of completion, so sampling is one uniform integer per transition, and a
+    transition leaves the queue when the ring overwrites the oldest frame of its stack.
 
     Args:
         obs_shape: (3 * stacked frames, H, W).
         action_dim: number of action dimensions.
         capacity_steps: slots in the ring; an episode of N steps takes N + 1.
-        batch_size: windows per draw.
-        n_step: length of a window, in steps.
+        batch_size: transitions per batch.
+        n_step: length of a transition, in steps.
         gamma: discount per step.
         device: where batches go.
-        storage: where frames stay: `device`, `host`, or `auto`: on `device` if they fit there. From the
-            host to a CUDA device, batches go through pinned memory; everything but frames is small and
+        storage: where frames are stored: `device`, `host`, or `auto`: on `device` if they fit there. Batches
+            go from the host to a CUDA device through pinned memory; everything but frames is small and
             stays on the host.
-        seed: seed of the draws.
+        seed: seed of sampling.
 
     Raises:
-        InvalidInput: for a wrong number, or when the ring cannot fit in the memory that is free.
+        InvalidInput: for an invalid value, or if the ring does not fit into free memory.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class UniformReplay:
         self._device = torch.device(device)
         frame_shape = (RGB, *obs_shape[1:])
         num_bytes = self.capacity * bytes_per_step(frame_shape, action_dim)
-        place = self._place(validation.choice("replay.storage", storage, STORAGES), num_bytes)
-        validation.fits_in_memory("replay.capacity_steps", self.capacity, num_bytes, available_memory(place))
-        self._frames = torch.empty((self.capacity, *frame_shape), dtype=torch.uint8, device=place)
+        frame_device = self._frame_device(validation.choice("replay.storage", storage, STORAGES), num_bytes)
+        validation.fits_in_memory("replay.capacity_steps", self.capacity, num_bytes, available_memory(frame_device))
+        self._frames = torch.empty((self.capacity, *frame_shape), dtype=torch.uint8, device=frame_device)
         self._flat_frames = self._frames.view(self.capacity, -1)
         self._actions = torch.zeros((self.capacity, action_dim))
         self._rewards = torch.zeros(self.capacity)
@@ -80,28 +80,28 @@ class UniformReplay:
         self._starts = torch.zeros(self.capacity, dtype=torch.int64)
         self._num_slots = 0
         self._first_start = self._end_start = 0  # the queue, counted like slots
-        self._current_episode = self._whole_from = 0
+        self._current_episode = self._intact_from = 0
         self._generator = torch.Generator().manual_seed(seed)
 
-    def _place(self, storage: str, num_bytes: int) -> torch.device:
-        """Where frames stay."""
+    def _frame_device(self, storage: str, num_bytes: int) -> torch.device:
+        """Device that frames are stored on."""
         host = torch.device("cpu")
         if storage == "auto" and self._device.type != "cpu":
-            return self._device if num_bytes <= DEVICE_SHARE * available_memory(self._device) else host
+            return self._device if num_bytes <= DEVICE_FRACTION * available_memory(self._device) else host
         return host if storage == "host" else self._device
 
     @property
-    def num_windows(self) -> int:
-        """How many windows can be drawn now."""
+    def num_transitions(self) -> int:
+        """Number of transitions that can be sampled now."""
         return self._end_start - self._first_start
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all storage, whether filled yet or not."""
+        """Bytes of all storage, filled or not."""
         return sum(t.numel() * t.element_size() for t in self._storage())
 
     def add(self, time_step: dm_env.TimeStep, action: np.ndarray | None) -> None:
-        """Store `time_step` and the action that led to it (None at an episode's first step)."""
+        """Store `time_step` and the action that led to it (None at the first step of an episode)."""
         slot = self._num_slots
         if time_step.first():
             self._current_episode = slot
@@ -116,13 +116,13 @@ class UniformReplay:
         start = slot - self.n_step
         if (
             start >= self._current_episode
-            and max(start - self._num_stacked + 1, self._current_episode) >= self._whole_from
+            and max(start - self._num_stacked + 1, self._current_episode) >= self._intact_from
         ):
             self._starts[self._end_start % self.capacity] = start
             self._end_start += 1
-        self._forget_overwritten()
+        self._drop_overwritten()
 
-    def _forget_overwritten(self) -> None:
+    def _drop_overwritten(self) -> None:
         oldest = self._num_slots - self.capacity
         while self._first_start < self._end_start:
             start = int(self._starts[self._first_start % self.capacity])
@@ -132,29 +132,29 @@ class UniformReplay:
             self._first_start += 1
 
     def sample(self) -> Batch:
-        """Draw `batch_size` windows uniformly with replacement, on the learner's device.
+        """Sample `batch_size` transitions uniformly with replacement, on the learner's device.
 
         Raises:
-            IndexError: when no window is complete yet.
+            IndexError: if no transition is complete yet.
         """
-        return self._draw(self.batch_size, self._generator)
+        return self._sample(self.batch_size, self._generator)
 
-    def peek(self, num_windows: int, seed: int) -> Batch:
-        """Draw `num_windows` by random numbers of their own: what `sample` draws next does not change.
+    def peek(self, num_transitions: int, seed: int) -> Batch:
+        """Sample with a separate generator: the batches of later `sample` calls do not change.
 
         Raises:
-            IndexError: when no window is complete yet.
+            IndexError: if no transition is complete yet.
         """
-        return self._draw(num_windows, torch.Generator().manual_seed(seed))
+        return self._sample(num_transitions, torch.Generator().manual_seed(seed))
 
-    def _draw(self, num_windows: int, generator: torch.Generator) -> Batch:
-        if self.num_windows == 0:
-            raise IndexError(f"the replay holds no window of {self.n_step} steps yet")
-        draw = torch.randint(self._first_start, self._end_start, (num_windows,), generator=generator)
-        return self.gather(self._starts[draw % self.capacity])
+    def _sample(self, num_transitions: int, generator: torch.Generator) -> Batch:
+        if self.num_transitions == 0:
+            raise IndexError(f"the replay holds no transition of {self.n_step} steps yet")
+        index = torch.randint(self._first_start, self._end_start, (num_transitions,), generator=generator)
+        return self.gather(self._starts[index % self.capacity])
 
     def gather(self, starts: Tensor) -> Batch:
-        """The windows that begin at slots `starts` (B,) int64, as a batch."""
+        """The transitions that start at slots `starts` (B,) int64, as a batch."""
         episodes = self._episode_starts[starts % self.capacity]
         reward, discount = torch.zeros(len(starts)), torch.ones(len(starts))
         for k in range(1, self.n_step + 1):
@@ -171,7 +171,7 @@ class UniformReplay:
         return Batch(*(field.to(self._device, non_blocking=True) for field in batch))
 
     def _stack(self, slots: Tensor, episodes: Tensor) -> Tensor:
-        """Frames (B, 3 T, H, W) up to `slots`, an episode's first frame repeated before its start."""
+        """Frames (B, 3 T, H, W) up to `slots`; the first frame of an episode is repeated before its start."""
         back = torch.arange(self._num_stacked - 1, -1, -1)
         index = torch.maximum(slots[:, None] - back, episodes[:, None]) % self.capacity
         frames = torch.empty(
@@ -180,27 +180,27 @@ class UniformReplay:
             device=self._frames.device,
             pin_memory=self._device.type == "cuda" and self._frames.device.type == "cpu",
         )
-        # whole frames, copied each in a piece: nine times as fast on a CPU as indexing with four dimensions
+        # one contiguous copy per frame: nine times as fast on a CPU as indexing with four dimensions
         torch.index_select(self._flat_frames, 0, index.flatten().to(self._frames.device), out=frames)
         return frames.view(len(slots), -1, *self._frames.shape[2:])
 
     @property
     def num_slots(self) -> int:
-        """How many slots were ever filled."""
+        """Number of slots filled since the start, overwritten ones included."""
         return self._num_slots
 
     @property
     def oldest_slot(self) -> int:
-        """The oldest slot that is still held."""
+        """The oldest slot that is not overwritten."""
         return max(0, self._num_slots - self.capacity)
 
     def export(self, first: int, end: int) -> dict[str, np.ndarray]:
-        """Slots first..end-1, all still held, as arrays by name, oldest first: what `restore` takes."""
+        """Slots first..end-1, none overwritten, as arrays by name, oldest first; see `restore`."""
         i = torch.arange(first, end) % self.capacity
         return {name: storage[i.to(storage.device)].cpu().numpy() for name, storage in self._columns().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters and random state; what the slots hold is exported apart."""
+        """Counters and random state; see `export` for the contents of the slots."""
         return {
             "num_slots": self._num_slots,
             "first_start": self._first_start,
@@ -210,41 +210,41 @@ class UniformReplay:
         }
 
     def restore(self, state: dict[str, Any], parts: Iterable[tuple[int, dict[str, np.ndarray]]]) -> None:
-        """Become the replay that `state_dict` and `export` saved.
+        """Restore what `state_dict` and `export` returned.
 
         Args:
             state: from `state_dict`.
-            parts: first slot and arrays of stretches of slots, oldest first. Where slots are missing, the
-                windows that need them cannot be drawn; everything else is as before.
+            parts: first slot and arrays of consecutive ranges of slots, oldest first. Transitions that need
+                missing slots are dropped.
         """
         self._num_slots, self._current_episode = state["num_slots"], state["current_episode"]
         self._generator.set_state(state["generator"])
         starts: list[int] = []
-        expected = self._whole_from = self.oldest_slot
+        expected = self._intact_from = self.oldest_slot
         for first, arrays in parts:
             if first > expected:
-                self._whole_from = first  # slots are missing before it
+                self._intact_from = first  # slots are missing before it
             expected = max(expected, first + len(arrays["episode_starts"]))
             slots = torch.arange(max(first, self.oldest_slot), max(expected, self.oldest_slot))
             for name, storage in self._columns().items():
                 rows = torch.from_numpy(arrays[name])[slots - first]
                 storage[(slots % self.capacity).to(storage.device)] = rows.to(storage.device)
-            starts += self._window_starts(slots)
+            starts += self._transition_starts(slots)
         self._end_start = state["end_start"]
         self._first_start = self._end_start - len(starts)
         self._starts[torch.arange(self._first_start, self._end_start) % self.capacity] = torch.tensor(
             starts, dtype=torch.int64
         )
 
-    def _window_starts(self, last_slots: Tensor) -> list[int]:
-        """Starts of the windows that end at `last_slots` and need no slot that is missing."""
+    def _transition_starts(self, last_slots: Tensor) -> list[int]:
+        """Starts of the transitions that end at `last_slots` and need no missing slot."""
         episodes = self._episode_starts[last_slots % self.capacity]
         starts = last_slots - self.n_step
         first_needed = torch.maximum(starts - self._num_stacked + 1, episodes)
-        return starts[(starts >= episodes) & (first_needed >= self._whole_from)].tolist()
+        return list(starts[(starts >= episodes) & (first_needed >= self._intact_from)].tolist())
 
     def _columns(self) -> dict[str, Tensor]:
-        """What a slot holds."""
+        """Storage of each field of a slot."""
         return {
             "frames": self._frames,
             "actions": self._actions,
@@ -258,12 +258,12 @@ class UniformReplay:
 
 
 def bytes_per_step(frame_shape: tuple[int, ...], action_dim: int) -> int:
-    """Bytes that one slot takes: frame, action, reward, discount and two int64 indices."""
+    """Bytes per slot: frame, action, reward, discount and two int64 indices."""
     return int(np.prod(frame_shape)) + 4 * action_dim + 4 + 4 + 8 + 8
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that may still be taken on `device`: what it reports free, or less where a container limits the host's."""
+    """Free bytes on `device`; on the host at most what the container's limit leaves."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

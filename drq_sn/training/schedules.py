@@ -1,4 +1,4 @@
-"""Values that change with the environment step."""
+"""Schedules: environment step -> value."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class Constant:
 
     def __call__(self, step: int) -> float:
         """Value at `step` (environment steps)."""
+        del step
         return self.value
 
 
 class Linear:
-    """From `initial` at step 0 to `final` at `duration_steps`, constant after that."""
+    """Linear from `initial` at step 0 to `final` at `duration_steps`, then constant."""
 
     def __init__(self, initial: float, final: float, duration_steps: int) -> None:
         self.initial = validation.real("schedule.initial", initial, 0)
@@ -33,18 +34,18 @@ class Linear:
 
 
 class LinearToZero:
-    """From 1 at the start of a run to 0.
+    """Linear from 1 at the start of a run to 0.
 
     Args:
         num_train_frames: length of the run in simulator frames.
         action_repeat: frames per step.
-        end: share of the run after which it is 0.
+        end: fraction of the run after which the value is 0.
     """
 
     def __init__(self, num_train_frames: int, action_repeat: int, end: float = 1.0) -> None:
         num_frames = validation.integer("num_train_frames", num_train_frames)
-        share = validation.real("lr_schedule.end", end, 0, 1, open_low=True)
-        self.duration_steps = share * num_frames / validation.integer("action_repeat", action_repeat)
+        fraction = validation.real("lr_schedule.end", end, 0, 1, open_low=True)
+        self.duration_steps = fraction * num_frames / validation.integer("action_repeat", action_repeat)
 
     def __call__(self, step: int) -> float:
         """Value at `step` (environment steps)."""
@@ -52,7 +53,7 @@ class LinearToZero:
 
 
 class CosineToZero(LinearToZero):
-    """The same along half a cosine (Loshchilov and Hutter 2017)."""
+    """Half a cosine from 1 at the start of a run to 0 (Loshchilov and Hutter 2017)."""
 
     def __call__(self, step: int) -> float:
         """Value at `step` (environment steps)."""

@@ -28,11 +28,11 @@ def hanging(self, action):
 PointMass.step = hanging
 """
 FULL_DISK = """
-import drq_sn.cli.running.evaluator
+import drq_sn.cli.running.exit_codes
 def full(*_):
     if calls:
         raise OSError(28, "No space left on device")
-drq_sn.cli.running.evaluator.write_json = full
+drq_sn.cli.running.exit_codes.write_json = full
 """
 
 
@@ -76,7 +76,7 @@ def test_a_run_whose_environment_hangs_ends_with_its_reason(tmp_path, more):
     )
     assert time.monotonic() - start < 40
     assert result.returncode == 5
-    assert "the environment has not answered for 1 s (in step); where it hangs:" in result.stderr
+    assert "the environment has not answered for 1 s (in step); stack:" in result.stderr
     assert "in hanging" in result.stderr
     if more:
         return
@@ -100,7 +100,7 @@ def test_a_lost_opengl_context_is_made_again(monkeypatch):
 
     monkeypatch.setattr(Camera, "render", failing)
     with pytest.warns(
-        UserWarning, match="cartpole_balance: drawing failed .context lost.; making a new OpenGL context"
+        UserWarning, match="cartpole_balance: rendering failed .context lost.; creating a new OpenGL context"
     ):
         frame = env.render(32, 32)
     assert np.array_equal(frame.transpose(2, 0, 1), expected[-3:])

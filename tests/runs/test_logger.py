@@ -11,32 +11,23 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from drq_sn.agents import DrQ, DrQV2
-from drq_sn.runs.logger import MetricAccumulator, RunLogger
-from drq_sn.runs.tensorboard import board_layout
-from drq_sn.training.diagnostics import OF_EPISODES, OF_STATES
+from drq_sn.runs.logger import RunLogger
+from drq_sn.runs.tensorboard import chart_layout
+from drq_sn.training.diagnostics import EPISODE_METRICS, STATE_METRICS
 
 NAMES = ("critic_loss", "q1", "grad_norm/actor")
 SIGMAS = ("sigma/critic.q1.blocks.0.expand",)
-INSTRUMENTS = ("seconds", "smoothness", "sigma/critic.q1.first", "effective_lr/actor.head.first")
+DIAGNOSTICS = ("seconds", "smoothness", "sigma/critic.q1.first", "effective_lr/actor.head.first")
 
 
 def metrics(*values):
     return {name: torch.tensor(float(value)) for name, value in zip(NAMES, values, strict=True)}
 
 
-def test_means_over_updates_and_maxima_of_gradient_norms():
-    accumulator = MetricAccumulator()
-    accumulator.add(metrics(1, 10, 5))
-    accumulator.add(metrics(3, 20, 2))
-    accumulator.add({"critic_loss": torch.tensor(8.0)})  # an update without the actor
-    assert accumulator.pop() == {"critic_loss": 4.0, "q1": 15.0, "grad_norm/actor": 3.5, "grad_norm_max/actor": 5.0}
-    assert accumulator.pop() == {}
-
-
 @pytest.fixture
 def logged(tmp_path):
-    logger = RunLogger(tmp_path, 2000, NAMES, SIGMAS, INSTRUMENTS, num_eval_episodes=3)
-    logger.diagnosis(0, 0, {"seconds": 0.5, "sigma/critic.q1.first": 1.0})  # before there are states to look at
+    logger = RunLogger(tmp_path, 2000, NAMES, SIGMAS, DIAGNOSTICS, num_eval_episodes=3)
+    logger.diagnostics(0, 0, {"seconds": 0.5, "sigma/critic.q1.first": 1.0})  # before there are states to look at
     logger.evaluation(0, 0, [1.0, 2.0, 6.0])
     logger.episode(1000, 500, 12.5, 500, {})
     logger.update(metrics(1, 10, 5))
@@ -74,11 +65,11 @@ def test_train_csv(logged):
 
 def test_diagnostics_csv(logged):
     (row,) = rows(logged / "diagnostics.csv")
-    assert list(row) == ["frame", "step", *INSTRUMENTS]
+    assert list(row) == ["frame", "step", *DIAGNOSTICS]
     assert (row["frame"], row["smoothness"], row["sigma/critic.q1.first"]) == ("0", "", "1.0")
 
 
-def test_without_instruments_there_is_no_file_for_them(tmp_path):
+def test_without_diagnostics_there_is_no_file_for_them(tmp_path):
     RunLogger(tmp_path, 2000, NAMES, SIGMAS, (), num_eval_episodes=3).close()
     assert not (tmp_path / "diagnostics.csv").exists()
 
@@ -97,18 +88,18 @@ def charted(chart):
     kind, patterns = chart
     assert kind == "Multiline"
     logged = [*SIGMAS, "sigma/critic.trunk.linear", "sigma/critic_target.q1.first", "sigma/actor.head.first"]
-    logged += [f"diagnostics/{name}" for name in INSTRUMENTS]
+    logged += [f"diagnostics/{name}" for name in DIAGNOSTICS]
     return {tag for tag in logged if any(re.match(pattern, tag) for pattern in patterns)}
 
 
 def test_the_layout_finds_the_layers_of_the_run_and_what_agents_report():
-    layout = board_layout(SIGMAS, INSTRUMENTS)
+    layout = chart_layout(SIGMAS, DIAGNOSTICS)
     assert charted(layout["Spectral norms"]["critic"]) == {SIGMAS[0], "sigma/critic.trunk.linear"}
     assert charted(layout["Diagnostics: spectral norms"]["critic"]) == {"diagnostics/sigma/critic.q1.first"}
     assert charted(layout["Diagnostics: effective learning rates"]["actor"]) == {
         "diagnostics/effective_lr/actor.head.first"
     }
-    assert set(board_layout((), ())) == {"Comparing runs", "Return", "Learning", "Throughput"}
+    assert set(chart_layout((), ())) == {"Comparing runs", "Return", "Learning", "Throughput"}
     reported = {*DrQ.metric_names, *DrQV2.metric_names}
     for tag in [tag for _, tags in layout["Learning"].values() for tag in tags]:
         assert tag.removeprefix("learner/").replace("grad_norm_max", "grad_norm") in reported
@@ -117,22 +108,22 @@ def test_the_layout_finds_the_layers_of_the_run_and_what_agents_report():
 def test_runs_with_other_layers_have_the_same_charts():
     """TensorBoard merges equal charts; one that differed would stand twice on the page."""
     others = ("sigma/critic.q1.layers.1",), ("seconds", "sigma/critic.q1.layers.0", "effective_lr/actor.head.layers.0")
-    assert board_layout(*others) == board_layout(SIGMAS, INSTRUMENTS)
+    assert chart_layout(*others) == chart_layout(SIGMAS, DIAGNOSTICS)
 
 
 def test_charts_for_comparing_hold_one_quantity_that_every_agent_logs():
-    charts = board_layout((), (*OF_STATES, *OF_EPISODES))["Comparing runs"]
+    charts = chart_layout((), (*STATE_METRICS, *EPISODE_METRICS))["Comparing runs"]
     names = {*DrQ.metric_names} & {*DrQV2.metric_names}
     logged = {"eval/episode_return", "train/episode_return"} | {n if "/" in n else f"learner/{n}" for n in names}
     logged |= {n.replace("grad_norm/", "grad_norm_max/") for n in logged}
-    logged |= {f"diagnostics/{name}" for name in (*OF_STATES, *OF_EPISODES)}
+    logged |= {f"diagnostics/{name}" for name in (*STATE_METRICS, *EPISODE_METRICS)}
     for kind, patterns in charts.values():
         assert kind == "Multiline"
         assert len([tag for tag in logged for pattern in patterns if re.match(pattern, tag)]) == 1
-    without = board_layout((), ())["Comparing runs"].values()
+    without = chart_layout((), ())["Comparing runs"].values()
     assert not any(pattern.startswith("diagnostics") for _, patterns in without for pattern in patterns)
 
 
-def test_every_instrument_of_states_and_episodes_has_its_chart():
-    charted = {tag for _, tags in board_layout((), INSTRUMENTS)["Diagnostics"].values() for tag in tags}
-    assert {tag.rstrip("$") for tag in charted} == {f"diagnostics/{name}" for name in (*OF_STATES, *OF_EPISODES)}
+def test_every_diagnostic_has_a_chart():
+    charted = {tag for _, tags in chart_layout((), DIAGNOSTICS)["Diagnostics"].values() for tag in tags}
+    assert {tag.rstrip("$") for tag in charted} == {f"diagnostics/{name}" for name in (*STATE_METRICS, *EPISODE_METRICS)}

@@ -63,7 +63,7 @@ def test_status_and_last_frame(make_run):
     run = read_run(
         make_run("a", **{"run.json": '{"status": "crashed"}', "train.csv": "frame,x\n5,\n9,\n", "eval.csv": ""})
     )
-    assert (run.status, run.last_frame, run.seed) == ("crashed", 9, 1)
+    assert (run.status, run.last_frame, run.seed) == ("diverged", 9, 1)
     assert read_run(make_run("b")).status == "unknown"
     assert read_run(make_run("c", **{"run.json": "{"})).status == "unknown"
 

@@ -1,4 +1,4 @@
-"""Instruments against arithmetic, decompositions and finite differences; and that they leave training as it was."""
+"""Diagnostics against hand computation, SVD and finite differences; and that they do not affect training."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import nn
 from drq_sn.agents import losses
 from drq_sn.networks.heads import LayerNormMLPHead, MLPHead, ModernHead
 from drq_sn.training.diagnostics import (
-    Instruments,
-    dormant_share,
+    Diagnostics,
+    dormant_fraction,
     effective_rank,
+    episode_metrics,
     largest_singular_value,
+    layer_metrics,
     linear_layers,
-    observe,
-    of_episodes,
-    of_layers,
-    of_states,
+    record_activations,
+    state_metrics,
 )
 from drq_sn.types import Episode
 
@@ -58,10 +58,10 @@ def test_features_that_are_zero_have_rank_zero():
 def test_dormant_units_by_hand():
     """Activities 4, 0 and 0.05: 2.5 % of their mean is 0.034, so one unit sleeps; with 0.03 in place of 0.05 two do."""
     hidden = torch.tensor([[4.0, 0.0, 0.05], [4.0, 0.0, 0.05]])
-    assert float(dormant_share([hidden])) == pytest.approx(1 / 3)
+    assert float(dormant_fraction([hidden])) == pytest.approx(1 / 3)
     quiet = torch.tensor([[4.0, 0.0, 0.03]])
-    assert float(dormant_share([quiet])) == pytest.approx(2 / 3)
-    assert float(dormant_share([hidden, torch.zeros(2, 1)])) == pytest.approx(
+    assert float(dormant_fraction([quiet])) == pytest.approx(2 / 3)
+    assert float(dormant_fraction([hidden, torch.zeros(2, 1)])) == pytest.approx(
         2 / 4
     )  # a layer that is silent as a whole
 
@@ -76,7 +76,7 @@ def test_largest_singular_value_is_the_decompositions(shape):
 @pytest.mark.parametrize("head", [MLPHead(5, 2, 8), ModernHead(5, 2, 8, num_blocks=2), LayerNormMLPHead(5, 2, 8)])
 def test_what_is_observed_are_the_features_and_every_relu(head):
     x = torch.randn(4, 5)
-    (penultimate,), hidden = observe(lambda: head(x), [head])
+    (penultimate,), hidden = record_activations(lambda: head(x), [head])
     assert torch.equal(penultimate, head.features(x))
     assert len(hidden) == {MLPHead: 2, ModernHead: 3, LayerNormMLPHead: 2}[type(head)]
     assert all(float(h.min()) >= 0 for h in hidden)
@@ -95,7 +95,7 @@ def test_gradients_of_q_by_finite_differences(agent_of, batch, name):
         h = 1e-5
         slopes = [(q(action + h * e) - q(action - h * e)) / (2 * h) for e in torch.eye(2, dtype=torch.float64)]
         norms = torch.stack(slopes).norm(dim=0).detach()
-        found = of_states(
+        found = state_metrics(
             agent,
             batch._replace(
                 action=batch.action.double(), reward=batch.reward.double(), discount=batch.discount.double()
@@ -130,9 +130,9 @@ def test_the_critics_loss_is_what_an_update_reports(agent_of, batch, name):
     )  # u and v moved in between
 
 
-def test_norms_and_effective_rates_of_layers(agent_of):
+def test_norms_and_effective_rates_layer_metrics(agent_of):
     agent = agent_of("agent=drqv2", "lr=2e-3", "lr_schedule=linear", "num_train_frames=400")
-    found = of_layers(agent, 100)  # of 200 steps
+    found = layer_metrics(agent, 100)  # of 200 steps
     assert set(found) == {
         f"{kind}/{name}" for kind in ("sigma", "frobenius", "effective_lr") for name in linear_layers(agent)
     }
@@ -152,7 +152,7 @@ def test_overestimation_by_hand(agent_of, monkeypatch):
     agent = agent_of("agent=drqv2")
     q = torch.tensor([[7.0, 9.0], [7.5, 8.0]])
     monkeypatch.setattr(agent.critic, "forward", lambda features, action: q)
-    found = of_episodes(agent, [episode([1.0, 2.0, 4.0]), episode([8.0], 255)], gamma=0.5)
+    found = episode_metrics(agent, [episode([1.0, 2.0, 4.0]), episode([8.0], 255)], gamma=0.5)
     assert {name: float(value) for name, value in found.items()} == {
         "q_start": 7.5,
         "discounted_return": 5.5,
@@ -168,11 +168,11 @@ def test_looking_changes_nothing(agent_of, batch, name):
         agent = agent_of(name, "lr_schedule=cosine")
         agent.update(batch, 0)
         if looks:
-            instruments = Instruments(agent, 0.99)
+            diagnostics = Diagnostics(agent, 0.99)
             before = copy.deepcopy(agent.state_dict())
-            numbers = instruments(7, batch, [episode([1.0])])
+            numbers = diagnostics(7, batch, [episode([1.0])])
             torch.testing.assert_close(agent.state_dict()["networks"], before["networks"], rtol=0, atol=0)
-            assert set(numbers) == set(instruments.names)
+            assert set(numbers) == set(diagnostics.names)
             assert all(np.isfinite(value) for value in numbers.values())
         agent.update(batch, 2)
         results.append((agent.state_dict(), torch.get_rng_state()))
@@ -180,7 +180,7 @@ def test_looking_changes_nothing(agent_of, batch, name):
 
 
 def test_before_there_are_transitions_states_are_left_out(agent_of):
-    numbers = Instruments(agent_of(), 0.99)(0, None, [episode([1.0])])
+    numbers = Diagnostics(agent_of(), 0.99)(0, None, [episode([1.0])])
     assert "smoothness" not in numbers
     assert {"seconds", "q_start", "sigma/critic.q1.first"} <= set(numbers)
 
@@ -189,8 +189,8 @@ def test_before_there_are_transitions_states_are_left_out(agent_of):
 @pytest.mark.parametrize("normalizer", ["nap", "div_out", "weight_norm"])
 def test_every_head_and_normalizer_can_be_looked_at(agent_of, batch, head, normalizer):
     agent = agent_of(f"head={head}", f"normalizer={normalizer}")
-    numbers = Instruments(agent, 0.99)(0, batch, [episode([1.0])])
-    assert set(numbers) == set(Instruments(agent, 0.99).names)
+    numbers = Diagnostics(agent, 0.99)(0, batch, [episode([1.0])])
+    assert set(numbers) == set(Diagnostics(agent, 0.99).names)
     assert 0 < numbers["effective_rank/critic"] <= 8  # states
     assert 0 <= numbers["dormant/actor"] < 1
 
@@ -203,7 +203,7 @@ def test_every_head_and_normalizer_can_be_looked_at(agent_of, batch, head, norma
     ],
 )
 def test_heads_without_blocks_can_be_looked_at(agent_of, batch, words):
-    numbers = Instruments(agent_of(*words), 0.99)(0, batch, [episode([1.0])])
+    numbers = Diagnostics(agent_of(*words), 0.99)(0, batch, [episode([1.0])])
     assert np.isfinite(numbers["dormant/critic"]) == (words[0] != "head=simba")  # SimBa without blocks has no ReLU
 
 
@@ -211,7 +211,7 @@ def test_what_is_not_finite_is_reported_as_such(agent_of, batch):
     agent = agent_of("normalizer=none")
     with torch.no_grad():
         agent.critic.q1.blocks[0].expand.weight.fill_(torch.inf)
-    numbers = Instruments(agent, 0.99)(0, batch, [episode([1.0])])
+    numbers = Diagnostics(agent, 0.99)(0, batch, [episode([1.0])])
     assert np.isnan(numbers["effective_rank/critic"])
     assert np.isnan(numbers["sigma/critic.q1.blocks.0.expand"])
     assert np.isfinite(numbers["effective_rank/actor"])
@@ -220,7 +220,7 @@ def test_what_is_not_finite_is_reported_as_such(agent_of, batch):
 def test_the_gains_of_weight_normalization_count(agent_of):
     agent = agent_of("normalizer=weight_norm")
     name = "sigma/critic.q1.blocks.0.expand"
-    before = float(of_layers(agent, 0)[name])
+    before = float(layer_metrics(agent, 0)[name])
     with torch.no_grad():
         agent.critic.q1.blocks[0].expand.gain.mul_(100.0)
-    assert float(of_layers(agent, 0)[name]) == pytest.approx(100 * before, rel=1e-3)
+    assert float(layer_metrics(agent, 0)[name]) == pytest.approx(100 * before, rel=1e-3)

@@ -1,4 +1,4 @@
-"""Episodes in processes give what they give one after the other, also when processes die."""
+"""Evaluations give the same episodes with any number of workers, also when their processes die."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +18,7 @@ import pytest
 from drq_sn.cli.config.build import random_states_of
 from drq_sn.envs import make_env
 from drq_sn.envs.subprocess_env import EnvironmentProcess
-from drq_sn.training.evaluation import evaluate_in_parallel
-from drq_sn.training.loop import evaluate
+from drq_sn.training.evaluation import EnvironmentPool, evaluate
 
 SYNTHETIC = functools.partial(make_env, "synthetic_point", image_size=24)
 CARTPOLE = functools.partial(
@@ -26,9 +27,9 @@ CARTPOLE = functools.partial(
 
 
 class PixelSum:
-    """Acts by what it sees, and by nothing else."""
+    """A policy that depends on the observation only."""
 
-    def __init__(self, num_actions, before_act=lambda: None):
+    def __init__(self, num_actions=2, before_act=lambda: None):
         self.num_actions = num_actions
         self.before_act = before_act
 
@@ -38,108 +39,118 @@ class PixelSum:
         return np.sin(obs.astype(np.float64).sum() * np.arange(1, self.num_actions + 1)).astype(np.float32)
 
 
-@contextlib.contextmanager
-def processes(make, number):
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(contextlib.closing(EnvironmentProcess(make))) for _ in range(number)]
+def open_pool(make_env, num_workers, limit_seconds=60.0, on_stall=pytest.fail):
+    return contextlib.closing(EnvironmentPool(make_env, num_workers, limit_seconds, on_stall))
 
 
-def one_after_the_other(make, num_actions, states, **options):
-    with contextlib.closing(make()) as env:
-        return plain(evaluate(env, PixelSum(num_actions), states, **options))
-
-
-def plain(episodes):
-    """Episodes as values that can be compared."""
+def comparable(episodes):
     return [(episode.first_obs.tobytes(), tuple(episode.rewards)) for episode in episodes]
 
 
-@pytest.mark.parametrize(("make", "num_actions", "number"), [(SYNTHETIC, 2, 1), (SYNTHETIC, 2, 3), (CARTPOLE, 1, 2)])
-def test_returns_and_films_do_not_depend_on_the_number_of_processes(make, num_actions, number):
-    states = random_states_of([1, 2000], 5)
-    films = [], []
-    expected = one_after_the_other(make, num_actions, states, record=lambda env: films[0].append(env.render(16, 16)))
-    assert len(set(expected)) == 5
-    with processes(make, number) as envs:
-        for _ in range(2):  # processes are kept from one evaluation to the next
-            films[1].clear()
-            record = lambda env: films[1].append(env.render(16, 16))  # noqa: E731
-            assert plain(evaluate_in_parallel(envs, PixelSum(num_actions), states, record)) == expected
-    assert np.array_equal(*films)
+def play(make_env, num_workers, states, agent, **options):
+    with open_pool(make_env, num_workers) as pool:
+        return comparable(evaluate(pool, agent, states, **options))
 
 
-def test_an_episode_whose_process_dies_is_played_again():
-    states = random_states_of(3, 4)
-    expected = one_after_the_other(SYNTHETIC, 2, states)
+@functools.cache
+def expected(num_episodes):
+    return play(SYNTHETIC, 1, random_states_of(3, num_episodes), PixelSum())
+
+
+@pytest.mark.parametrize(
+    ("make_env", "num_actions", "num_workers"),
+    [(SYNTHETIC, 2, 3), pytest.param(CARTPOLE, 1, 2, marks=pytest.mark.slow)],
+)
+def test_episodes_and_video_do_not_depend_on_the_number_of_workers(make_env, num_actions, num_workers):
+    states, videos = random_states_of([1, 2000], 5), ([], [])
+    agent = PixelSum(num_actions)
+    local = play(make_env, 1, states, agent, record=lambda env: videos[0].append(env.render(16, 16)))
+    assert len(set(local)) == 5
+    with open_pool(make_env, num_workers) as pool:
+        for _ in range(2):  # processes are reused
+            videos[1].clear()
+            record = lambda env: videos[1].append(env.render(16, 16))  # noqa: E731
+            assert comparable(evaluate(pool, agent, states, record)) == local
+    assert np.array_equal(*videos)
+
+
+def test_only_the_first_episode_is_recorded_and_rewards_are_summed():
+    frames = []
+    with open_pool(SYNTHETIC, 1) as pool:
+        episodes = evaluate(pool, PixelSum(), random_states_of(3, 2), record=lambda env: frames.append(1))
+    assert len(frames) == 51  # 50 steps and the reset
+    assert [len(episode.rewards) for episode in episodes] == [50, 50]
+    assert episodes[0].episode_return == pytest.approx(sum(episodes[0].rewards))
+
+
+def test_before_step_stops_an_evaluation_within_a_step():
+    acts = []
+
+    def stop():
+        if len(acts) == 7:
+            raise KeyboardInterrupt
+
+    with open_pool(SYNTHETIC, 1) as pool, pytest.raises(KeyboardInterrupt):
+        evaluate(pool, PixelSum(before_act=lambda: acts.append(1)), random_states_of(3, 2), before_step=stop)
+    assert len(acts) == 7
+
+
+def kill(process):
+    process._process.kill()
+    process._process.wait()
+
+
+def test_an_episode_whose_process_dies_is_resumed_in_a_new_one():
     calls = iter(range(10**6))
-    with processes(SYNTHETIC, 2) as envs:
+    frames = []
+    with open_pool(SYNTHETIC, 2) as pool:
 
-        def kill():
+        def kill_sometimes():
             if next(calls) in (20, 70):
-                envs[1]._process.kill()
-                envs[1]._process.wait()
+                kill(pool.workers[0])
 
-        assert plain(evaluate_in_parallel(envs, PixelSum(2, kill), states)) == expected
-
-
-def dying():
-    raise SystemExit(1)
-
-
-class Hanging:
-    """Starts, then never answers."""
-
-    def reset(self):
-        time.sleep(60)
-
-    step = reset
+        agent = PixelSum(before_act=kill_sometimes)
+        episodes = evaluate(pool, agent, random_states_of(3, 4), record=lambda env: frames.append(1))
+        assert comparable(episodes) == expected(4)
+        assert len(frames) == 51
+        for process in pool.workers:  # between two evaluations
+            kill(process)
+        assert comparable(evaluate(pool, PixelSum(), random_states_of(3, 4))) == expected(4)
 
 
-def test_processes_that_keep_dying_are_an_error():
-    with processes(dying, 1) as envs, pytest.raises(RuntimeError, match="died 4 times"):
-        evaluate_in_parallel(envs, PixelSum(2), random_states_of(1, 1))
+def test_a_process_that_hangs_while_rendering_is_replaced():
+    frames = []
+    with open_pool(SYNTHETIC, 2) as pool:
+
+        def record(env):
+            if len(frames) == 10 and env._limit_seconds > 1:
+                env._limit_seconds = 1.0
+                os.kill(env.pid, signal.SIGSTOP)
+            frames.append(env.render(16, 16))
+
+        assert comparable(evaluate(pool, PixelSum(), random_states_of(3, 1), record)) == expected(1)
+    assert len(frames) == 51
 
 
-def test_a_process_that_does_not_answer_is_reported(capfd):
+def test_a_process_that_keeps_dying_is_an_error():
+    with open_pool(functools.partial(sys.exit, 1), 2) as pool, pytest.raises(RuntimeError, match="died 4 times in one episode"):
+        evaluate(pool, PixelSum(), random_states_of(1, 1))
+
+
+def test_a_process_that_does_not_answer_is_reported_with_its_stack(capfd):
     class Stalled(Exception):
         pass
 
     def stop(reason):
         raise Stalled(reason)
 
-    with processes(Hanging, 1) as envs:
+    hang = functools.partial(time.sleep, 60)
+    hanging = functools.partial(types.SimpleNamespace, reset=hang, step=hang)
+    with open_pool(hanging, 2, limit_seconds=0.5, on_stall=stop) as pool:
         with pytest.raises(Stalled, match=r"has answered for 0.5 s"):
-            evaluate_in_parallel(envs, PixelSum(2), random_states_of(1, 1), limit_seconds=0.5, on_stall=stop)
-        envs[0].show_stack()
-        time.sleep(0.5)
-        envs[0]._process.kill()
-    assert "in reset" in capfd.readouterr().err
-
-
-def test_a_film_that_hangs_has_its_process_replaced():
-    states = random_states_of(3, 1)
-    expected = one_after_the_other(SYNTHETIC, 2, states)
-    drawn = []
-
-    def record(env):
-        if len(drawn) == 10 and env._limit_seconds > 1:
-            env._limit_seconds = 1.0
-            os.kill(env._process.pid, signal.SIGSTOP)
-        drawn.append(env.render(16, 16))
-
-    with processes(SYNTHETIC, 1) as envs:
-        assert plain(evaluate_in_parallel(envs, PixelSum(2), states, record)) == expected
-    assert len(drawn) == 51  # every frame once, though ten were played twice
-
-
-def test_a_process_that_died_between_evaluations_is_replaced():
-    states = random_states_of(3, 2)
-    with processes(SYNTHETIC, 2) as envs:
-        first = plain(evaluate_in_parallel(envs, PixelSum(2), states))
-        for env in envs:
-            env._process.kill()
-            env._process.wait()
-        assert plain(evaluate_in_parallel(envs, PixelSum(2), states)) == first
+            evaluate(pool, PixelSum(), random_states_of(1, 1))
+        pool.workers[0]._process.kill()
+    assert "in _begin" in capfd.readouterr().err
 
 
 def test_a_process_does_not_outlive_a_killed_parent():
@@ -147,22 +158,22 @@ def test_a_process_does_not_outlive_a_killed_parent():
 import functools, os, signal
 from drq_sn.envs import make_env
 from drq_sn.envs.subprocess_env import EnvironmentProcess
-env = EnvironmentProcess(functools.partial(make_env, "synthetic_point", image_size=24))
+env = EnvironmentProcess(functools.partial(make_env, "synthetic_point", image_size=24), 60)
 env._receive_within(60)
-os.kill(env._process.pid, signal.SIGSTOP)  # as if it hung
-print(env._process.pid, flush=True)
+os.kill(env.pid, signal.SIGSTOP)  # as if it hung
+print(env.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     pid = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
     for _ in range(100):
-        if not os.path.exists(f"/proc/{pid}"):
+        if not Path(f"/proc/{pid}").exists():
             return
         time.sleep(0.1)
-    pytest.fail("it is still there")
+    pytest.fail("the process is still running")
 
 
-def test_a_process_ends_with_the_one_that_asked():
-    env = EnvironmentProcess(SYNTHETIC)
+def test_a_process_ends_when_its_connection_is_closed():
+    env = EnvironmentProcess(SYNTHETIC, 60)
     env.begin(random_states_of(1, 1)[0])
     env.receive()
     env.connection.close()

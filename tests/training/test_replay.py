@@ -49,8 +49,8 @@ def play(replay, lengths, terminal=()):
     return history
 
 
-def windows(history, n_step, capacity):
-    """Every window whose frames are all among the newest `capacity`, by brute force: start slot -> contents."""
+def transitions(history, n_step, capacity):
+    """Every transition whose frames are all among the newest `capacity`, by brute force: start slot -> contents."""
     total = sum(map(len, history))
     found = {}
     for episode in history:
@@ -68,7 +68,7 @@ def windows(history, n_step, capacity):
 
 
 def contents(replay):
-    """Every window that the replay would draw from, as the brute force writes it."""
+    """Every transition that the replay would draw from, as the brute force writes it."""
     starts = torch.tensor(
         [int(replay._starts[i % replay.capacity]) for i in range(replay._first_start, replay._end_start)]
     )
@@ -94,12 +94,12 @@ def contents(replay):
     n_step=st.integers(1, 4),
     terminal=st.sets(st.integers(0, 9)),
 )
-def test_it_holds_exactly_the_windows_of_a_plain_list(lengths, capacity, n_step, terminal):
+def test_it_holds_exactly_the_transitions_of_a_plain_list(lengths, capacity, n_step, terminal):
     replay = make(capacity, n_step)
-    expected = windows(play(replay, lengths, terminal), n_step, capacity)
+    expected = transitions(play(replay, lengths, terminal), n_step, capacity)
     found = contents(replay)
     assert set(found) == set(expected)
-    assert replay.num_windows == len(expected)
+    assert replay.num_transitions == len(expected)
     for start, (stack, action, reward, discount, next_stack) in expected.items():
         ours = found[start]
         assert ours[0] == [k % 256 for k in stack]
@@ -109,9 +109,9 @@ def test_it_holds_exactly_the_windows_of_a_plain_list(lengths, capacity, n_step,
         assert ours[4] == [k % 256 for k in next_stack]
 
 
-def test_draws_are_uniform_over_all_windows():
+def test_draws_are_uniform_over_all_transitions():
     replay = make(capacity=30, n_step=2, batch_size=60_000)
-    expected = windows(play(replay, [9, 9, 9, 9]), 2, 30)
+    expected = transitions(play(replay, [9, 9, 9, 9]), 2, 30)
     drawn = replay.sample().obs[:, 6, 0, 0]
     counts = torch.bincount(drawn.int(), minlength=40)
     assert set(counts.nonzero().flatten().tolist()) == set(expected)
@@ -119,14 +119,14 @@ def test_draws_are_uniform_over_all_windows():
     assert float((counts[counts > 0] - mean).abs().max()) < 5 * mean**0.5
 
 
-def test_a_window_can_be_drawn_the_moment_it_is_complete():
+def test_a_transition_can_be_sampled_the_moment_it_is_complete():
     replay = make(n_step=3)
     play(replay, [2])
-    assert replay.num_windows == 0
-    with pytest.raises(IndexError, match="no window"):
+    assert replay.num_transitions == 0
+    with pytest.raises(IndexError, match="no transition"):
         replay.sample()
     play(replay, [3])
-    assert replay.num_windows == 1
+    assert replay.num_transitions == 1
     assert replay.sample().obs.shape == (4, 9, SIZE, SIZE)
 
 
@@ -147,7 +147,7 @@ def test_one_seed_gives_one_sequence_of_draws():
 
 
 @pytest.mark.parametrize("action_dim", [1, 6, 21])
-def test_a_step_of_84_by_84_costs_at_most_21_4_kB(action_dim):
+def test_a_step_of_84_by_84_costs_at_most_21_4_kb(action_dim):
     replay = UniformReplay((9, 84, 84), action_dim, capacity_steps=501, batch_size=1, n_step=3, gamma=0.99)
     assert replay.num_bytes / 500 <= 21_400  # an episode of 500 steps takes 501 slots
     assert replay.num_bytes == 501 * bytes_per_step((3, 84, 84), action_dim)
@@ -203,7 +203,7 @@ def test_a_restored_replay_draws_and_goes_on_as_the_saved_one(history):
     play(saved, lengths)
     restored.restore(saved.state_dict(), iter(parts_of(saved, size)))
     for replay in (saved, restored):
-        replay.drawn = [replay.sample().reward.tolist() for _ in range(3) if replay.num_windows]
+        replay.drawn = [replay.sample().reward.tolist() for _ in range(3) if replay.num_transitions]
     play(saved, [5, 7])
     play(restored, [5, 7])
     assert restored.drawn == saved.drawn
@@ -229,7 +229,7 @@ def test_a_smaller_ring_takes_what_fits():
 
 @settings(deadline=None, max_examples=100)
 @given(histories(), st.data())
-def test_a_replay_with_a_damaged_part_draws_every_window_that_is_whole(history, data):
+def test_a_replay_with_a_damaged_part_draws_every_intact_transition(history, data):
     lengths, capacity, n_step, size = history
     saved, restored = make(capacity, n_step), make(capacity, n_step)
     play(saved, lengths)
@@ -243,9 +243,9 @@ def test_a_replay_with_a_damaged_part_draws_every_window_that_is_whole(history, 
         go_on(replay, 3)
         play(replay, [4])
     expected = {}
-    for start, window in contents(saved).items():
+    for start, transition in contents(saved).items():
         episode = int(saved._episode_starts[start % capacity])
         needed = range(max(start - STACK + 1, episode), start + n_step + 1)
         if not set(needed) & set(gap):
-            expected[start] = window
+            expected[start] = transition
     assert contents(restored) == expected

@@ -19,7 +19,7 @@ from drq_sn import validation
 from drq_sn.cli.config.build import CONFIG, read_config
 from drq_sn.cli.config.experiments import Experiment
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS, alternatives, group_options, initialized
-from drq_sn.cli.running.checkpointing import LARGEST_SEED
+from drq_sn.cli.config.ranges import LARGEST_SEED
 from drq_sn.cli.running.run_dir import require_same
 from drq_sn.runs.progress import is_over
 

@@ -13,13 +13,26 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from drq_sn.runs.progress import ENDED, WAITING, Progress, total
-from drq_sn.runs.reader import CRASHED, FAILED, FINISHED, INTERRUPTED, RUNNING
+from drq_sn.runs.progress import Progress, total
+from drq_sn.runs.status import Status
 
 REFRESH_SECONDS, PER_ROW_SECONDS, LINE_SECONDS = 2.0, 0.05, 600.0  # many runs are read less often
 MAX_ROWS = 30  # runs that are shown one by one
-ORDER = (RUNNING, FAILED, CRASHED, INTERRUPTED, WAITING, FINISHED)  # which matter most
-STYLES = {RUNNING: "cyan", FINISHED: "green", CRASHED: "magenta", FAILED: "red", INTERRUPTED: "yellow"}
+ORDER = (
+    Status.RUNNING,
+    Status.FAILED,
+    Status.DIVERGED,
+    Status.INTERRUPTED,
+    Status.WAITING,
+    Status.FINISHED,
+)  # most relevant first
+STYLES = {
+    Status.RUNNING: "cyan",
+    Status.FINISHED: "green",
+    Status.DIVERGED: "magenta",
+    Status.FAILED: "red",
+    Status.INTERRUPTED: "yellow",
+}
 
 
 class Row(NamedTuple):
@@ -32,7 +45,7 @@ class Row(NamedTuple):
 
 def time_left(state: Progress, num_frames: int) -> str:
     """Until a running run ends at its present speed: `1 h 05 min`."""
-    if state.status != RUNNING or not state.frames_per_second:
+    if state.status != Status.RUNNING or not state.frames_per_second:
         return ""
     minutes = round(max(0, num_frames - state.frame) / state.frames_per_second / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
@@ -95,7 +108,7 @@ class SweepTable:
     def states(self) -> dict[Row, Progress]:
         """How far every run is; what is over is read no more."""
         states = {row: self._over_already.get(row) or row.progress() for row in self._rows}
-        self._over_already = {row: state for row, state in states.items() if state.status in ENDED}
+        self._over_already = {row: state for row, state in states.items() if state.status.is_final}
         return states
 
     def say(self, line: str) -> None:

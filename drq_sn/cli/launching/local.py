@@ -17,13 +17,18 @@ import torch
 
 from drq_sn import validation
 from drq_sn.cli.launching.grid import PlannedRun
-from drq_sn.cli.running.exit_codes import CRASHED, DISK_FULL, INVALID_INPUT
-from drq_sn.cli.running.signals import LAUNCHER_SIGNALS, SIGNALS, StopRequest
+from drq_sn.cli.running.exit_codes import ExitCode
+from drq_sn.cli.running.signals import LAUNCHER_SIGNALS, SIGNALS, SignalHandler
 from drq_sn.envs.gl import EGL_DEVICE
 from drq_sn.runs.progress import number
 from drq_sn.training.cpu import available_cores
 
-FINAL = {0, INVALID_INPUT, CRASHED, DISK_FULL}  # another attempt would end in the same way
+FINAL = {
+    ExitCode.SUCCESS,
+    ExitCode.INVALID_INPUT,
+    ExitCode.DIVERGED,
+    ExitCode.DISK_FULL,
+}  # another attempt would end in the same way
 POLL_SECONDS = 0.2
 
 Endings = dict[PlannedRun, "int | None"]
@@ -124,11 +129,11 @@ class LocalLauncher:
                 a checkpoint and have ended.
         """
         waiting, free, jobs = deque((run, 1) for run in logs), deque(self._slots), list[_Job]()
-        stop = StopRequest()
-        with stop.listening():
+        signals = SignalHandler()
+        with signals.installed():
             try:
                 while waiting or jobs:
-                    stop.check()
+                    signals.check()
                     while waiting and free:
                         run, attempt = waiting.popleft()
                         jobs.append(_start(run, attempt, free.popleft(), logs[run]))
@@ -186,6 +191,11 @@ def ending(code: int | None) -> str:
         return "lost"
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
-    meaning = {0: "finished", INVALID_INPUT: "refused", CRASHED: "learning crashed", DISK_FULL: "the disk is full"}
+    meaning: dict[int, str] = {
+        ExitCode.SUCCESS: "finished",
+        ExitCode.INVALID_INPUT: "refused",
+        ExitCode.DIVERGED: "training diverged",
+        ExitCode.DISK_FULL: "the disk is full",
+    }
     meaning |= dict.fromkeys((128 + number for number in (*SIGNALS, *LAUNCHER_SIGNALS)), "stopped, with a checkpoint")
     return meaning.get(code, f"failed with exit code {code}")

@@ -1,4 +1,4 @@
-"""Everything of a run that a checkpoint holds, and when one is due."""
+"""The state of a run in a checkpoint, and when a checkpoint is due."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from drq_sn.training.loop import Loop
 from drq_sn.training.replay import UniformReplay
 
 FORMAT = 2
-"""Layout of a checkpoint's state; raised when older ones can no longer be resumed."""
-LARGEST_SEED = 2**32 - 1  # numpy's
+"""Format of a checkpoint's state; increased when older ones can no longer be resumed."""
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the generators that agents and libraries draw from."""
+    """Seed the global generators of Python, numpy and torch."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -32,14 +31,16 @@ def seed_everything(seed: int) -> None:
 
 @dataclass
 class Session:
-    """One training in progress.
+    """A training in progress.
 
     Attributes:
-        agent, replay, loop: what is trained, from what, and how far.
-        store: where checkpoints go.
-        config: the run's settings as YAML, to tell another run's checkpoint.
+        agent: the agent.
+        replay: its replay.
+        loop: the training loop.
+        store: checkpoints of the run.
+        config: configuration of the run as YAML, to detect checkpoints of another run.
         every_seconds: longest time between checkpoints.
-        every_frames: likewise in frames; None for no such limit.
+        every_frames: longest distance between checkpoints, in frames; None for no limit.
     """
 
     agent: ActorCriticAgent
@@ -53,7 +54,7 @@ class Session:
     _saved_step: int = 0
 
     def save(self, logger: RunLogger) -> None:
-        """Write a checkpoint of the step that the loop stands before."""
+        """Write a checkpoint; training can be resumed from the next step of the loop."""
         state = {
             "format": FORMAT,
             "config": self.config,
@@ -67,7 +68,7 @@ class Session:
         self._saved_at, self._saved_step = time.monotonic(), self.loop.step
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Stand where `checkpoint` was taken; the logger takes its own part, on the learner's device, when it is built."""
+        """Restore agent, replay, loop and random states, and move the logger's metrics to the learner's device."""
         state = checkpoint.state
         self.agent.load_state_dict(state["agent"])
         self.replay.restore(state["replay"], self.store.replay_parts(checkpoint.parts))
@@ -79,18 +80,18 @@ class Session:
         self._saved_step = self.loop.step
 
     def is_due(self) -> bool:
-        """Whether the next checkpoint should be written now."""
+        """Whether to write a checkpoint now."""
+        num_new_slots = self.replay.num_slots - self.store.saved_slots
         num_frames = (self.loop.step - self._saved_step) * self.loop.action_repeat
         return (
             time.monotonic() - self._saved_at >= self.every_seconds
             or (self.every_frames is not None and num_frames >= self.every_frames)
-            or self.replay.num_slots - self.store.saved_slots
-            > self.replay.capacity // 2  # before the ring overwrites them
+            or num_new_slots > self.replay.capacity // 2  # before the ring overwrites them
         )
 
 
 def random_states(device: torch.device) -> dict[str, Any]:
-    """States of the global generators, as tensors and text."""
+    """States of the global generators, as tensors and JSON."""
     return {
         "python": json.dumps(random.getstate()),
         "numpy": random_state_to_json(np.random.get_state(legacy=False)),
@@ -100,7 +101,7 @@ def random_states(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any], device: torch.device) -> None:
-    """Restore what `random_states` returned; CUDA's only where both machines have it."""
+    """Restore what `random_states` returned; CUDA's state only if both machines have CUDA."""
     version, internal, gauss = json.loads(states["python"])
     random.setstate((version, tuple(internal), gauss))
     np.random.set_state(json.loads(states["numpy"]))

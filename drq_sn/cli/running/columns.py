@@ -5,7 +5,7 @@ from __future__ import annotations
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from drq_sn.runs.hyperparameters import Hyperparameters
+from drq_sn.runs.tensorboard import Hyperparameters
 
 CHOICES = ("agent", "head", "normalizer", "preset", "lr_schedule", "penalty", "augmentation")
 WORDS = ("normalizer.networks", "normalizer.layers")  # of normalizers that have them; lists are written out

@@ -1,49 +1,83 @@
-"""How commands end."""
+"""Exit codes of the commands, and the messages that go with them."""
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
+import faulthandler
 import os
 import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from drq_sn.cli.running.signals import Stopped
-from drq_sn.training.loop import LearningCrashed
+from drq_sn.runs.files import write_json
+from drq_sn.runs.reader import RECORD, read_record
+from drq_sn.runs.status import Status
+from drq_sn.training.loop import TrainingDiverged
 from drq_sn.validation import InvalidInput
 
-INVALID_INPUT, CRASHED, DISK_FULL, STALLED, INTERRUPTED = 2, 3, 4, 5, 130
+MESSAGE_SECONDS = 5.0  # for the messages of a stalled process
+
+
+class ExitCode(enum.IntEnum):
+    """How a command ended; after a signal the code is 128 + its number."""
+
+    SUCCESS = 0
+    FAILED = 1
+    INVALID_INPUT = 2
+    DIVERGED = 3
+    DISK_FULL = 4
+    STALLED = 5
+    INTERRUPTED = 130
 
 
 @contextlib.contextmanager
 def exit_on_invalid_input(stopping: bool = True) -> Iterator[None]:
-    """Turn the ends that users meet into one line and an exit code of their own (README, "How a run ends").
+    """Turn expected exceptions into one line on stderr and an exit code (README, "How a run ends").
 
     Args:
-        stopping: whether signals are among them; else `Stopped` goes on to the caller.
+        stopping: whether to handle signals too; otherwise `Stopped` propagates to the caller.
     """
     try:
         yield
     except InvalidInput as error:
-        _end(f"error: {error}", INVALID_INPUT)
-    except LearningCrashed as error:
-        _end(f"{error}; its last evaluation is carried forward; fresh=true starts over", CRASHED)
+        _exit(f"error: {error}", ExitCode.INVALID_INPUT)
+    except TrainingDiverged as error:
+        _exit(f"{error}; its last evaluation is carried forward; fresh=true starts over", ExitCode.DIVERGED)
     except Stopped as stop:
         if not stopping:
             raise
-        _end(f"{stop}; rerun the same command to resume", stop.exit_code)
+        _exit(f"{stop}; rerun the same command to resume", stop.exit_code)
     except KeyboardInterrupt:
-        _end("interrupted", INTERRUPTED)
+        _exit("interrupted", ExitCode.INTERRUPTED)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        _end(
+        _exit(
             f"error: {os.strerror(error.errno).lower()}; the last checkpoint is intact; free some disk space, "
             "then rerun the same command to resume",
-            DISK_FULL,
+            ExitCode.DISK_FULL,
         )
 
 
-def _end(line: str, code: int) -> None:
+def _exit(line: str, code: int) -> None:
     print(line, file=sys.stderr)
     sys.exit(code)
+
+
+def exit_stalled(reason: str, run_dir: Path | None = None) -> None:
+    """End this process because an environment hangs; stderr and the record of the run in `run_dir` have the reason."""
+    # the hanging thread cannot be interrupted, and writing the messages may hang as well
+    timer = threading.Timer(MESSAGE_SECONDS, os._exit, [ExitCode.STALLED])
+    timer.daemon = True
+    timer.start()
+    try:
+        print(f"error: {reason}; stack:", file=sys.stderr)
+        faulthandler.dump_traceback(all_threads=True)
+        if run_dir is not None:
+            write_json(run_dir / RECORD, {**read_record(run_dir), "status": Status.FAILED, "error": reason})
+    finally:
+        os._exit(ExitCode.STALLED)

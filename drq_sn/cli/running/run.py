@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,22 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
-from drq_sn.cli.config.build import CONFIG, build_agent, build_env, build_loop, build_replay, read_config
+from drq_sn.cli.config.build import (
+    CONFIG,
+    build_agent,
+    build_env,
+    build_loop,
+    build_replay,
+    partial_env,
+    random_states_of,
+    read_config,
+)
 from drq_sn.cli.config.identify import record_choices
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS
 from drq_sn.cli.config.ranges import TRAIN, check_ranges
 from drq_sn.cli.running.checkpointing import FORMAT, Session, seed_everything
 from drq_sn.cli.running.columns import hyperparameters_of
-from drq_sn.cli.running.evaluator import Evaluator, watched_env
+from drq_sn.cli.running.exit_codes import exit_stalled
 from drq_sn.cli.running.run_dir import (
     claimed,
     mark_finished,
@@ -26,18 +36,21 @@ from drq_sn.cli.running.run_dir import (
     require_same,
     write_config,
 )
-from drq_sn.cli.running.signals import Stopped, StopRequest
+from drq_sn.cli.running.signals import SignalHandler, Stopped
 from drq_sn.envs import require_task
 from drq_sn.envs.gl import Backend, select_backend
+from drq_sn.envs.watchdog import Watchdog
 from drq_sn.runs import provenance
 from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore
 from drq_sn.runs.files import WEIGHTS, load_weights, save_weights
 from drq_sn.runs.logger import RunLogger
-from drq_sn.runs.reader import CRASHED, FINISHED, read_record
-from drq_sn.runs.video import playback_rate
+from drq_sn.runs.reader import read_record
+from drq_sn.runs.status import Status
+from drq_sn.runs.video import VideoRecorder, playback_rate
 from drq_sn.training import cpu
-from drq_sn.training.diagnostics import Instruments
-from drq_sn.training.loop import LearningCrashed
+from drq_sn.training.diagnostics import Diagnostics
+from drq_sn.training.evaluation import EnvironmentPool, evaluate
+from drq_sn.training.loop import TrainingDiverged
 
 
 def run(cfg: DictConfig) -> None:
@@ -46,7 +59,7 @@ def run(cfg: DictConfig) -> None:
     Raises:
         InvalidInput: before anything is written, if `cfg` cannot be run.
         Stopped: after a checkpoint, when a signal asked for it.
-        LearningCrashed: when losses or weights are no longer numbers.
+        TrainingDiverged: if a loss or weight is not finite.
     """
     require_task(cfg.task)
     OmegaConf.resolve(cfg)
@@ -82,44 +95,52 @@ def run(cfg: DictConfig) -> None:
 
 
 def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpoint | None) -> None:
-    """Train to the end, a signal, or a crash; each leaves what is needed to go on or to see why."""
-    agent, stop, instruments = session.agent, StopRequest(), Instruments(session.agent, cfg.gamma)
+    """Train until the end, a signal or divergence; leave a checkpoint to resume from, or the diverged weights."""
+    agent, signals, diagnostics = session.agent, SignalHandler(), Diagnostics(session.agent, cfg.gamma)
+    on_stall = functools.partial(exit_stalled, run_dir=run_dir)
+    num_workers = min(cfg.num_eval_processes or len(cpu.available_cores()), cfg.num_eval_episodes)
     logger = RunLogger(
         run_dir,
         cfg.num_train_frames,
         agent.metric_names,
         tuple(agent.sigmas()),
-        instruments.names if cfg.diagnose_states else (),
+        diagnostics.names if cfg.diagnose_states else (),
         cfg.num_eval_episodes,
         checkpoint and checkpoint.state["logger"],
         hyperparameters_of(cfg),
     )
 
-    def before_step(frame: int) -> None:
-        stop.check()
+    def before_step() -> None:
+        signals.check()
         if session.is_due():
             session.save(logger)
 
-    def evaluate(frame: int) -> list[float]:
-        episodes = evaluator(frame)
+    def run_evaluation(frame: int) -> list[float]:
+        random_states = random_states_of([cfg.seed, frame], cfg.num_eval_episodes)
+        with contextlib.ExitStack() as video:
+            record = None
+            if cfg.video_every_frames and frame % cfg.video_every_frames == 0:
+                record = video.enter_context(VideoRecorder(run_dir / "video" / f"{frame}.mp4", playback_rate(env)))
+            episodes = evaluate(pool, agent, random_states, record, signals.check)
         if cfg.diagnose_states:
-            batch = session.replay.peek(cfg.diagnose_states, seed=frame) if session.replay.num_windows else None
-            logger.diagnosis(frame, session.loop.step, instruments(session.loop.step, batch, episodes))
+            batch = session.replay.peek(cfg.diagnose_states, seed=frame) if session.replay.num_transitions else None
+            logger.diagnostics(frame, session.loop.step, diagnostics(session.loop.step, batch, episodes))
         return [episode.episode_return for episode in episodes]
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(logger))
-        env = stack.enter_context(contextlib.closing(watched_env(cfg, cfg.seed, run_dir)))
-        evaluator = Evaluator(cfg, agent, run_dir, playback_rate(env), stop.check)
-        stack.enter_context(contextlib.closing(evaluator))
-        stack.enter_context(stop.listening())
+        env = Watchdog(build_env(cfg, cfg.seed), cfg.env_limit_seconds, on_stall)
+        stack.enter_context(contextlib.closing(env))
+        pool = EnvironmentPool(partial_env(cfg), num_workers, cfg.env_limit_seconds, on_stall)
+        stack.enter_context(contextlib.closing(pool))
+        stack.enter_context(signals.installed())
         try:
-            session.loop.run(env, agent, session.replay, logger, evaluate, before_step)
+            session.loop.run(env, agent, session.replay, logger, run_evaluation, before_step)
         except Stopped:
             session.save(logger)
             raise
-        except LearningCrashed:
-            session.store.keep_crashed(agent.state_dict())
+        except TrainingDiverged:
+            session.store.keep_diverged(agent.state_dict())
             logger.end(success=False)
             raise
         logger.end(success=True)
@@ -145,11 +166,11 @@ def _is_over(run_dir: Path, cfg: DictConfig) -> bool:
 
     Raises:
         InvalidInput: for a finished run that should go on.
-        LearningCrashed: for a run that ended so.
+        TrainingDiverged: for a run that diverged.
     """
     record = read_record(run_dir)
-    if record.get("status") == CRASHED:
-        raise LearningCrashed(record.get("frame", 0))
+    if Status(record.get("status")) is Status.DIVERGED:
+        raise TrainingDiverged(record.get("frame", 0))
     if not (run_dir / WEIGHTS).is_file():
         return False
     frame = load_weights(run_dir, "cpu")["frame"]
@@ -157,7 +178,7 @@ def _is_over(run_dir: Path, cfg: DictConfig) -> bool:
         raise validation.InvalidInput(
             f"the run in {run_dir} already finished at frame {frame}; use another run_dir, or fresh=true to start over"
         )
-    if record.get("status") != FINISHED:
+    if record.get("status") != Status.FINISHED:
         mark_finished(run_dir)
     if not cfg.keep_checkpoint:
         CheckpointStore(run_dir).delete()

@@ -20,8 +20,9 @@ from drq_sn.cli.config.older_runs import FORMER_MEANING, parse_config
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.runs.checkpoints import FOLDER
 from drq_sn.runs.files import WEIGHTS, write_atomically, write_json
-from drq_sn.runs.reader import CRASHED, FAILED, FINISHED, INTERRUPTED, RECORD, RUNNING, read_record
-from drq_sn.training.loop import LearningCrashed
+from drq_sn.runs.reader import RECORD, read_record
+from drq_sn.runs.status import Status
+from drq_sn.training.loop import TrainingDiverged
 
 LOCK = ".lock"
 # what may change when a run is continued: where and how far, not what
@@ -169,7 +170,7 @@ def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
 
 @contextlib.contextmanager
 def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iterator[None]:
-    """Keep `run.json` true: running, then finished, interrupted, crashed, or failed with the reason.
+    """Keep `run.json` true: running, then finished, interrupted, diverged, or failed with the reason.
 
     Args:
         path: folder of the run.
@@ -185,28 +186,28 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
         resumed = {"frame": frame, "time": _now(), **({"before": before} if before else {})}
         description["resumed"] = [*earlier.get("resumed", []), resumed]
 
-    def write(status: str, **more: Any) -> None:
+    def write(status: Status, **more: Any) -> None:
         write_json(path / RECORD, {"status": status, **description, **more})
 
-    write(RUNNING)
+    write(Status.RUNNING)
     try:
         yield
-    except LearningCrashed as error:
-        write(CRASHED, ended=_now(), frame=error.frame)
+    except TrainingDiverged as error:
+        write(Status.DIVERGED, ended=_now(), frame=error.frame)
         raise
     except (Stopped, KeyboardInterrupt):
-        write(INTERRUPTED, ended=_now())
+        write(Status.INTERRUPTED, ended=_now())
         raise
     except BaseException:
         with contextlib.suppress(OSError):  # the disk may be full
-            write(FAILED, ended=_now(), error=traceback.format_exc())
+            write(Status.FAILED, ended=_now(), error=traceback.format_exc())
         raise
-    write(FINISHED, ended=_now())
+    write(Status.FINISHED, ended=_now())
 
 
 def mark_finished(path: Path) -> None:
     """Let `run.json` say so, for a run that was killed between its last two files."""
-    write_json(path / RECORD, {**read_record(path), "status": FINISHED})
+    write_json(path / RECORD, {**read_record(path), "status": Status.FINISHED})
 
 
 def write_config(path: Path, cfg: DictConfig) -> str:

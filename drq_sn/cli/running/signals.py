@@ -29,7 +29,7 @@ class Stopped(Exception):
         return 128 + self.signal_number
 
 
-class StopRequest:
+class SignalHandler:
     """Remembers the first SIGTERM, SIGINT or SIGHUP; a second one ends the process the usual way."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
+    def installed(self) -> Iterator[None]:
         """Handle the signals while the `with` block lasts."""
         numbers = [number for number in LAUNCHER_SIGNALS if callable(signal.getsignal(number))]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it

@@ -12,7 +12,7 @@ from drq_sn.agents import DrQV2
 from drq_sn.cli.running.columns import hyperparameters_of
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import Stopped
-from drq_sn.training.loop import LearningCrashed
+from drq_sn.training.loop import TrainingDiverged
 from tests.board_reader import columns_of, table, tags_written
 
 SHORT = ["num_train_frames=220", "num_eval_episodes=1", "diagnose_states=0"]
@@ -74,11 +74,11 @@ def test_an_interrupted_run_is_one_line_that_ends_once(configure, tmp_path, monk
     assert written["_hparams_/session_start_info"] == written["_hparams_/session_end_info"] == 1
 
 
-def test_crashed_learning_is_told_apart(configure, tmp_path, monkeypatch):
+def test_divergence_is_recorded(configure, tmp_path, monkeypatch):
     def crash(*args):
-        raise LearningCrashed(100)
+        raise TrainingDiverged(100)
 
     monkeypatch.setattr("drq_sn.training.loop.Loop.run", crash)
-    with pytest.raises(LearningCrashed):
+    with pytest.raises(TrainingDiverged):
         run(configure(*SHORT, run_dir="runs/a"))
     assert table(tmp_path / "runs")["a"][2] == "STATUS_FAILURE"

@@ -10,8 +10,8 @@ import pytest
 
 from drq_sn.cli.running.checkpointing import Session
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
-from drq_sn.cli.running.signals import Stopped, StopRequest
-from drq_sn.training.loop import LearningCrashed
+from drq_sn.cli.running.signals import Stopped, SignalHandler
+from drq_sn.training.loop import TrainingDiverged
 from drq_sn.validation import InvalidInput
 
 
@@ -19,7 +19,7 @@ from drq_sn.validation import InvalidInput
     ("error", "code", "line"),
     [
         (InvalidInput("x must be 4, got 3"), 2, "error: x must be 4, got 3"),
-        (LearningCrashed(1200), 3, "seen at frame 1200"),
+        (TrainingDiverged(1200), 3, "detected at frame 1200"),
         (
             OSError(errno.ENOSPC, "No space left on device"),
             4,
@@ -47,12 +47,12 @@ def test_other_errors_are_not_hidden():
 
 def test_the_first_signal_is_noted_and_the_second_does_what_it_always_did():
     before = signal.getsignal(signal.SIGINT)
-    stop = StopRequest()
-    with stop.listening():
-        stop.check()
+    signals = SignalHandler()
+    with signals.installed():
+        signals.check()
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(Stopped):
-            stop.check()
+            signals.check()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
@@ -60,11 +60,11 @@ def test_the_first_signal_is_noted_and_the_second_does_what_it_always_did():
 
 def answer(signal_number):
     """What a request to stop makes of a signal: its exit code, or None."""
-    stop = StopRequest()
-    with stop.listening():
+    signals = SignalHandler()
+    with signals.installed():
         signal.raise_signal(signal_number)
         try:
-            stop.check()
+            signals.check()
         except Stopped as stopped:
             return stopped.exit_code
     return None
