@@ -1,32 +1,24 @@
-"""What several tests share: small agents and batches, and configurations composed from the command line's words."""
+"""Fixtures of all tests, and the automatic `process` marker; builders without a fixture are in `tests/builders.py`."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from drq_sn.cli.config.build import build_agent, config_dir
+from drq_sn.cli.config.build import build_agent
 from drq_sn.envs import make_env
-from drq_sn.types import Batch
+from tests.builders import TINY, compose_config, random_batch
 
-TINY = [
-    "task=synthetic_point",
-    "num_train_frames=400",
-    "eval_every_frames=200",
-    "num_eval_episodes=2",
-    "num_eval_processes=1",
-    "diagnose_states=16",
-    "num_random_steps=60",
-    "batch_size=8",
-    "head.width=16",
-    "env.image_size=24",
-    "agent.num_filters=4",
-    "video_every_frames=0",
-    "device=cpu",
-]
+STARTERS = {"subprocess", "run_module", "EnvironmentProcess"}  # names of what starts other processes
+
+
+def pytest_collection_modifyitems(items):
+    """Mark every test of a module that imports one of `STARTERS` as `process`."""
+    for item in items:
+        if STARTERS & vars(item.module).keys():
+            item.add_marker(pytest.mark.process)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,16 +28,15 @@ def _one_thread():
 
 @pytest.fixture
 def configure(tmp_path):
-    """`configure("agent=drq", ...)` -> the resolved configuration of a tiny run in a temporary folder."""
+    """`configure("agent=drq", ...)` -> the configuration of a tiny run in a temporary directory."""
 
     def build(*overrides, run_dir="run"):
-        words = [*TINY, f"run_dir={tmp_path / run_dir}", *overrides]
-        with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-            cfg = compose("train", overrides=words, return_hydra_config=True)
-            HydraConfig.instance().set_config(cfg)
-            OmegaConf.set_struct(cfg, False)
-            del cfg["hydra"]
-            OmegaConf.set_struct(cfg, True)
+        cfg = compose_config(*TINY, *overrides, return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)  # what Hydra's own main does
+        OmegaConf.set_struct(cfg, False)
+        del cfg["hydra"]
+        OmegaConf.set_struct(cfg, True)
+        cfg.run_dir = str(tmp_path / run_dir)
         return cfg
 
     return build
@@ -65,12 +56,4 @@ def agent_of(configure):
 @pytest.fixture
 def batch():
     """Eight random transitions."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (8, 9, 24, 24)
-    return Batch(
-        obs=torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
-        action=torch.rand(8, 2, generator=generator) * 2 - 1,
-        reward=torch.rand(8, generator=generator),
-        discount=torch.full((8,), 0.97),
-        next_obs=torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
-    )
+    return random_batch()

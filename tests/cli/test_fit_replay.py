@@ -10,10 +10,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from drq_sn.cli.config.build import config_dir
-from drq_sn.cli.fit_replay import run_offline
+from drq_sn.cli.fit_replay import run_study
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
-from tests.conftest import TINY
+from tests.builders import TINY
 
 SMALL = [
     "normalizers=[none,nap]",
@@ -49,7 +49,7 @@ def study(finished_run, tmp_path):
 
 
 def test_every_fit_leaves_its_numbers_and_is_not_done_twice(study, tmp_path, monkeypatch):
-    out = run_offline(study())
+    out = run_study(study())
     rows = list(csv.DictReader((out / "offline.csv").read_text().splitlines()))
     assert [(r["normalizer"], r["depth"], r["update"]) for r in rows] == [
         (n, d, u) for n in ("nap", "none") for d in ("0", "2") for u in ("2", "4")
@@ -57,11 +57,9 @@ def test_every_fit_leaves_its_numbers_and_is_not_done_twice(study, tmp_path, mon
     whole = (out / "offline.csv").read_bytes()
     (out / "fits" / "none_depth_2_seed_1.csv").unlink()
     made = []
-    build = run_offline.__globals__["build_agent"]
-    monkeypatch.setitem(
-        run_offline.__globals__, "build_agent", lambda cfg, *rest: made.append(cfg) or build(cfg, *rest)
-    )
-    run_offline(study())
+    build = run_study.__globals__["build_agent"]
+    monkeypatch.setitem(run_study.__globals__, "build_agent", lambda cfg, *rest: made.append(cfg) or build(cfg, *rest))
+    run_study(study())
     assert (out / "offline.csv").read_bytes() == whole  # bit for bit
     assert len(made) == 4 + 1  # four checks, one fit
 
@@ -71,7 +69,7 @@ def test_every_head_sees_the_same_batches(study, monkeypatch):
 
     drawn, peek = [], UniformReplay.peek
     monkeypatch.setattr(UniformReplay, "peek", lambda self, n, seed: drawn.append((n, seed)) or peek(self, n, seed))
-    run_offline(study("depths=[1]"))
+    run_study(study("depths=[1]"))
     assert drawn == 2 * [(16, 0), *((8, 1_000_000 + i) for i in range(4))]
 
 
@@ -89,7 +87,7 @@ def test_every_head_sees_the_same_batches(study, monkeypatch):
 )
 def test_wrong_values_are_named_and_leave_nothing(study, tmp_path, words, message):
     with pytest.raises(InvalidInput) as error:
-        run_offline(study(*words))
+        run_study(study(*words))
     assert message in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -101,16 +99,16 @@ def test_a_run_without_its_replay_is_refused(study, finished_run, tmp_path):
     with pytest.raises(
         InvalidInput, match="has no checkpoint; use an unfinished run, or one trained with keep_checkpoint=true"
     ):
-        run_offline(study(f"run={bare}"))
+        run_study(study(f"run={bare}"))
     assert not (tmp_path / "out").exists()
 
 
 def test_another_study_in_the_same_folder_is_refused(study, tmp_path):
-    run_offline(study("normalizers=[none]", "depths=[0]"))
+    run_study(study("normalizers=[none]", "depths=[0]"))
     with pytest.raises(InvalidInput, match="holds a study with"):
-        run_offline(study("num_updates=6"))
+        run_study(study("num_updates=6"))
     with pytest.raises(InvalidInput, match="holds other files"):
-        run_offline(study(f"out_dir={tmp_path}"))
+        run_study(study(f"out_dir={tmp_path}"))
 
 
 def test_the_command_ends_with_one_line(tmp_path):

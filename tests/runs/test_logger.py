@@ -126,4 +126,6 @@ def test_charts_for_comparing_hold_one_quantity_that_every_agent_logs():
 
 def test_every_diagnostic_has_a_chart():
     charted = {tag for _, tags in chart_layout((), DIAGNOSTICS)["Diagnostics"].values() for tag in tags}
-    assert {tag.rstrip("$") for tag in charted} == {f"diagnostics/{name}" for name in (*STATE_METRICS, *EPISODE_METRICS)}
+    assert {tag.rstrip("$") for tag in charted} == {
+        f"diagnostics/{name}" for name in (*STATE_METRICS, *EPISODE_METRICS)
+    }

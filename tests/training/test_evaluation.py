@@ -133,7 +133,10 @@ def test_a_process_that_hangs_while_rendering_is_replaced():
 
 
 def test_a_process_that_keeps_dying_is_an_error():
-    with open_pool(functools.partial(sys.exit, 1), 2) as pool, pytest.raises(RuntimeError, match="died 4 times in one episode"):
+    with (
+        open_pool(functools.partial(sys.exit, 1), 2) as pool,
+        pytest.raises(RuntimeError, match="died 4 times in one episode"),
+    ):
         evaluate(pool, PixelSum(), random_states_of(1, 1))
 
 

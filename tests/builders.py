@@ -1,0 +1,314 @@
+"""What several test modules build or run; fixtures around it stand in `tests/conftest.py`.
+
+Commands: `invoke` (in this process), `run_module` (in a process of its own), `kill_children`.
+Configurations and batches: `TINY`, `compose_config`, `resolved_options`, `random_batch`.
+Replays: `make_replay`, `play_episodes`, `stored_transitions`.
+Run directories without training: `RECORD`, `published_options`, `write_config`, `write_run`.
+Runs in memory, for reports: `make_log`, `make_run`, `make_scored_run`.
+Reading results: `read_csv`, `training_result`, `svg_texts`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import csv
+import functools
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import dm_env
+import numpy as np
+import torch
+from absl import logging as absl_logging
+from hydra import compose
+from omegaconf import OmegaConf, open_dict
+
+from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
+from drq_sn.report.types import ScoredRun, Variant
+from drq_sn.runs.reader import EVAL, TRAIN, Log, Run
+from drq_sn.runs.status import Status
+from drq_sn.training.replay import UniformReplay
+from drq_sn.types import Batch
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = [
+    "task=synthetic_point",
+    "num_train_frames=400",
+    "eval_every_frames=200",
+    "num_eval_episodes=2",
+    "num_eval_processes=1",
+    "diagnose_states=16",
+    "num_random_steps=60",
+    "batch_size=8",
+    "head.width=16",
+    "env.image_size=24",
+    "agent.num_filters=4",
+    "video_every_frames=0",
+    "device=cpu",
+]  # a run of a few seconds
+
+
+# commands
+
+
+def invoke(main, *arguments):
+    """Call `main()` of a command in this process, as if `arguments` were its command line.
+
+    Returns:
+        exit code, output and errors, as `run_module` does.
+    """
+    output, errors, code, argv = io.StringIO(), io.StringIO(), 0, sys.argv
+    # Hydra closes all logging handlers, and absl's would close pytest's stderr
+    absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
+    sys.argv = [main.__module__, *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        sys.argv = argv
+    return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
+
+
+def run_module(module, *arguments, cwd=None, env=None):
+    """`python -m module arguments` on one thread, to its end; importing torch takes seconds, so prefer `invoke`."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+        capture_output=True,
+        text=True,
+    )
+
+
+def kill_children(name):
+    """SIGKILL every child of this process whose program has `name` in its own; at least one."""
+    stats = (path.read_text() for path in Path("/proc").glob("[0-9]*/stat"))
+    processes = [re.match(r"(\d+) \((.*)\) \S (\d+)", stat).groups() for stat in stats]
+    children = [int(pid) for pid, program, parent in processes if int(parent) == os.getpid() and name in program]
+    assert children, f"no child process {name}"
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+
+
+# configurations and batches
+
+
+def compose_config(*overrides, config="train", return_hydra_config=False):
+    """A configuration as Hydra composes it, interpolations unresolved; composed once, copied at each call."""
+    return copy.deepcopy(_composed(config, overrides, return_hydra_config))
+
+
+@functools.cache
+def _composed(config, overrides, return_hydra_config):
+    with initialized():
+        return compose(config, list(overrides), return_hydra_config=return_hydra_config)
+
+
+def resolved_options(*overrides, task="cheetah_run"):
+    """Dotted name of every option -> its value; one composition serves all tasks."""
+    cfg = compose_config(*overrides)
+    cfg.task = task  # as task=... would: all that depends on it is interpolated
+    cfg.run_dir = "runs"  # its default needs Hydra's runtime
+    return _flatten(OmegaConf.to_container(cfg, resolve=True))
+
+
+def _flatten(tree, prefix=""):
+    leaves = {}
+    for key, value in tree.items():
+        leaves |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return leaves
+
+
+def random_batch(size=8, image_size=24, action_dim=2, seed=0):
+    """Random transitions of three stacked frames."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (size, 9, image_size, image_size)
+    return Batch(
+        obs=torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
+        action=torch.rand(size, action_dim, generator=generator) * 2 - 1,
+        reward=torch.rand(size, generator=generator),
+        discount=torch.full((size,), 0.97),
+        next_obs=torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
+    )
+
+
+# replays
+
+FRAME_SIZE, STACK, GAMMA = 2, 3, 0.9
+
+
+def make_replay(capacity=50, n_step=3, batch_size=4, **options):
+    """A replay of three stacked frames of 2x2 pixels and two action dimensions."""
+    obs_shape = (3 * STACK, FRAME_SIZE, FRAME_SIZE)
+    options = {"capacity_steps": capacity, "n_step": n_step, "batch_size": batch_size, "gamma": GAMMA, **options}
+    return UniformReplay(obs_shape, 2, **options)
+
+
+def play_episodes(replay, lengths, terminal=()):
+    """Feed episodes of given lengths (steps); frame k of the whole history is filled with k % 256.
+
+    Returns:
+        the history: a list of episodes, each a list of (frame number, action, reward, discount).
+    """
+    history, number = [], 0
+    for index, length in enumerate(lengths):
+        episode = []
+        for t in range(length + 1):
+            kind = dm_env.StepType.FIRST if t == 0 else dm_env.StepType.LAST if t == length else dm_env.StepType.MID
+            stacked = [max(number - back, number - t) % 256 for back in (2, 1, 0)]
+            frame = np.ones((1, FRAME_SIZE, FRAME_SIZE), np.uint8)
+            observation = np.repeat(np.array(stacked, np.uint8), 3)[:, None, None] * frame
+            action = None if t == 0 else np.array([number, -number], np.float32)
+            reward = None if t == 0 else float(number)
+            discount = None if t == 0 else (0.0 if t == length and index in terminal else 1.0)
+            replay.add(dm_env.TimeStep(kind, reward, discount, observation), action)
+            episode.append((number, action, reward, discount))
+            number += 1
+        history.append(episode)
+    return history
+
+
+def stored_transitions(replay):
+    """Every transition that the replay can draw: start slot -> frames, action, reward, discount, next frames."""
+    starts = torch.tensor(
+        [int(replay._starts[i % replay.capacity]) for i in range(replay._first_start, replay._end_start)]
+    )
+    if len(starts) == 0:
+        return {}
+    batch = replay.gather(starts)
+    return {
+        int(start): (
+            batch.obs[i, ::3, 0, 0].tolist(),
+            batch.action[i].tolist(),
+            float(batch.reward[i]),
+            float(batch.discount[i]),
+            batch.next_obs[i, ::3, 0, 0].tolist(),
+        )
+        for i, start in enumerate(starts)
+    }
+
+
+# run directories without training
+
+RECORD = {
+    "versions": {"mujoco": "3.11.0", "dm_control": "1.0.44", "torch": "2.13.0"},
+    "gl": {"backend": "egl", "renderer": "llvmpipe"},
+    "device": "a CPU",
+    "git_commit": "0123456789abcdef",
+    "first_frame_sha256": "aaaabbbbcccc",
+}
+
+
+def published_options(overrides):
+    """`compose_config` for a list of overrides."""
+    return compose_config(*overrides)
+
+
+def write_config(folder, overrides, run_dir="runs/task/agent_head_norm/seed_1", without=(), replaced=None):
+    """Write `config.yaml` of a run with these overrides to `folder`, which is returned.
+
+    Args:
+        folder: the run directory.
+        overrides: of the command line.
+        run_dir: value of the option in the file.
+        without: options that an older version did not have.
+        replaced: top-level options -> their values in the file.
+    """
+    free = [override for override in overrides if not override.startswith(("task=", "seed="))]
+    cfg = published_options(free)  # task and seed are set afterwards: composing takes time
+    with open_dict(cfg):
+        for override in set(overrides) - set(free):
+            name, value = override.split("=")
+            cfg[name] = int(value) if name == "seed" else value
+        cfg.run_dir = run_dir
+        OmegaConf.resolve(cfg)
+        for name, value in (replaced or {}).items():
+            cfg[name] = value
+        for name in without:
+            parent, _, key = name.rpartition(".")
+            del (OmegaConf.select(cfg, parent) if parent else cfg)[key]
+    kept = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(kept, folder / "config.yaml")
+    return folder
+
+
+def write_run(folder, overrides, evaluations, status="finished", record=None, num_episodes=10):
+    """Write a run: configuration, `run.json`, evaluations by frame, and a row of training per evaluation."""
+    write_config(folder, overrides)
+    (folder / "run.json").write_text(json.dumps({"status": status, **RECORD, **(record or {})}))
+    lines = [f"{frame},{value},{num_episodes},{frame / 10}" for frame, value in evaluations.items()]
+    (folder / "eval.csv").write_text("\n".join(["frame,episode_return_mean,num_episodes,wall_time_s", *lines, ""]))
+    lines = [f"{frame},{frame // 2},20.0,{frame / 10}" for frame in evaluations]
+    (folder / "train.csv").write_text("\n".join(["frame,num_updates,frames_per_second,wall_time_s", *lines, ""]))
+    return folder
+
+
+# runs in memory, for reports
+
+MLP2 = Variant("drq", "mlp2", "none")
+MODERN_SN = Variant("drq", "modern4", "spectral")
+
+
+def make_log(*rows, name="x.csv", **columns):
+    """A CSV file from rows, or from columns of one length; `frame` is one of the columns."""
+    rows = rows or [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    cells = [{key: str(value) for key, value in row.items()} for row in rows]
+    return Log(Path(name), [(line, float(row["frame"]), row) for line, row in enumerate(cells, start=2)])
+
+
+def make_run(folder="runs/t/a/seed_1", task="t", seed=1, status="finished", **logs):
+    """A run with the logs `train`, `eval` and `diagnostics` that are given."""
+    return Run(Path(folder), task, seed, Status(status), {f"{name}.csv": log for name, log in logs.items()})
+
+
+def make_scored_run(
+    evaluations, task="cheetah_run", variant=MLP2, seed=1, status="finished", departures=(), num_episodes=10, **more
+):
+    """A run with evaluations by frame.
+
+    Args:
+        more: `folder`, `record`, `options`, and `train`: rows of train.csv.
+    """
+    rows = [
+        {"frame": frame, "episode_return_mean": value, "num_episodes": num_episodes, "wall_time_s": frame / 10}
+        for frame, value in evaluations.items()
+    ]
+    logs = {EVAL: make_log(*rows, name=EVAL)}
+    if "train" in more:
+        logs[TRAIN] = make_log(*more["train"], name=TRAIN)
+    run = Run(Path(more.get("folder", f"runs/{task}/x/seed_{seed}")), task, seed, Status(status), logs)
+    finite = {float(frame): value for frame, value in evaluations.items() if value == value}
+    return ScoredRun(run, variant, tuple(departures), RECORD | more.get("record", {}), finite, more.get("options", {}))
+
+
+# reading results
+
+CLOCKS = {"wall_time_s", "frames_per_second", "seconds"}
+
+
+def read_csv(path, without=()):
+    """Rows of a CSV file as dictionaries; `without=CLOCKS` leaves out what no two runs share."""
+    rows = csv.DictReader(path.read_text().splitlines())
+    return [{name: cell for name, cell in row.items() if name not in without} for row in rows]
+
+
+def training_result(run_dir):
+    """What must not depend on interruptions: the logs without clocks, and every weight."""
+    logs = [read_csv(run_dir / name, without=CLOCKS) for name in ("train.csv", "eval.csv", "diagnostics.csv")]
+    weights = torch.load(run_dir / "weights.pt")["networks"]
+    return *logs, {name: value.numpy().tobytes() for name, value in weights.items()}
+
+
+def svg_texts(svg):
+    """What matplotlib wrote as text into an SVG; each is a comment above its outlines."""
+    return re.findall(r"<!-- (.*?) -->", svg.decode())

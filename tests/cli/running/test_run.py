@@ -1,0 +1,167 @@
+"""How a run ends, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from drq_sn.agents import DrQV2
+from drq_sn.cli import train
+from drq_sn.cli.config.build import load_agent
+from drq_sn.cli.running.run import run
+from drq_sn.runs.checkpoints import CheckpointStore
+from drq_sn.runs.video import VideoRecorder
+from drq_sn.training.loop import Loop, TrainingDiverged
+from drq_sn.validation import InvalidInput
+from tests.builders import TINY, invoke, kill_children, read_csv
+from tests.cli.running.conftest import Killed, kill
+
+
+def record_of(run_dir):
+    return json.loads((run_dir / "run.json").read_text())
+
+
+def test_a_finished_run_is_left_alone(configure, finished_run, capsys):
+    log = (finished_run / "train.csv").read_bytes()
+    run(configure())
+    assert "finished already, at frame 400" in capsys.readouterr().out
+    assert (finished_run / "train.csv").read_bytes() == log
+    with pytest.raises(InvalidInput, match=r"the run in .* already finished at frame 400"):
+        run(configure("num_train_frames=600"))
+
+
+def test_a_run_killed_between_its_last_two_files_is_finished(configure, tmp_path, finished_run):
+    (finished_run / "run.json").write_text(json.dumps({**record_of(finished_run), "status": "running"}))
+    (finished_run / "checkpoint").mkdir()
+    run(configure())
+    assert record_of(finished_run)["status"] == "finished"
+    assert not (finished_run / "checkpoint").exists()
+
+
+def test_the_checkpoint_is_deleted_after_the_weights_are_written(configure, tmp_path, monkeypatch):
+    def delete(self):
+        assert (tmp_path / "run" / "weights.pt").is_file()
+        kill()
+
+    monkeypatch.setattr(CheckpointStore, "delete", delete)
+    with pytest.raises(Killed):
+        run(configure("num_train_frames=20", "checkpoint_every_frames=10"))
+
+
+def test_an_agent_is_loaded_without_the_runtime_it_was_trained_with(finished_run):
+    path = finished_run / "config.yaml"
+    config = OmegaConf.load(path)
+    config.runtime = {"_target_": "drq_sn.agents.runtime.CudaGraph", "num_eager_calls": 3}
+    OmegaConf.save(config, path)
+    assert load_agent(finished_run, "cpu").act(np.zeros((9, 24, 24), np.uint8), 0, explore=False).shape == (2,)
+
+
+OLDER_OPTIONS = ("runtime", "cores", "num_eval_processes", "matmul_precision", "penalty", "lr_schedule",
+                 "diagnose_states")  # fmt: skip
+
+
+def test_a_run_without_newer_options_is_the_same_run(configure, finished_run, capsys):
+    path = finished_run / "config.yaml"
+    config = OmegaConf.load(path)
+    for option in OLDER_OPTIONS:
+        del config[option]
+    del config.agent.adam_eps, config.normalizer.networks, config.normalizer.conv_layers, config.normalizer.trunk
+    del config.replay.storage
+    del config.env.shadow_map_size
+    for node in (config.head, config.head.actor, config.head.critic):
+        node.pop("pnorm", None)
+    OmegaConf.save(config, path)
+    run(configure())
+    assert "finished already, at frame 400" in capsys.readouterr().out
+    assert load_agent(finished_run, "cpu").act(np.zeros((9, 24, 24), np.uint8), 0, explore=False).shape == (2,)
+    with pytest.raises(InvalidInput, match="matmul_precision was 'highest' and is 'high' now"):
+        run(configure("matmul_precision=high"))
+
+
+def test_two_runs_in_one_directory_are_refused_and_a_killed_one_leaves_no_lock(configure, tmp_path, monkeypatch):
+    original = Loop.run
+
+    def second_run(self, *args):
+        monkeypatch.setattr(Loop, "run", original)
+        for overrides in ([], ["fresh=true"]):
+            with pytest.raises(InvalidInput, match=rf"is locked by process {os.getpid()}"):
+                run(configure(*overrides))
+        raise Killed
+
+    monkeypatch.setattr(Loop, "run", second_run)
+    with pytest.raises(Killed):
+        run(configure("num_train_frames=200"))
+    run(configure("num_train_frames=200"))
+    assert (tmp_path / "run" / "weights.pt").is_file()
+
+
+def test_divergence_ends_the_run_and_its_weights_are_kept(configure, tmp_path, monkeypatch):
+    update = DrQV2.update
+
+    def poisoned(self, batch, step):
+        if step == 130:
+            with torch.no_grad():
+                self.critic.q1.first.weight[0, 0] = float("nan")
+        return update(self, batch, step)
+
+    monkeypatch.setattr(DrQV2, "update", poisoned)
+    with pytest.raises(TrainingDiverged) as error:
+        run(configure())
+    assert error.value.frame == 262  # the action after the update at step 130
+    record = record_of(tmp_path / "run")
+    assert (record["status"], record["frame"]) == ("diverged", 262)
+    assert [row["frame"] for row in read_csv(tmp_path / "run" / "eval.csv")] == ["0", "200"]
+    kept = torch.load(tmp_path / "run" / "checkpoint" / "diverged.pt", weights_only=True)
+    assert kept["networks"]["critic.q1.first.weight"].isnan().any()
+    for status in ("diverged", "crashed"):  # `crashed` is from older versions
+        (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "status": status}))
+        with pytest.raises(TrainingDiverged, match="frame 262"):
+            run(configure())
+
+
+def test_non_finite_weights_are_detected_at_the_end_of_an_episode(configure, monkeypatch):
+    update = DrQV2.update
+
+    def poisoned(self, batch, step):
+        if step == 130:
+            with torch.no_grad():  # only the target: the next update would spread it
+                self.networks["critic_target"].q1.first.weight[0, 0] = float("inf")
+            return {}
+        return update(self, batch, step) if step < 130 else {}
+
+    monkeypatch.setattr(DrQV2, "update", poisoned)
+    with pytest.raises(TrainingDiverged) as error:
+        run(configure())
+    assert error.value.frame == 300
+
+
+def test_multirun_continues_after_a_diverged_run(tmp_path):
+    overrides = [*TINY, "num_train_frames=200", "num_eval_episodes=1", "diagnose_states=0", "lr=1e30,1e-4",
+                 f"run_dir={tmp_path}/lr_${{lr}}", f"hydra.sweep.dir={tmp_path}/sweep"]  # fmt: skip
+    result = invoke(train.main, "-m", *overrides)
+    assert result.returncode == 3, result.stderr
+    assert "training diverged" in result.stderr
+    assert sorted(record_of(path.parent)["status"] for path in tmp_path.glob("lr_*/run.json")) == [
+        "diverged",
+        "finished",
+    ]
+
+
+def test_a_video_whose_encoder_dies_costs_only_the_video(configure, tmp_path, monkeypatch):
+    original, calls = VideoRecorder.__call__, []
+
+    def kill_encoder(self, env):
+        calls.append(1)
+        if len(calls) == 20:
+            kill_children("ffmpeg")
+        original(self, env)
+
+    monkeypatch.setattr(VideoRecorder, "__call__", kill_encoder)
+    with pytest.warns(UserWarning, match="no video, the encoder failed"):
+        run(configure("num_train_frames=200", "video_every_frames=200"))
+    assert (tmp_path / "run" / "weights.pt").is_file()
