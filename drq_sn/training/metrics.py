@@ -40,7 +40,7 @@ class MetricAccumulator:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._sums, self._counts, self._maxima = state["sums"], state["counts"], state["maxima"]
+        self._sums, self._counts, self._maxima = (dict(state[name]) for name in ("sums", "counts", "maxima"))
 
     def pop(self) -> dict[str, float]:
         """Copy everything to the host in a single transfer and reset."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from dm_env import specs
 
-from drq_sn.training.loop import Loop, evaluate
+from drq_sn.training.loop import Loop
 from drq_sn.validation import InvalidInput
 
 EPISODE_STEPS = 4
@@ -86,10 +86,8 @@ class Logger:
         self.evaluations.append((frame, step))
 
 
-def train(num_frames=20, random_steps=3, update_every=2, eval_every=8):
-    diary, logger = [], Logger()
-    replay = Replay(diary)
-    loop = Loop(
+def make_loop(num_frames=20, random_steps=3, update_every=2, eval_every=8):
+    return Loop(
         num_train_frames=num_frames,
         action_repeat=2,
         num_random_steps=random_steps,
@@ -97,7 +95,17 @@ def train(num_frames=20, random_steps=3, update_every=2, eval_every=8):
         eval_every_frames=eval_every,
         seed=0,
     )
-    loop.run(Env(diary), Agent(diary), replay, logger, lambda frame: diary.append(f"evaluate at {frame}") or [0.0])
+
+
+def train(loop=None, before_step=lambda: None, **options):
+    loop, diary, logger = loop or make_loop(**options), [], Logger()
+    replay = Replay(diary)
+
+    def evaluate(frame):
+        diary.append(f"evaluate at {frame}")
+        return [0.0]
+
+    loop.run(Env(diary), Agent(diary), replay, logger, evaluate, before_step)
     return diary, replay, logger
 
 
@@ -141,11 +149,25 @@ def test_wrong_numbers_are_named(options, message):
         train(**options)
 
 
-def test_evaluation_returns_and_records_the_first_episode_only():
-    diary, seen = [], []
-    episodes = evaluate(Env(diary), Agent(diary), ["a", "b", "c"], record=lambda env: seen.append(env.t))
-    assert [episode.rewards for episode in episodes] == [[1.0] * EPISODE_STEPS] * 3
-    assert [episode.episode_return for episode in episodes] == [4.0, 4.0, 4.0]
-    assert [episode.first_obs.tolist() for episode in episodes] == [[0.0]] * 3
-    assert seen == [0, 1, 2, 3, 4]
-    assert set(diary) == {"step", "act mean"}
+@pytest.mark.parametrize(("random_steps", "first"), [(3, 4), (4, 4), (5, 6)])
+def test_the_first_update_is_at_the_first_due_step_after_the_random_ones(random_steps, first):
+    diary, _, _ = train(random_steps=random_steps)
+    assert next(entry for entry in diary if entry.startswith("update")) == f"update at {first}"
+
+
+def test_a_loop_resumed_within_the_uniform_phase_draws_the_same_actions():
+    class Stop(Exception):
+        pass
+
+    def stop():
+        if loop.step == 13:
+            raise Stop
+
+    expected = [action for _, action in train(random_steps=20, num_frames=40)[1].stored if action is not None]
+    loop, resumed = make_loop(random_steps=20, num_frames=40), make_loop(random_steps=20, num_frames=40)
+    with pytest.raises(Stop):
+        train(loop, stop)
+    resumed.load_state_dict(loop.state_dict())
+    _, replay, logger = train(resumed)
+    assert np.array_equal([action for _, action in replay.stored if action is not None], expected[13:])
+    assert logger.episodes[0] == (32, 16, 4.0, 4)  # the episode that was interrupted

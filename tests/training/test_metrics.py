@@ -21,3 +21,11 @@ def test_means_over_updates_and_maxima_of_gradient_norms():
     expected = {"critic_loss": 4.0, "saturation_max": 7.0, "grad_norm/actor": 3.5, "grad_norm_max/actor": 5.0}
     assert resumed.pop() == accumulator.pop() == expected
     assert accumulator.pop() == {}
+
+
+def test_a_loaded_state_is_a_copy():
+    state = MetricAccumulator().state_dict()
+    accumulator = MetricAccumulator()
+    accumulator.load_state_dict(state)
+    accumulator.add(tensors(critic_loss=1, saturation_max=1))
+    assert state == MetricAccumulator().state_dict()

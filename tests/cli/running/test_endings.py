@@ -10,7 +10,7 @@ import pytest
 
 from drq_sn.cli.running.checkpointing import Session
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
-from drq_sn.cli.running.signals import Stopped, SignalHandler
+from drq_sn.cli.running.signals import SignalHandler, Stopped
 from drq_sn.training.loop import TrainingDiverged
 from drq_sn.validation import InvalidInput
 
