@@ -216,7 +216,7 @@ def test_training_imports_nothing_that_a_slim_bundle_leaves_out(tool):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_without_an_ffmpeg_there_is_a_warning_and_no_film(tmp_path, monkeypatch):
+def test_without_an_ffmpeg_there_is_a_warning_and_no_video(tmp_path, monkeypatch):
     monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
     monkeypatch.setattr("imageio_ffmpeg._utils._get_ffmpeg_exe", lambda: None)
 
@@ -225,7 +225,7 @@ def test_without_an_ffmpeg_there_is_a_warning_and_no_film(tmp_path, monkeypatch)
             return np.zeros((height, width, 3), np.uint8)
 
     with VideoRecorder(tmp_path / "a.mp4", 30.0) as record:
-        with pytest.warns(UserWarning, match="no film"):
+        with pytest.warns(UserWarning, match="no video"):
             record(Env())
         record(Env())
     assert list(tmp_path.iterdir()) == []

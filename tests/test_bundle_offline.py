@@ -99,4 +99,4 @@ def test_a_slim_bundle_trains_where_torch_is_without_a_network(full, tmp_path):
     assert sum(path.stat().st_size for path in slim.rglob("*") if path.is_file()) <= 35e6
     tree = _unpack_and_install(slim, machine / "bin" / "python")
     said, films = _train(tree)
-    assert films or "no film" in said  # some machines have an ffmpeg
+    assert films or "no video" in said  # some machines have an ffmpeg

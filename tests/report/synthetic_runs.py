@@ -6,6 +6,7 @@ from pathlib import Path
 
 from drq_sn.report.types import ScoredRun, Variant
 from drq_sn.runs.reader import EVAL, TRAIN, Log, Run
+from drq_sn.runs.status import Status
 
 MLP2 = Variant("drq", "mlp2", "none")
 MODERN_SN = Variant("drq", "modern4", "spectral")
@@ -36,6 +37,6 @@ def scored(
     logs = {EVAL: log(EVAL, *rows)}
     if "train" in more:
         logs[TRAIN] = log(TRAIN, *more["train"])
-    run = Run(Path(more.get("folder", f"runs/{task}/x/seed_{seed}")), task, seed, status, logs)
+    run = Run(Path(more.get("folder", f"runs/{task}/x/seed_{seed}")), task, seed, Status(status), logs)
     finite = {float(f): v for f, v in evaluations.items() if v == v}
     return ScoredRun(run, variant, tuple(departures), RECORD | more.get("record", {}), finite, more.get("options", {}))

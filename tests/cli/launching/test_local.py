@@ -129,7 +129,7 @@ def test_a_failing_run_is_tried_again_and_the_others_go_on(planned, launch, endi
     assert [len(begun(run)) for run in (broken, killed_once, refused, crashed, fine)] == [2, 2, 1, 1, 1]
     text = "\n".join(said)
     assert "killed by SIGKILL; will be retried" in text
-    assert "learning crashed" in text
+    assert "training diverged" in text
     assert sum("finished" in line for line in said) == 2
     assert [endings[run] for run in (broken, killed_once, refused, crashed, fine)] == [1, 0, 2, 3, 0]
 
