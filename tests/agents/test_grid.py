@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,12 @@ from drq_sn.runs.files import load_safely, to_bytes
 
 with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
     GROUPS = group_options()
-NUM_UPDATES = 20
+NUM_UPDATES = 6
+SAMPLE = {  # in the default suite: each agent with and without SN, and every head and normalizer once
+    ("drq", "mlp2", "none"), ("drq", "modern4", "spectral"), ("drq", "mlp4", "div_out"), ("drq", "d2rl", "mul_eps"),
+    ("drqv2", "modern2", "none"), ("drqv2", "mlp_ln", "spectral"), ("drqv2", "simba", "div_grad"),
+    ("drqv2", "bronet", "nap"), ("drqv2", "mlp2", "weight_norm"),
+}  # fmt: skip
 VARIANTS = [
     "normalizer=spectral normalizer.networks=[critic]",
     "normalizer=spectral normalizer.networks=[actor]",
@@ -49,14 +55,28 @@ def assert_trains_and_resumes(agent_of, batch, *words):
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("normalizer", GROUPS["normalizer"])
-@pytest.mark.parametrize("head", GROUPS["head"])
-@pytest.mark.parametrize("agent", GROUPS["agent"])
+def combinations():
+    for names in itertools.product(GROUPS["agent"], GROUPS["head"], GROUPS["normalizer"]):
+        yield pytest.param(*names, marks=[] if names in SAMPLE else pytest.mark.slow)
+
+
+def variants():
+    """Every variant with both agents; in the default suite the agents alternate."""
+    for (i, words), (k, agent) in itertools.product(enumerate(VARIANTS), enumerate(GROUPS["agent"])):
+        yield pytest.param(agent, words, marks=[] if i % 2 == k else pytest.mark.slow)
+
+
+def test_the_sample_has_every_head_and_normalizer():
+    assert [set(names) for names in zip(*SAMPLE, strict=True)] == [
+        set(GROUPS[g]) for g in ("agent", "head", "normalizer")
+    ]
+
+
+@pytest.mark.parametrize(("agent", "head", "normalizer"), list(combinations()))
 def test_every_combination_trains_and_resumes(agent_of, batch, agent, head, normalizer):
     assert_trains_and_resumes(agent_of, batch, f"agent={agent}", f"head={head}", f"normalizer={normalizer}")
 
 
-@pytest.mark.parametrize("words", VARIANTS)
-@pytest.mark.parametrize("agent", GROUPS["agent"])
+@pytest.mark.parametrize(("agent", "words"), list(variants()))
 def test_variants_train_and_resume(agent_of, batch, agent, words):
     assert_trains_and_resumes(agent_of, batch, f"agent={agent}", *words.split())

@@ -215,7 +215,7 @@ def test_pnorm_adds_no_weights(build):
 
 @pytest.mark.parametrize("cls", [MLPHead, D2RLHead])
 def test_pnorm_takes_the_scale_of_the_input_away_where_layers_are_homogeneous(cls):
-    """Without biases ReLU layers scale with their input; skips around a LayerNorm do not, so other heads are not tried."""
+    """Without biases ReLU layers are homogeneous; residual blocks with a LayerNorm are not."""
     head, x = cls(7, 2, width=8, pnorm=True).double(), inputs(7)
     for layer in head.modules():
         if isinstance(layer, nn.Linear):

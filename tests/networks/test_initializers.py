@@ -1,4 +1,4 @@
-"""The initial weights of whole agents: orthogonal everywhere, with ReLU gain in convolutions, and no bias (spec section 2)."""
+"""Initial weights of whole agents: orthogonal, with ReLU gain in convolutions; biases zero."""
 
 from __future__ import annotations
 

@@ -40,6 +40,18 @@ def test_u_and_v_follow_a_moving_weight():
     assert float(layer.sigma().detach()) == pytest.approx(true_sigma(layer.weight), rel=0.02)
 
 
+def test_num_iterations_multiplies_the_power_iterations():
+    once, thrice = spectral_linear(num_iterations=1), spectral_linear(num_iterations=3)
+    for layer in (once, thrice):
+        layer.u.copy_(torch.eye(16)[0])
+    for _ in range(6):
+        once.power_iterate_()
+    thrice.power_iterate_(2)
+    assert torch.equal(once.u, thrice.u)
+    once.power_iterate_()
+    assert not torch.equal(once.u, thrice.u)
+
+
 def test_only_power_iteration_moves_u_and_v():
     layer = spectral_linear()
     u, v = layer.u.clone(), layer.v.clone()
