@@ -18,7 +18,8 @@ from drq_sn.validation import InvalidInput
 NUM_UPDATES = 12
 AGENTS = [(agent, norm) for agent in ("drq", "drqv2") for norm in ("none", "spectral")]
 FAMILY = [  # what reads or changes more than networks and gradients in an update
-    ("drqv2", "div_out"), ("drqv2", "div_grad"), ("drqv2", "nap lr_schedule=linear"), ("drq", "mul_eps lr_schedule=cosine"),
+    ("drqv2", "div_out"), ("drqv2", "div_grad"), ("drqv2", "nap lr_schedule=linear"),
+    ("drq", "mul_eps lr_schedule=cosine"),
 ]  # fmt: skip
 PUBLISHED_SIZE = ["env.image_size=84", "agent.num_filters=32", "head.width=1024"]
 TORCHS_OWN = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

@@ -68,7 +68,7 @@ def test_only_power_iteration_moves_u_and_v():
 
 @pytest.mark.parametrize("through", [True, False])
 def test_the_gradient_by_miyatos_formula(through):
-    """dL/dW of W / sigma with constant u, v: (G - lambda u v^T) / sigma with lambda = <G, W / sigma>; G / sigma if stopped."""
+    """dL/dW of W / sigma with constant u, v: (G - <G, W / sigma> u v^T) / sigma; G / sigma if stopped."""
     layer = spectral_linear(gradient_through_sigma=through).double()
     x, weights = torch.randn(5, 24, dtype=torch.float64), torch.randn(5, 16, dtype=torch.float64)
     (layer(x) * weights).sum().backward()

@@ -89,7 +89,7 @@ def test_divout_is_spectral_normalization_with_biases_scaled_along(layers):
 
 @pytest.mark.parametrize("layers", LAYERS)
 def test_without_biases_spectral_normalization_divides_gradients_by_the_product(layers):
-    """Mehta's eqs. 13-18: z_hat = z / k, and dL/dW_i = J_i delta a_i-1 / k, with the loss's slope delta taken at z_hat."""
+    """Mehta's eqs. 13-18: z_hat = z / k, and dL/dW_i = J_i delta a_i-1 / k with delta = dL/dz_hat."""
     plain = mlp(biases=False)
     k = true_rho(plain, layers)
     normalized = settled(Spectral(layers=layers, gradient_through_sigma=False).head("critic", copy.deepcopy(plain)))
