@@ -1,4 +1,4 @@
-"""Normalize-and-Project (Lyle et al. 2024): with constant weight norms, the schedule sets the effective learning rate."""
+"""Normalize-and-Project (Lyle et al. 2024): constant weight norms, whose effective learning rate is the schedule's."""
 
 from __future__ import annotations
 
