@@ -10,6 +10,7 @@ import pytest
 
 from drq_sn.report.curves import FIGURE3, INSTRUMENTS, Quantity, average, go_on, group_runs, points, shorten, table_rows
 from drq_sn.runs.reader import Log, Run
+from drq_sn.runs.status import Status
 
 LOSS, RETURN, ACTOR, _ = FIGURE3
 
@@ -21,7 +22,7 @@ def log_of(**columns):
 
 
 def run_of(folder="runs/t/a/seed_1", task="t", seed=1, status="finished", **files):
-    return Run(Path(folder), task, seed, status, {f"{name}.csv": log for name, log in files.items()})
+    return Run(Path(folder), task, seed, Status(status), {f"{name}.csv": log for name, log in files.items()})
 
 
 def test_mean_and_standard_error():
@@ -128,7 +129,7 @@ def test_the_table():
         return run_of(seed=number, status=status, train=train, eval=evaluations, diagnostics=ranks)
 
     (row,) = table_rows({"a": [seed(1, 10, 4, 20), seed(3, 20, "inf", 30, "crashed")]})
-    assert (row["seeds"], row["status"], row["frames"]) == (2, {"finished": 1, "crashed": 1}, [1000, 1500])
+    assert (row["seeds"], row["status"], row["frames"]) == (2, {"finished": 1, "diverged": 1}, [1000, 1500])
     assert row["return"] == pytest.approx((15, 5))
     assert (row["largest_grad_norm/actor"], row["largest_grad_norm/critic"]) == (math.inf, 7)
     assert row["effective_rank/critic"] == 25

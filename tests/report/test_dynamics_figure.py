@@ -67,7 +67,7 @@ def test_the_legend_counts_seeds_and_crashes(groups):
 def test_the_table_tells_what_was_left_out(groups):
     header, first, second, note = format_table(groups).splitlines()
     assert header.split("  ")[-1] == "actor rank"
-    assert re.split(r"\s{2,}", first) == ["t a", "2", "1 finished, 1 crashed", "3000", "15 ± 5", "3", "2", "-", "-"]
+    assert re.split(r"\s{2,}", first) == ["t a", "2", "1 finished, 1 diverged", "3000", "15 ± 5", "3", "2", "-", "-"]
     assert re.split(r"\s{2,}", second)[:4] == ["m$y", "1", "1 finished", "10"]
     assert note == "t a: 2 values of grad_norm/actor left out, zero or negative on a log axis"
 

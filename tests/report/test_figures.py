@@ -14,6 +14,7 @@ from drq_sn.report.curves import RETURN
 from drq_sn.report.style import NUMBERS, canvas, in_frames, looks, names
 from drq_sn.report.types import Aggregates, Interval, ReleasedPoint, ScoredRun, Variant
 from drq_sn.runs.reader import Run
+from drq_sn.runs.status import Status
 from tests.report.test_curves import log_of
 from tests.report.test_dynamics_figure import texts
 
@@ -28,7 +29,9 @@ def run(returns, variant=MLP2, seed=1, status="finished", task="t", end=0):
     logs = {"train.csv": log_of(frame=[end], **{"grad_norm/critic": [2.5]})}
     if returns:
         logs["eval.csv"] = log_of(frame=list(evaluations), episode_return_mean=returns)
-    return ScoredRun(Run(Path(f"runs/{task}/seed_{seed}"), task, seed, status, logs), variant, (), {}, evaluations)
+    return ScoredRun(
+        Run(Path(f"runs/{task}/seed_{seed}"), task, seed, Status(status), logs), variant, (), {}, evaluations
+    )
 
 
 def drawn(runs, tasks=("t",), variants=PAPER, released=None, last_frame=20000):

@@ -92,7 +92,7 @@ def test_fewer_evaluations_than_a_run_on_its_way_claims(status):
 
 def test_fewer_evaluations_than_a_crashed_run_claims_up_to_its_crash():
     crashed = run(4, {0: 1.0}, status="crashed", record={"frame": 11}, train=[{"frame": 8}])
-    assert "cheetah_run DrQ mlp2 seed 4: crashed, but 1 evaluations are missing, at frames 10" in lines(crashed)
+    assert "cheetah_run DrQ mlp2 seed 4: diverged, but 1 evaluations are missing, at frames 10" in lines(crashed)
     assert not any("missing" in line for line in lines(run(4, {0: 1.0}, status="crashed", record={"frame": 10})))
 
 

@@ -152,8 +152,14 @@ def test_a_process_that_does_not_answer_is_reported_with_its_stack(capfd):
     with open_pool(hanging, 2, limit_seconds=0.5, on_stall=stop) as pool:
         with pytest.raises(Stalled, match=r"has answered for 0.5 s"):
             evaluate(pool, PixelSum(), random_states_of(1, 1))
+        errors = ""
+        for _ in range(100):  # the process writes its stack while this one goes on
+            errors += capfd.readouterr().err
+            if "in _begin" in errors:
+                break
+            time.sleep(0.1)
         pool.workers[0]._process.kill()
-    assert "in _begin" in capfd.readouterr().err
+    assert "in _begin" in errors
 
 
 def test_a_process_does_not_outlive_a_killed_parent():

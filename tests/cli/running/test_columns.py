@@ -22,7 +22,8 @@ def test_columns_are_what_was_chosen(configure):
     values = hyperparameters_of(
         configure("agent=drq", "head=mlp4", "normalizer=div_out", "normalizer.layers=[-2,-3]", "seed=7")
     )
-    assert {name: values[name] for name in ("task", "agent", "head", "normalizer", "preset", "normalizer.layers", "seed")} == {
+    names = ("task", "agent", "head", "normalizer", "preset", "normalizer.layers", "seed")
+    assert {name: values[name] for name in names} == {
         "task": "synthetic_point", "agent": "drq", "head": "mlp4", "normalizer": "div_out", "preset": "published",
         "normalizer.layers": "-2,-3", "seed": 7,
     }  # fmt: skip
