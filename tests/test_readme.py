@@ -33,15 +33,6 @@ def test_every_file_that_is_linked_exists():
         assert (ROOT / target).exists(), target
 
 
-def test_the_make_variables_reach_the_command():
-    words = ["TASK=t", "AGENT=a", "HEAD=h", "NORM=n", "SEED=5", "FRAMES=10", "PRESET=p", "ARGS=x=1"]
-    text = subprocess.run(
-        ["make", "--dry-run", "train", *words], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    for option in ("task=t", "agent=a", "head=h", "normalizer=n", "seed=5", "num_train_frames=10", "preset=p", "x=1"):
-        assert option in text
-
-
 def test_the_python_example_runs(configure, tmp_path, monkeypatch):
     (example,) = re.findall(r"```python\n(import drq_sn.*?)```", README, re.S)
     assert len([line for line in example.splitlines() if line and not line.startswith("import")]) == 5

@@ -1,4 +1,4 @@
-"""`python -m drq_sn.cli.doctor`: what this machine has, and what is wrong with it."""
+"""`drq-sn doctor`: versions, device, memory and rendering of this machine, and problems with them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FULL_REPLAY_BYTES = 1_000_000 * 21_400
 
 
 def report() -> tuple[list[str], list[str]]:
-    """What the machine has (`name: value` lines), and what is wrong with it (one line each)."""
+    """`name: value` lines about this machine, and one line per problem."""
     facts, problems = [], []
     for lines, troubles in (_versions(), _device(), _rendering()):
         facts += lines
@@ -97,7 +97,10 @@ def _seconds(env: object) -> float:
 
 
 def main() -> None:
-    """Print the report; exit code 2 if nothing renders."""
+    """Print the report; exit code 2 if nothing renders, or if there are arguments."""
+    if sys.argv[1:]:
+        print(f"error: doctor takes no arguments, got {' '.join(sys.argv[1:])}", file=sys.stderr)
+        sys.exit(INVALID_INPUT)
     facts, problems = report()
     print("\n".join(facts))
     print("\n".join(f"problem: {problem}" for problem in problems) or "nothing is wrong")

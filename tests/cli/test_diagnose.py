@@ -1,4 +1,4 @@
-"""`make diagnose`, from run folders to figures."""
+"""`drq-sn diagnose`, from run folders to figures."""
 
 from __future__ import annotations
 
@@ -112,13 +112,3 @@ def test_runs_may_be_a_word_or_a_list():
     assert [patterns_of(cfg.one), patterns_of(cfg.list)] == [["a b/*"], ["a", "3"]]
     with pytest.raises(InvalidInput, match="runs must name runs, got None; give"):
         patterns_of(cfg.none)
-
-
-@pytest.mark.parametrize(
-    ("words", "runs"),
-    [([], "['runs']"), (["RUNS=runs/a/* b=c"], "['runs/a/*','b=c']"), (["RUNS=  x  y "], "['x','y']")],
-)
-def test_make_hands_patterns_on_as_they_are(words, runs):
-    command = ["make", "--dry-run", "diagnose", *words]
-    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert f'drq_sn.cli.diagnose "runs={runs}"' in text

@@ -216,9 +216,3 @@ def test_choices_are_checked():
         (name,) = bad
         with pytest.raises(InvalidInput, match=f"{name} must be"):
             _choices(OmegaConf.create(good | bad))
-
-
-def test_make_hands_patterns_on_as_they_are():
-    command = ["make", "--dry-run", "report", "RUNS=runs/a/* b", "ARGS=frame=10"]
-    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "drq_sn.cli.report \"runs=['runs/a/*','b']\" frame=10" in text

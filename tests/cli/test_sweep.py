@@ -96,47 +96,6 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def make(tmp_path):
-    """`make("sweep", "SEEDS=1,2")` -> the words that reach Python."""
-    program = tmp_path / "venv" / "bin" / "python"
-    program.parent.mkdir(parents=True)
-    program.write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
-    program.chmod(0o755)
-    for name in (".installed", ".installed-slurm"):
-        (tmp_path / "venv" / name).touch()
-
-    def call(*words):
-        command = ["make", *words, f"VENV={tmp_path / 'venv'}"]
-        environment = {
-            name: value for name, value in os.environ.items() if "MAKE" not in name
-        }  # of the make that runs us
-        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-        return result.stdout.splitlines()[2:]
-
-    return call
-
-
-def test_what_the_documentation_types_reaches_the_command(make):
-    lines = (ROOT / "docs" / "sweeps.md").read_text()
-    suffix = "ARGS='lr=1e-3,1e-4 run_suffix=_lr\\$${lr}'"
-    assert suffix in lines
-    assert make("sweep", "TASK=cheetah_run", suffix[len("ARGS='"):-1].join(["ARGS=", ""])) == [
-        "launcher=local", "task=cheetah_run", "lr=1e-3,1e-4", "run_suffix=_lr${lr}"]  # fmt: skip
-    assert "ARGS=\"'seed=range(1,11)'\"" in lines
-    assert make("sweep", "ARGS='seed=range(1,11)'") == ["launcher=local", "seed=range(1,11)"]
-    assert make("table1", "SEEDS=1,2", "FRAMES=100000") == [
-        "experiment=table1", "launcher=local", "seed=1,2", "num_train_frames=100000"]  # fmt: skip
-    assert make("figure4", "HEAD=modern4", "NORM=spectral", "LAUNCHER=slurm") == [
-        "experiment=figure4", "launcher=slurm", "head=modern4", "normalizer=spectral"]  # fmt: skip
-    assert make("table3", "BATCH=64") == [
-        "agent=drq",
-        "heads=[mlp2,mlp4,modern2,modern4]",
-        "normalizers=[none]",
-        "batch_size=64",
-    ]
-
-
 def test_table3_is_a_profile(monkeypatch):
     called = []
     monkeypatch.setattr(command.subprocess, "call", lambda words: called.append(words) or 0)
