@@ -1,8 +1,7 @@
-"""A visit to a new machine: every step once, in order, whatever becomes of one."""
+"""A visit to a machine with a GPU: steps in order, for a limited time, resumed by the next visit."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -14,118 +13,81 @@ import pytest
 from drq_sn.cli.config.overrides import check_overrides
 
 ROOT = Path(__file__).resolve().parent.parent
+SAVES_WHEN_STOPPED = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path("saved").touch(), sys.exit(143)))
+pathlib.Path("saved").exists() or time.sleep(60)
+"""
+WRITES_RUN = """
+from pathlib import Path
+Path("runs/t/a/seed_1/checkpoint").mkdir(parents=True)
+for name in ("eval.csv", "weights.pt", "checkpoint/replay.npy"):
+    Path("runs/t/a/seed_1", name).touch()
+"""
 
 
 @pytest.fixture(scope="module")
 def visit():
     spec = importlib.util.spec_from_file_location("visit", ROOT / "tools" / "visit.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["visit"] = module  # dataclasses look there
     spec.loader.exec_module(module)
-    yield module
-    del sys.modules["visit"]
+    return module
 
 
 @pytest.fixture
-def step(visit, tmp_path):
-    """`step(name, code)` -> a step that executes `code` in a folder of its own."""
+def go(visit, tmp_path):
+    """`go({name: code}, minutes)` -> whether all steps finished, and the exit codes in visit.json."""
+    work, out = tmp_path / "work", tmp_path / "out"
+    work.mkdir()
+    out.mkdir()
 
-    def build(name, code, leaves=""):
-        folder = tmp_path / "work"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{name}_code.py").write_text(code)
-        return visit.Step(name, (f"{name}_code",), folder, leaves)
+    def call(codes, minutes=1.0):
+        steps = [visit.Step(name, ["-c", code, visit.CUDA_GRAPH], work) for name, code in codes.items()]
+        finished = visit.visit(steps, work, out, minutes)
+        record = json.loads((out / "visit.json").read_text())
+        return finished, {name: step["exit_code"] for name, step in record["steps"].items()}
 
-    return build
-
-
-@pytest.fixture
-def out(tmp_path):
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
+    return call
 
 
-def statuses(known):
-    return {name: entry["status"] for name, entry in known.items()}
+def test_a_failed_step_stops_no_other_and_is_retried(go, tmp_path):
+    codes = {"first": "print('output')", "broken": "raise SystemExit(3)", "last": ""}
+    assert go(codes) == (False, {"first": 0, "broken": 3, "last": 0})
+    assert go(codes | {"broken": ""}) == (True, {"first": 0, "broken": 0, "last": 0})
+    assert (tmp_path / "out" / "first.txt").read_text() == "output\n"  # ran once
+    record = json.loads((tmp_path / "out" / "visit.json").read_text())
+    assert record["machine"]["device"]
+    assert record["steps"]["first"]["command"].startswith("python -c print('output')")
 
 
-def test_a_failing_step_keeps_none_from_its_turn_and_is_tried_again(visit, step, out):
-    plan = [step("first", "print('said')"), step("broken", "raise SystemExit(3)"), step("report", "print('made')")]
-    known = visit.visit(plan, out, minutes=1)
-    assert statuses(known) == {"first": "done", "broken": "failed", "report": "done"}
-    assert known["broken"]["exit_code"] == 3
-    assert known["first"]["command"] == "python -m first_code"
-    (plan[1].folder / "broken_code.py").write_text("")
-    assert statuses(visit.visit(plan, out, minutes=1)) == {"first": "done", "broken": "done", "report": "done"}
-    assert (out / "first.txt").read_text() == "said\n"  # once
-    assert (out / "report.txt").read_text() == "made\nmade\n"  # at every visit
-    assert json.loads((out / "visit.json").read_text())["machine"]["device"]
+def test_when_the_time_is_over_a_step_may_save_and_the_next_visit_resumes(go, tmp_path):
+    codes = {"long": SAVES_WHEN_STOPPED, "later": ""}
+    assert go(codes, minutes=2 / 60) == (False, {"long": 143})
+    assert (tmp_path / "work" / "saved").exists()
+    assert go(codes) == (True, {"long": 0, "later": 0})
 
 
-def test_when_the_time_is_over_a_step_may_save_and_the_next_visit_goes_on(visit, step, out):
-    save = "import pathlib, signal, sys, time\n" \
-        "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('saved').touch(), sys.exit(143)))\n" \
-        "pathlib.Path('saved').exists() or time.sleep(60)\n"  # fmt: skip
-    plan = [step("long", save), step("later", ""), step("report", "")]
-    assert statuses(visit.visit(plan, out, minutes=2 / 60)) == {"long": "interrupted", "report": "done"}
-    assert (plan[0].folder / "saved").exists()
-    assert statuses(visit.visit(plan, out, minutes=1)) == {"long": "done", "later": "done", "report": "done"}
+def test_cuda_graphs_are_used_only_after_their_tests_have_passed(go, tmp_path):
+    tell = "import sys; print(sys.argv[1:])"
+    go({"gpu_tests": "raise SystemExit(1)", "before": tell})
+    go({"gpu_tests": "", "after": tell})
+    assert (tmp_path / "out" / "before.txt").read_text() == "[]\n"
+    assert (tmp_path / "out" / "after.txt").read_text() == "['runtime=cuda_graph']\n"
 
 
-def test_graphs_are_used_only_where_their_tests_have_passed(visit, step, out):
-    tests, learn = step("gpu_tests", "raise SystemExit(1)"), step("learn", "import sys; print(sys.argv[1])")
-    learn = dataclasses.replace(learn, words=(*learn.words, visit.FASTEST))
-    visit.visit([tests, learn], out, minutes=1)
-    (tests.folder / "gpu_tests_code.py").write_text("")
-    (learn.folder / "learn_code.py").write_text("import sys; print(sys.argv[1]); sys.exit(1)")
-    again = dataclasses.replace(learn, name="again")
-    visit.visit([tests, again], out, minutes=1)
-    assert (out / "learn.txt").read_text() == "runtime=eager\n"
-    assert (out / "again.txt").read_text() == "runtime=cuda_graph\n"
+def test_logs_of_runs_are_kept_without_weights_and_checkpoints(go, tmp_path):
+    go({"train": WRITES_RUN})
+    assert [path.name for path in (tmp_path / "out" / "runs").rglob("*") if path.is_file()] == ["eval.csv"]
 
 
-def test_what_steps_leave_is_kept_without_weights(visit, step, out):
-    code = """
-from pathlib import Path
-for name in ("results/profile/gpu/drq/table.csv", "runs/t/a/seed_1/eval.csv", "runs/t/a/seed_1/weights.pt"):
-    Path(name).parent.mkdir(parents=True, exist_ok=True)
-    Path(name).write_text(name)
-"""
-    visit.visit([step("profile", code, "results/profile")], out, minutes=1)
-    assert (out / "profile" / "table.csv").read_text() == "results/profile/gpu/drq/table.csv"
-    assert [path.name for path in (out / "runs").rglob("*") if path.is_file()] == ["eval.csv"]
+def test_every_step_is_a_command_that_is_accepted(visit, tmp_path):
+    steps = visit.plan(tmp_path)
+    assert [step.name for step in steps[:4]] == ["gpu_tests", "bench", "profile", "cartpole_balance_sparse"]
+    for _, command, *words in (step.arguments[1:] for step in steps[1:]):
+        check_overrides([*(["-m"] if command == "sweep" else []), *words], command)
 
 
-@pytest.mark.parametrize("smallest", [False, True])
-def test_every_step_is_a_command_that_is_accepted(visit, out, smallest):
-    for planned in visit.steps(out, out, 4, smallest):
-        module, *words = planned.words
-        name = module.rsplit(".", 1)[-1]
-        if name not in ("pytest", "doctor"):
-            check_overrides([*(["-m"] if name == "sweep" else []), *words], name)
-
-
-def test_without_a_gpu_it_says_so(tmp_path):
-    command = [sys.executable, str(ROOT / "tools" / "visit.py"), "--out", str(tmp_path)]
+def test_without_a_gpu_it_is_refused():
+    command = [sys.executable, str(ROOT / "tools" / "visit.py")]
     result = subprocess.run(command, capture_output=True, text=True, env={"CUDA_VISIBLE_DEVICES": ""})
-    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow  # every step for real, with the smallest numbers
-def test_a_whole_visit(tmp_path):
-    command = [
-        sys.executable,
-        str(ROOT / "tools" / "visit.py"),
-        "--out",
-        str(tmp_path / "out"),
-        "--work",
-        str(tmp_path / "work"),
-    ]
-    result = subprocess.run([*command, "--try"], capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    (folder,) = (tmp_path / "out").iterdir()
-    for name in ("doctor.txt", "profile/table.csv", "bench/updates.csv", "report/index.html", "visit.json"):
-        assert (folder / name).is_file(), name
-    assert len(list(folder.glob("runs/*/*/*/eval.csv"))) == 5 * 3 + 2
+    assert (result.returncode, result.stderr) == (2, "error: a visit needs a GPU that torch can use\n")

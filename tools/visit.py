@@ -1,12 +1,16 @@
-"""Everything a new machine with a GPU should be asked, in order of worth, unattended; what is done is not done again.
+"""Measure and train on a machine with a GPU, unattended, for a limited time; the next visit resumes.
 
-usage: visit.py [--out results] [--work visit] [--minutes 600] [--runs-per-gpu 4] [--try]
+usage: visit.py [--minutes 600]
 
-Results go to {out}/{machine}/: what each step said, its data, and visit.json with every step's command, date, duration,
-exit code and the machine. A step that fails keeps none of the others from their turn, and the next visit tries it
-again. Training uses CUDA graphs if the gpu tests have passed, else not. When the minutes are over, what runs is asked
-to stop; training goes on at the next visit from its checkpoints, which lie in {work}/{machine}/runs.
---try goes through every step with the smallest numbers, to see on any machine that all of it works.
+Steps in order: the GPU tests, bench, profile at the paper's batch of 512, and DrQ-v2 at the published setting with
+`mlp2`, `modern4` and `modern4` + SN, one seed each, in parallel on the GPU: `cartpole_balance_sparse` to 60 000 frames,
+then `cup_catch` and `walker_walk` to 500 000. A short visit gets through the first four. A failed step does not stop
+the others and is retried at the next visit. When the time is over, the running step is told to stop; training resumes
+from its checkpoints at the next visit.
+
+bench and profile write to results/ as always. results/visit/{machine}/ gets the output of each step, the logs of the
+runs without weights and checkpoints, and visit.json: the machine, and each step's command, date, duration, exit code
+and commit. Runs and checkpoints stay in visit/{machine}/. Training uses CUDA graphs if the GPU tests have passed.
 """
 
 from __future__ import annotations
@@ -19,8 +23,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -28,159 +32,119 @@ from drq_sn.cli.running.exit_codes import ExitCode
 from drq_sn.runs import provenance
 from drq_sn.runs.files import write_json
 
-GRACE_SECONDS = 120.0  # for a step that is asked to stop: runs write checkpoints of half a gigabyte
-RECORD, TESTS, REPORT, DONE = "visit.json", "gpu_tests", "report", "done"
 ROOT = Path(__file__).resolve().parent.parent
-NO_TESTS = 5  # pytest's exit code where none was selected
-PAPER_TASKS = ("cup_catch", "cartpole_balance_sparse", "hopper_stand", "walker_walk", "reacher_easy")  # of Table 1
-FASTEST = "runtime=cuda_graph"  # for learning, once its tests have passed on this machine
-SAFEST = "runtime=eager"
-LOGS = ("config.yaml", "run.json", "eval.csv", "train.csv", "diagnostics.csv")
-TINY = "head.width=16 env.image_size=48"  # of --try
-TINY_RUNS = f"""{TINY} num_train_frames=400 eval_every_frames=200 num_eval_episodes=1 num_random_steps=60 batch_size=8
-    agent.num_filters=4 video_every_frames=0 seed=1"""
-TINY_PROFILE = f"{TINY} heads=[mlp2] batch_size=4 num_updates=1 num_runs=1 num_acts=2 replay_steps=100"
-TINY_BENCH = f"""{TINY} parts=[updates] agents=[drqv2] models=[{{head:mlp2,normalizer:none}}] runtimes=[eager]
-    num_repeats=1 num_updates=1 batch_size=4 replay_steps=200"""
+GRACE_SECONDS = 120.0  # from SIGTERM to SIGKILL: runs write checkpoints of half a gigabyte
+RUN_LOGS = {"config.yaml", "run.json", "eval.csv", "train.csv", "diagnostics.csv"}
+TABLE1 = "experiment=table1 seed=1 launcher.runs_per_gpu=3"  # DrQ-v2, three heads
+GPU_TESTS, CUDA_GRAPH = "gpu_tests", "runtime=cuda_graph"
 
 
-@dataclass(frozen=True)
-class Step:
-    """A command of a visit.
+class Step(NamedTuple):
+    """A step of a visit.
 
     Attributes:
-        name: of its log, and what it is known by from visit to visit.
-        words: the command after `python -m`.
-        folder: where it runs.
-        leaves: folder below `folder` whose files are results.
+        name: of its log, and its key in visit.json.
+        arguments: of the Python interpreter.
+        folder: working directory.
     """
 
     name: str
-    words: tuple[str, ...]
+    arguments: list[str]
     folder: Path
-    leaves: str = ""
 
 
-def steps(out: Path, work: Path, runs_per_gpu: int, smallest: bool) -> list[Step]:
-    """Every step in order of worth.
+def plan(work: Path) -> list[Step]:
+    """Steps in order of worth; runs are trained below `work`."""
 
-    Args:
-        out: folder of this machine's results.
-        work: folder in which runs and checkpoints lie.
-        runs_per_gpu: runs side by side.
-        smallest: whether all numbers are the smallest that work.
-    """
-
-    def step(name: str, words: str, tiny: str = "", leaves: str = "") -> Step:
-        return Step(name, (*words.split(), *(tiny.split() if smallest else ())), work, leaves)
-
-    def learn(name: str, words: str, seeds: str) -> Step:
-        ours = f"launcher.runs_per_gpu={runs_per_gpu} sweep_dir=sweeps/{name}"
-        return step(name, f"drq_sn.cli.sweep {words} {ours}" + ("" if smallest else f" {seeds} {FASTEST}"), TINY_RUNS)
+    def train(task: str, num_frames: int) -> Step:
+        options = f"task={task} num_train_frames={num_frames} sweep_dir=sweeps/{task} {CUDA_GRAPH}"
+        return Step(task, f"-m drq_sn.cli.main sweep {TABLE1} {options}".split(), work)
 
     return [
-        step("doctor", "drq_sn.cli.doctor"),
-        Step(TESTS, ("pytest", "-m", "gpu", "-p", "no:cacheprovider", *(["--collect-only"] if smallest else [])), ROOT),
-        step("profile", "drq_sn.cli.profile agent=drq", TINY_PROFILE, "results/profile"),
-        step("bench", "drq_sn.cli.bench", TINY_BENCH, "results/bench"),
-        *(learn(f"learn_{task}", f"experiment=table1 task={task}", "seed=1,2,3") for task in PAPER_TASKS),
-        learn("learn_drq", "experiment=table2 task=cheetah_run", "seed=1,2"),
-        Step(REPORT, ("drq_sn.cli.report", f"runs=[{out / 'runs'}]", f"out={out / REPORT}", f"profiles=[{out}]"), ROOT),
+        Step(GPU_TESTS, ["-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"], ROOT),
+        Step("bench", ["-m", "drq_sn.cli.main", "bench"], ROOT),
+        Step("profile", ["-m", "drq_sn.cli.main", "profile", "agent=drq", "batch_size=512"], ROOT),
+        train("cartpole_balance_sparse", 60_000),
+        train("cup_catch", 500_000),
+        train("walker_walk", 500_000),
     ]
 
 
-def visit(plan: list[Step], out: Path, minutes: float) -> dict[str, dict]:
-    """Take every step that is not done yet while there is time; returns what `visit.json` knows of all."""
-    path = out / RECORD
-    record = json.loads(path.read_text()) if path.is_file() else {"steps": {}}
+def visit(steps: list[Step], work: Path, out: Path, minutes: float) -> bool:
+    """Run every step that is not finished yet while there is time; return whether all are finished."""
+    path = out / "visit.json"
+    record = json.loads(path.read_text()) if path.exists() else {"steps": {}}
     record["machine"] = provenance.describe(provenance.select_device("auto"))
-    end = time.monotonic() + minutes * 60
-    for step in plan:
-        status = record["steps"].get(step.name, {}).get("status")
-        always = step.name == REPORT  # of what there is by then
-        if (status == DONE or time.monotonic() >= end) and not always:
-            print(f"{step.name}: {'done already' if status == DONE else 'no time left'}", flush=True)
+    exit_codes = {name: entry["exit_code"] for name, entry in record["steps"].items()}
+    deadline = time.monotonic() + 60 * minutes
+    for step in steps:
+        if exit_codes.get(step.name) == 0 or time.monotonic() >= deadline:
+            print(
+                f"{step.name}: {'finished earlier' if exit_codes.get(step.name) == 0 else 'no time left'}", flush=True
+            )
             continue
-        if record["steps"].get(TESTS, {}).get("status") != DONE:
-            step = replace(step, words=tuple(SAFEST if word == FASTEST else word for word in step.words))
-        record["steps"][step.name] = take(step, out, None if always else end - time.monotonic())
-        keep_logs(step.folder / "runs", out / "runs")
+        print(f"{step.name}: started", flush=True)
+        if exit_codes.get(GPU_TESTS) != 0:
+            step = step._replace(arguments=[word for word in step.arguments if word != CUDA_GRAPH])
+        record["steps"][step.name] = run_step(step, out, deadline)
+        exit_codes[step.name] = record["steps"][step.name]["exit_code"]
+        copy_run_logs(work / "runs", out / "runs")
         write_json(path, record)
-        print(f"{step.name}: {record['steps'][step.name]['status']}", flush=True)
-    return record["steps"]
+        print(f"{step.name}: exit code {exit_codes[step.name]}", flush=True)
+    return all(exit_codes.get(step.name) == 0 for step in steps)
 
 
-def take(step: Step, out: Path, seconds: float | None) -> dict:
-    """One step: its log in `out`, its files beside it, and what `visit.json` says of it."""
-    print(f"{step.name}: begins", flush=True)
-    began, started = datetime.datetime.now(datetime.timezone.utc), time.monotonic()
+def run_step(step: Step, out: Path, deadline: float) -> dict[str, Any]:
+    """Run one step until it ends or its time is over; return its record for visit.json."""
+    date, start = datetime.datetime.now(datetime.timezone.utc), time.monotonic()
     with (out / f"{step.name}.txt").open("ab") as log:
-        command = [sys.executable, "-m", *step.words]
-        process = subprocess.Popen(
-            command, cwd=step.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-        )
-        code, in_time = _wait(process, seconds)
-    if step.leaves:
-        _collect(step.folder / step.leaves, out / step.name)
+        command = [sys.executable, *step.arguments]
+        process = subprocess.Popen(command, cwd=step.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        exit_code = wait(process, deadline - start)
     return {
-        "status": "interrupted" if not in_time else DONE if code in (0, NO_TESTS) else "failed",
-        "exit_code": code,
-        "command": " ".join(["python", "-m", *step.words]).replace(f"{ROOT}/", ""),
-        "date": began.isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - started, 1),
+        "exit_code": exit_code,
+        "command": " ".join(["python", *step.arguments]),
+        "date": date.isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - start, 1),
         "git_commit": provenance.git_commit(),
     }
 
 
-def _wait(process: subprocess.Popen, seconds: float | None) -> tuple[int, bool]:
-    """Exit code, and whether the process ended by itself."""
+def wait(process: subprocess.Popen[bytes], seconds: float) -> int:
+    """Exit code of `process`, which gets SIGTERM after `seconds`, and SIGKILL if that does not end it."""
     try:
-        return process.wait(seconds), True
+        return process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGTERM)
     try:
-        return process.wait(GRACE_SECONDS), False
+        return process.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        return process.wait(), False
+        return process.wait()
 
 
-def _collect(source: Path, target: Path) -> None:
-    """Copy the files that lie somewhere below `source` into `target`, all together."""
-    for file in sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith(".")):
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target / file.name)
-
-
-def keep_logs(runs: Path, target: Path) -> None:
-    """Copy what runs logged, without weights, checkpoints and films."""
-    for name in LOGS:
-        for file in runs.rglob(name):
+def copy_run_logs(runs: Path, target: Path) -> None:
+    """Copy the logs of all runs below `runs`, without weights, checkpoints and videos."""
+    for file in runs.rglob("*"):
+        if file.name in RUN_LOGS:
             copy = target / file.relative_to(runs)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
 
 
 def main() -> None:
-    """Visit this machine; the exit code is 0 if every step is done."""
+    """Visit this machine; exit code 0 if all steps are finished."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("results"))
-    parser.add_argument("--work", type=Path, default=Path("visit"))
     parser.add_argument("--minutes", type=float, default=600.0)
-    parser.add_argument("--runs-per-gpu", type=int, default=4)
-    parser.add_argument("--try", dest="smallest", action="store_true")
     options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu" and not options.smallest:
-        print("error: no GPU that torch can use; --try goes through the steps on any machine", file=sys.stderr)
+    if not torch.cuda.is_available():
+        print("error: a visit needs a GPU that torch can use", file=sys.stderr)
         sys.exit(ExitCode.INVALID_INPUT)
-    name = provenance.slug(provenance.device_name(device)) + ("_try" if options.smallest else "")
-    out, work = options.out.absolute() / name, options.work.absolute() / name
-    for folder in (out, work):
+    machine = provenance.slug(provenance.device_name(torch.device("cuda")))
+    work, out = ROOT / "visit" / machine, ROOT / "results" / "visit" / machine
+    for folder in (work, out):
         folder.mkdir(parents=True, exist_ok=True)
-    plan = steps(out, work, options.runs_per_gpu, options.smallest)
-    known = visit(plan, out, options.minutes)
-    sys.exit(any(known.get(step.name, {}).get("status") != DONE for step in plan))
+    sys.exit(0 if visit(plan(work), work, out, options.minutes) else 1)
 
 
 if __name__ == "__main__":
