@@ -16,11 +16,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 PINS = ROOT / "tools" / "pins"
 SUPPORTED = ((3, 10), (3, 13))
-OFFLINE = ".offline.json"  # in an environment that came from a bundle: which pins, and whether tests can run
+OFFLINE = ".offline.json"  # in an environment that was installed from a bundle: its pins and extras
 MESA_PACKAGES = ["libegl1", "libgl1-mesa-dri", "libosmesa6"]
 PROBE = """
 from drq_sn.validation import InvalidInput
@@ -63,13 +64,13 @@ def main() -> None:
 
 
 def keep_offline(venv: Path, pair: str, extras: list[str]) -> None:
-    """Leave an environment that came from a bundle as it is, or say why it does not do; never touch the network."""
+    """Fail if an environment from a bundle lacks what is asked for; never use the network."""
     record = json.loads((venv / OFFLINE).read_text())
-    cure = f"bring a new bundle and run make install-offline, or remove {venv} to install from the network"
+    remedy = f"bring a new bundle and run make install-offline, or remove {venv} to install from the network"
     if record["pins"] != pins_digest(pair):
-        fail(f"tools/pins changed since {venv} was installed from a bundle; {cure}")
-    for extra in set(extras) - {*record["launchers"], *(["dev"] if record["dev"] else [])}:
-        fail(f"{venv} was installed from a bundle without what this needs (make bundle {extra.upper()}=1); {cure}")
+        fail(f"tools/pins changed since {venv} was installed from a bundle; {remedy}")
+    for extra in set(extras) - set(record["extras"]):
+        fail(f"{venv} was installed from a bundle without what this needs (make bundle {extra.upper()}=1); {remedy}")
 
 
 def pins_digest(pair: str) -> str:
@@ -119,7 +120,7 @@ def say(text: str) -> None:
     print(f"setup: {text}", flush=True)
 
 
-def fail(text: str) -> None:
+def fail(text: str) -> NoReturn:
     """End with one line and exit code 2."""
     print(f"error: {text}", file=sys.stderr)
     sys.exit(2)

@@ -1,0 +1,23 @@
+"""Videos of episodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from drq_sn.runs.video import VideoRecorder
+
+
+class Env:
+    def render(self, height, width):
+        return np.zeros((height, width, 3), np.uint8)
+
+
+def test_without_an_ffmpeg_there_is_a_warning_and_no_video(tmp_path, monkeypatch):
+    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
+    monkeypatch.setattr("imageio_ffmpeg._utils._get_ffmpeg_exe", lambda: None)
+    with VideoRecorder(tmp_path / "a.mp4", 30.0) as record:
+        with pytest.warns(UserWarning, match="encoder failed"):
+            record(Env())
+        record(Env())
+    assert list(tmp_path.iterdir()) == []
