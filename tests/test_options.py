@@ -45,11 +45,11 @@ def headings_of(page):
 
 
 def test_every_option_has_a_description(options):
-    assert options.missing(options.CFG) == []
+    assert options.find_undescribed(options.CFG) == []
 
 
 def test_the_page_is_what_the_configuration_says(options):
-    same = options.PAGE.read_text() == options.document(options.CFG)
+    same = options.PAGE.read_text() == options.write_document(options.CFG)
     assert same, "docs/options.md is not what cfg/ says: run `make options` and commit it"
 
 
@@ -100,16 +100,16 @@ hydra:
 def test_comments_are_taken_from_where_they_stand(options, tmp_path):
     path = tmp_path / "some.yaml"
     path.write_text(YAML)
-    page = options.read(path, "group")
+    page = options.read_page(path, "group")
     assert page.about == "What the file is about."
     assert [tuple(option) for option in page.options] == [
         ("first", "1", "at the end", 4),
-        ("second", '"a # b"', "right above", 6),
+        ("second", "'a # b'", "right above", 6),
         ("part", "", "the part's own", 7),
         ("part.inner", "${first}", "inside", 8),
         ("part.list", "[a, b]", "of words", 9),
         ("part.flow", "{a: [1, 2], b: x}", "after a flow", 12),
-        ("bare", "null", None, 13),
+        ("bare", "null", "", 13),
     ]
 
 
@@ -118,31 +118,35 @@ def test_an_option_without_description_is_refused_by_name(options, tmp_path):
     (cfg / "head").mkdir(parents=True)
     (cfg / "train.yaml").write_text("defaults:\n  - head: mine   # the head\nlr: 1   # learning rate\nbare: 2\n")
     (cfg / "head" / "mine.yaml").write_text("# A head.\nlr: 2\nwidth: 3\n")
-    assert [line.split(" has")[0] for line in options.missing(cfg)] == [
+    assert [line.split(" has")[0] for line in options.find_undescribed(cfg)] == [
         "cfg/train.yaml:4: bare",
         "cfg/head/mine.yaml:2: head.lr",
         "cfg/head/mine.yaml:3: head.width",
     ]
     (cfg / "head" / "mine.yaml").write_text("# @package _global_\n# A head.\nlr: 2\n")  # now it is train's own option
-    assert len(options.missing(cfg)) == 1
+    assert len(options.find_undescribed(cfg)) == 1
 
 
 def test_a_class_describes_what_its_file_does_not(options):
-    assert options.argument("drq_sn.agents.DrQ", "initial_temperature") == "alpha at the start"
-    assert options.argument("drq_sn.agents.DrQ", "tau") == "share of the online network in a soft update"  # its base's
-    assert options.argument("drq_sn.agents.DrQ", "num_filters") is None  # `see ConvEncoder` tells nobody anything
-    assert options.argument("drq_sn.agents.DrQ", "nonsense") is None
-    assert options.argument("kornia.augmentation.ColorJitter", "p") is None
+    assert options.describe_argument("drq_sn.agents.DrQ", "initial_temperature") == "alpha at the start"
+    assert (
+        options.describe_argument("drq_sn.agents.DrQ", "tau") == "share of the online network in a soft update"
+    )  # its base's
+    assert (
+        options.describe_argument("drq_sn.agents.DrQ", "num_filters") == ""
+    )  # `see ConvEncoder` tells nobody anything
+    assert options.describe_argument("drq_sn.agents.DrQ", "nonsense") == ""
+    assert options.describe_argument("kornia.augmentation.ColorJitter", "p") == ""
 
 
 @pytest.mark.parametrize(
     ("default", "shown"),
     [
-        ("${lr}", "`lr`'s"),
-        ("${oc.select:tuned.${task}.n_step,3}", "the task's, or `3`"),
+        ("${lr}", "value of `lr`"),
+        ("${oc.select:tuned.${task}.n_step,3}", "per task, else `3`"),
         ("a|b", r"`a\|b`"),
         ('""', '`""`'),
     ],
 )
 def test_references_are_put_into_words(options, default, shown):
-    assert options._shown(default) == shown
+    assert options.show(default) == shown
