@@ -1,3 +1,9 @@
+"""The report on a machine: facts and problems."""
+
+from __future__ import annotations
+
+import pytest
+
 from drq_sn.cli import doctor
 from drq_sn.envs import gl
 from drq_sn.validation import InvalidInput
@@ -27,3 +33,11 @@ def test_no_backend_is_a_problem_and_not_a_crash(monkeypatch):
     facts, problems = doctor.report()
     assert "GL backend: none" in facts
     assert "no OpenGL backend renders" in problems
+
+
+def test_arguments_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr(doctor.sys, "argv", ["drq-sn doctor", "foo"])
+    with pytest.raises(SystemExit) as end:
+        doctor.main()
+    output = capsys.readouterr()
+    assert (end.value.code, output.out, output.err) == (2, "", "error: doctor takes no arguments, got foo\n")

@@ -41,13 +41,13 @@ def test_every_command_is_a_module(name):
 
 def test_an_unknown_command_gets_a_near_one_and_code_2():
     result = run("trian", "task=cheetah_run")
-    assert (result.returncode, result.stdout) == (exit_codes.INVALID_INPUT, "")
+    assert (result.returncode, result.stdout) == (exit_codes.ExitCode.INVALID_INPUT, "")
     assert result.stderr == "error: unknown command 'trian'; did you mean 'train'?\n"
 
 
 def test_options_and_exit_codes_are_those_of_the_command(tmp_path):
     result = run("train", "bach_size=3", f"run_dir={tmp_path / 'run'}")
-    assert result.returncode == exit_codes.INVALID_INPUT
+    assert result.returncode == exit_codes.ExitCode.INVALID_INPUT
     assert result.stderr.startswith("error: unknown option 'bach_size'; did you mean 'batch_size'")
     assert not (tmp_path / "run").exists()
 
