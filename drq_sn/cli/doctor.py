@@ -100,7 +100,7 @@ def main() -> None:
     """Print the report; exit code 2 if nothing renders, or if there are arguments."""
     if sys.argv[1:]:
         print(f"error: doctor takes no arguments, got {' '.join(sys.argv[1:])}", file=sys.stderr)
-        sys.exit(INVALID_INPUT)
+        sys.exit(ExitCode.INVALID_INPUT)
     facts, problems = report()
     print("\n".join(facts))
     print("\n".join(f"problem: {problem}" for problem in problems) or "nothing is wrong")
