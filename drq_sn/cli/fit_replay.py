@@ -28,7 +28,7 @@ from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.envs.wrappers import PixelStack
 from drq_sn.report import depth_figure
-from drq_sn.report.table_formats import csv_of
+from drq_sn.report.table_formats import format_csv
 from drq_sn.runs import provenance
 from drq_sn.runs.checkpoints import CheckpointStore
 from drq_sn.runs.files import write_atomically, write_json
@@ -81,7 +81,7 @@ def run_study(cfg: DictConfig) -> Path:
             if not path.exists():
                 seed_everything(fit.seed)
                 agent = build_agent(config, env, device, Eager())
-                write_atomically(path, csv_of(_fit_rows(agent, replay, cfg, config, fit)))
+                write_atomically(path, format_csv(_fit_rows(agent, replay, cfg, config, fit)))
     rows = [
         row for path in sorted((out_dir / PARTS).glob("*.csv")) for row in csv.DictReader(path.read_text().splitlines())
     ]

@@ -12,13 +12,13 @@ COMMANDS = {
     "train": "train one agent: drq-sn train task=cheetah_run agent=drqv2 head=modern4 normalizer=spectral",
     "sweep": "train many: drq-sn sweep task=walker_walk,cup_catch head=mlp2,modern4 seed=1,2,3",
     "evaluate": "play a finished run: drq-sn evaluate run=runs/... video=true",
-    "report": "the papers' tables and figures from runs: drq-sn report runs=runs",
-    "diagnose": "Figure 3 and diagnostics of runs side by side: drq-sn diagnose 'runs=[runs/cartpole_balance/*]'",
+    "report": "the papers' tables and figures, and diagnostics, from runs: drq-sn report runs=runs",
     "profile": "memory and time of heads, as Table 3: drq-sn profile agent=drq",
     "bench": "speed of updates, rendering and training: drq-sn bench",
     "fit-replay": "learn from the replay of a run, head by head: drq-sn fit-replay run=runs/...",
     "doctor": "what this machine has, and what is wrong with it",
 }
+RENAMED = {"diagnose": "report"}  # commands of earlier versions -> the present ones that replace them
 
 
 def usage() -> str:
@@ -43,6 +43,9 @@ def main() -> None:
         from drq_sn.cli.running.exit_codes import exit_on_invalid_input  # imports torch, which takes seconds
 
         with exit_on_invalid_input():
+            if command in RENAMED:
+                present = RENAMED[command]
+                raise validation.InvalidInput(f"{command} has been replaced by {present}; use drq-sn {present} ...")
             validation.choice("command", command, COMMANDS)
     print(f"drq_sn {drq_sn.__version__}: {command}", flush=True)  # before the seconds that importing torch takes
     sys.argv = [f"drq-sn {command}", *arguments]

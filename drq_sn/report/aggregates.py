@@ -1,4 +1,4 @@
-"""What all tasks of an agent say together, by rliable (Agarwal et al. 2021)."""
+"""Aggregate statistics across tasks by rliable (Agarwal et al. 2021), as table, CSV and figure."""
 
 from __future__ import annotations
 
@@ -6,99 +6,122 @@ import contextlib
 import itertools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from drq_sn.report.score_formats import ABSENT, frames, number
-from drq_sn.report.scores import common_frame, in_order, make_cell
-from drq_sn.report.tables import agent_title
-from drq_sn.report.types import Aggregates, Interval, ScoredRun, Table, Variant
+from drq_sn.report.scores import common_frame, fill_cell
+from drq_sn.report.style import (
+    NORMAL,
+    SMALL,
+    add_legend,
+    create_canvas,
+    escape_math,
+    line_styles,
+    mark_empty,
+    save_figure,
+)
+from drq_sn.report.table_formats import NO_VALUE, format_count, format_frame, format_frames, format_number
+from drq_sn.report.types import Figure, FloatArray, Interval, Row, Run, Table, Variant, agent_title, sort_variants
 
 MAX_RETURN = 1000.0  # of an episode in the suite
 THRESHOLDS = np.linspace(0.0, 1.0, 101)
-FIELDS = (
-    "settings",
-    "agent",
-    "frame",
-    "statistic",
-    "variant",
-    "than",
-    "threshold",
-    "value",
-    "low",
-    "high",
-    "num_tasks",
-    "num_seeds",
-)
+FIELDS = ("settings", "agent", "frame", "statistic", "variant", "than", "threshold", "value", "low", "high",
+          "num_tasks", "num_seeds")  # fmt: skip
+WIDTH = 9.5  # inches
+ROW_HEIGHT, PANEL_MARGIN = 0.26, 1.0  # of a line with a dot, and around the lines of a panel
+MANY_PAIRS = 8  # more go below both other panels
+DOT = {"marker": "o", "markersize": 6, "linestyle": ""}
 
-Scores = Mapping[str, np.ndarray]
+Scores = Mapping[str, FloatArray]
 """Label of a variant -> scores, shape (runs, tasks)."""
 
 
-def collect(runs: Sequence[ScoredRun], frame: float) -> tuple[Scores, tuple[str, ...], list[str]]:
-    """Scores of one agent's runs as rectangles, and what had to be left out for that.
+@dataclass(frozen=True)
+class Aggregates:
+    """Statistics over all tasks of one agent; scores are returns / 1000.
+
+    Attributes:
+        agent: name of the agent's option.
+        frame: at which runs are compared.
+        tasks: those with scores of every variant.
+        num_seeds: label of a variant -> runs per task.
+        iqm: label -> interquartile mean of the scores.
+        improvement: labels (x, y) -> probability that x scores higher than y.
+        profiles: label -> share of runs above each of `THRESHOLDS`: value, low, high, shape (3, thresholds).
+    """
+
+    agent: str
+    frame: float
+    tasks: tuple[str, ...]
+    num_seeds: Mapping[str, int]
+    iqm: Mapping[str, Interval]
+    improvement: Mapping[tuple[str, str], Interval]
+    profiles: Mapping[str, FloatArray]
+
+
+def collect_scores(runs: Sequence[Run], frame: float) -> tuple[Scores, tuple[str, ...], list[str]]:
+    """Scores of one agent's runs as rectangles.
 
     Args:
         runs: of one agent and one setting.
         frame: at which they are compared.
 
     Returns:
-        Scores; the tasks they have in common; one line for tasks, one for variants, and one per variant that lost seeds.
+        Scores; the tasks they have in common; one line about tasks, variants and seeds each that are left out.
     """
-    variants = in_order(run.variant for run in runs)
-    tasks = sorted({run.run.task for run in runs})
-    cells = {(v, task): make_cell(runs, task, v, frame).scores for v in variants for task in tasks}
+    variants = sort_variants(run.variant for run in runs)
+    tasks = sorted({run.task for run in runs})
+    cells = {(v, task): fill_cell(runs, task, v, frame).scores for v in variants for task in tasks}
     counts = {v: {task: len(cells[v, task]) for task in tasks if cells[v, task]} for v in variants}
-    taking_part, common = _rectangle(counts, tasks)
-    at = f"at frame {frames(frame)}"
-    lost = ", ".join(task for task in tasks if task not in common)
-    notes = (
-        [f"tasks that not every variant has {at}, with half its usual seeds or more, are left out: {lost}"]
-        if lost
-        else []
-    )
-    late = ", ".join(v.label for v in variants if v not in taking_part)
-    notes += [f"variants {at} on fewer than half as many tasks as the one on most are left out: {late}"] if late else []
+    compared, common = _select_rectangle(counts, tasks)
+    at = f"at frame {format_frame(frame)}"
+    notes = []
+    if lost := ", ".join(task for task in tasks if task not in common):
+        notes.append(f"tasks that not every variant has {at}, with half its usual seeds or more, are left out: {lost}")
+    if late := ", ".join(v.label for v in variants if v not in compared):
+        notes.append(f"variants {at} on fewer than half as many tasks as the one on most are left out: {late}")
     scores = {}
-    for v in taking_part if common else []:
+    for v in compared if common else []:
         least, most = (extreme(counts[v][task] for task in common) for extreme in (min, max))
         scores[v.label] = np.array([cells[v, task][:least] for task in common]).T / MAX_RETURN
         if most > least:
-            notes.append(f"{v.label}: {least} of up to {most} seeds are taken, as many as every task has")
+            notes.append(f"{v.label}: {least} of up to {most} seeds are used, as many as every task has")
         if least == 1:
-            notes.append(f"{v.label}: one seed per task tells nothing about other seeds: its intervals mean nothing")
+            notes.append(f"{v.label}: one seed per task says nothing about other seeds; ignore its intervals")
     return scores, common, notes
 
 
-def _rectangle(
+def _select_rectangle(
     counts: Mapping[Variant, Mapping[str, int]], tasks: Sequence[str]
 ) -> tuple[list[Variant], tuple[str, ...]]:
-    """Variants and tasks to compare, so that a stray run cannot make all the others count for nothing.
+    """Variants and tasks to compare, such that a stray run excludes no others.
 
     Args:
         counts: variant -> task -> seeds, where there are any.
         tasks: all of them.
 
     Returns:
-        Variants on at least half as many tasks as the one on most, and the tasks on which each of these has at least half as
-        many seeds as it usually has: the median over its tasks.
+        Variants on at least half as many tasks as the one on most, and the tasks on which each of these has at least
+        half as many seeds as its median over tasks.
     """
     most = max(map(len, counts.values()), default=0)
-    taking_part = [v for v, own in counts.items() if own and len(own) >= most / 2]
-    usual = {v: statistics.median(counts[v].values()) for v in taking_part}
-    common = (task for task in tasks if all(counts[v].get(task, 0) >= usual[v] / 2 for v in taking_part))
-    return taking_part, tuple(common)
+    compared = [v for v, by_task in counts.items() if by_task and len(by_task) >= most / 2]
+    usual = {v: statistics.median(counts[v].values()) for v in compared}
+    common = (task for task in tasks if all(counts[v].get(task, 0) >= usual[v] / 2 for v in compared))
+    return compared, tuple(common)
 
 
 def aggregate(
-    agent: str, runs: Sequence[ScoredRun], limit: float, frame: float | None, num_bootstrap: int, seed: int
+    agent: str, runs: Sequence[Run], limit: float, frame: float | None, num_bootstrap: int, seed: int
 ) -> tuple[Aggregates | None, list[str]]:
-    """Statistics over all common tasks of one agent's runs in one setting, and what was left out.
+    """Statistics over all common tasks of one agent's runs in one setting, and what is left out.
 
     Args:
-        agent: whose runs they are.
+        agent: of the runs.
         runs: each seed once.
-        limit: largest frame that runs are compared at, where `frame` does not say.
+        limit: largest frame at which runs are compared, if `frame` is None.
         frame: at which runs are compared; None for the largest that any was evaluated at.
         num_bootstrap: resamples for the intervals.
         seed: of the resampling.
@@ -107,21 +130,21 @@ def aggregate(
         None where no task has scores, and the reason in the notes.
     """
     at = common_frame(runs, limit) if frame is None else frame
-    scores, tasks, notes = collect(runs, at) if at is not None else ({}, (), [])
+    scores, tasks, notes = collect_scores(runs, at) if at is not None else ({}, (), [])
     if at is None or not scores:
         return None, [*notes, "no task has scores of every variant"]
     try:
-        with _bootstrap_from(seed):
+        with _seeded_numpy(seed):
             iqm, improvement, profiles = _estimate(scores, num_bootstrap)
     except ModuleNotFoundError as error:
         return None, [f"{error.name} is not installed: `make setup` installs what aggregates need"]
     num_seeds = {label: len(matrix) for label, matrix in scores.items()}
-    return Aggregates(agent, at, tasks, num_seeds, iqm, improvement, THRESHOLDS, profiles), notes
+    return Aggregates(agent, at, tasks, num_seeds, iqm, improvement, profiles), notes
 
 
 @contextlib.contextmanager
-def _bootstrap_from(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator, which rliable draws from whatever it is given, and leave it as it was."""
+def _seeded_numpy(seed: int) -> Iterator[None]:
+    """Seed numpy's global generator, the only one that rliable uses, and restore it afterwards."""
     state = np.random.get_state()
     np.random.seed(seed)
     try:
@@ -132,31 +155,29 @@ def _bootstrap_from(seed: int) -> Iterator[None]:
 
 def _estimate(
     scores: Scores, reps: int
-) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval], dict[str, FloatArray]]:
     from absl import logging
-    from rliable import library, metrics  # costs seconds, and only a report needs it
+    from rliable import library, metrics  # slow to import
 
-    logging.set_verbosity(logging.WARNING)  # it tells of every estimate
+    logging.set_verbosity(logging.WARNING)  # silence a line per estimate
 
-    def iqm(matrix: np.ndarray) -> np.ndarray:
+    def iqm(matrix: FloatArray) -> FloatArray:
         return np.array([metrics.aggregate_iqm(matrix)])
 
-    values, bounds = library.get_interval_estimates(scores, iqm, reps=reps)
-    iqms = {label: Interval(float(values[label][0]), *map(float, bounds[label][:, 0])) for label in scores}
+    def intervals(data: Mapping[Any, Any], statistic: Any) -> dict[Any, Interval]:
+        values, bounds = library.get_interval_estimates(data, statistic, reps=reps) if data else ({}, {})
+        return {key: Interval(float(values[key][0]), *map(float, bounds[key][:, 0])) for key in data}
+
     pairs = {(y, x): [scores[y], scores[x]] for x, y in itertools.combinations(scores, 2)}
-    improvements = {}
-    if pairs:
-        values, bounds = library.get_interval_estimates(pairs, probability_of_improvement, reps=reps)
-        improvements = {pair: Interval(float(values[pair][0]), *map(float, bounds[pair][:, 0])) for pair in pairs}
+    iqms, improvements = intervals(scores, iqm), intervals(pairs, probability_of_improvement)
     values, bounds = library.create_performance_profile(scores, THRESHOLDS, custom_profile_func=share_above, reps=reps)
-    profiles = {label: np.vstack([values[label], bounds[label]]) for label in scores}
-    return iqms, improvements, profiles
+    return iqms, improvements, {label: np.vstack([values[label], bounds[label]]) for label in scores}
 
 
-def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def probability_of_improvement(x: FloatArray, y: FloatArray) -> FloatArray:
     """Probability that a run of x scores higher than one of y on the same task, a tie counted half; mean over tasks.
 
-    What rliable's metric of this name is, without a test per task, of which a bootstrap would need hundreds of thousands.
+    Equals rliable's metric, without its statistical test per task, which is too slow for a bootstrap.
 
     Args:
         x: scores, shape (runs of x, tasks).
@@ -169,52 +190,103 @@ def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.array([np.mean(higher + 0.5 * equal)])
 
 
-def share_above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+def share_above(scores: FloatArray, thresholds: FloatArray) -> FloatArray:
     """Share of all runs on all tasks above each threshold: (runs, tasks), (thresholds,) -> (thresholds,)."""
-    return np.mean(scores[..., None] > thresholds, axis=(0, 1))
+    return np.asarray(np.mean(scores[..., None] > thresholds, axis=(0, 1)))
 
 
-def csv_rows(aggregates: Aggregates, settings: str) -> list[dict[str, object]]:
+def aggregates_rows(result: Aggregates, settings: str) -> list[Row]:
     """Every estimate with its interval, in long form."""
-    same = {
-        "settings": settings,
-        "agent": aggregates.agent,
-        "frame": aggregates.frame,
-        "num_tasks": len(aggregates.tasks),
-    }
-    seeds = aggregates.num_seeds
-    rows = [
-        {**same, "statistic": "iqm", "variant": x, "num_seeds": seeds[x], **interval._asdict()}
-        for x, interval in aggregates.iqm.items()
+    shared = {"settings": settings, "agent": result.agent, "frame": result.frame, "num_tasks": len(result.tasks)}
+
+    def row(statistic: str, variant: str, interval: Interval, **more: Any) -> Row:
+        identity = {"statistic": statistic, "variant": variant, "num_seeds": result.num_seeds[variant]}
+        return {**shared, **identity, **interval._asdict(), **more}
+
+    return [
+        *(row("iqm", x, interval) for x, interval in result.iqm.items()),
+        *(row("probability_of_improvement", x, interval, than=y) for (x, y), interval in result.improvement.items()),
+        *(
+            row("profile", x, Interval(*map(float, column)), threshold=round(float(threshold), 4))
+            for x, bands in result.profiles.items()
+            for threshold, column in zip(THRESHOLDS, bands.T, strict=True)
+        ),
     ]
-    rows += [
-        {
-            **same,
-            "statistic": "probability_of_improvement",
-            "variant": x,
-            "than": y,
-            "num_seeds": seeds[x],
-            **interval._asdict(),
-        }
-        for (x, y), interval in aggregates.improvement.items()
-    ]
-    return rows + [
-        {**same, "statistic": "profile", "variant": x, "num_seeds": seeds[x], "threshold": round(float(threshold), 4),
-         **dict(zip(("value", "low", "high"), map(float, column), strict=True))}
-        for x, bands in aggregates.profiles.items()
-        for threshold, column in zip(aggregates.thresholds, bands.T, strict=True)
-    ]  # fmt: skip
 
 
-def table(aggregates: Aggregates, settings: str, name: str) -> Table:
+def aggregates_table(result: Aggregates, settings: str, name: str) -> Table:
     """Interquartile means and probabilities of improvement, with their intervals."""
 
     def cells(interval: Interval) -> tuple[str, str]:
-        return number(interval.value, 3), f"{number(interval.low, 3)} to {number(interval.high, 3)}"
+        value, low, high = (format_number(number, 3) for number in interval)
+        return value, f"{low} to {high}"
 
-    lines = [("interquartile mean", x, str(aggregates.num_seeds[x]), *cells(i)) for x, i in aggregates.iqm.items()]
-    lines += [("probability", f"{x} above {y}", ABSENT, *cells(i)) for (x, y), i in aggregates.improvement.items()]
-    tasks = aggregates.tasks
-    named = f"{len(tasks)} tasks: {', '.join(tasks)}" if len(tasks) > 1 else f"one task, {tasks[0]}"
-    note = f"{agent_title(aggregates.agent)}, {settings}, at {frames(aggregates.frame)} frames; {named}."
+    lines = [("interquartile mean", x, str(result.num_seeds[x]), *cells(i)) for x, i in result.iqm.items()]
+    lines += [("probability", f"{x} above {y}", NO_VALUE, *cells(i)) for (x, y), i in result.improvement.items()]
+    tasks = f"{format_count(len(result.tasks), 'task')}: {', '.join(result.tasks)}"
+    note = f"{agent_title(result.agent)}, {settings}, at {format_frame(result.frame)} frames; {tasks}."
     return Table(name, ("statistic", "variant", "seeds", "value", "95 % interval"), lines, [note])
+
+
+def aggregates_figure(result: Aggregates, name: str) -> Figure:
+    """Interquartile means, probabilities of improvement and performance profiles, with 95 % confidence intervals."""
+    where = f"{result.agent}, {format_count(len(result.tasks), 'task')} at {format_frames(result.frame)}"
+    return save_figure(
+        name,
+        f"All tasks together ({where}): interquartile means, probabilities of improvement, performance profiles.",
+        draw(result),
+    )
+
+
+def draw(result: Aggregates) -> Any:
+    """The matplotlib figure; its axes are the means, the improvements and the profiles."""
+    from matplotlib.lines import Line2D
+
+    many = len(result.improvement) > MANY_PAIRS
+    rows = (max(8 if many else 2, len(result.iqm)), max(2, len(result.improvement)))
+    heights = [number * ROW_HEIGHT + PANEL_MARGIN for number in rows]
+    figure = create_canvas(WIDTH, max(sum(heights), 3.6) + 0.5)
+    grid = figure.add_gridspec(2, 2, height_ratios=heights, width_ratios=(1, 1.05))
+    places = (grid[0, 0], grid[1, :], grid[0, 1]) if many else (grid[0, 0], grid[1, 0], grid[:, 1])
+    means, improvements, profiles = map(figure.add_subplot, places)
+    styles = line_styles(list(result.num_seeds))
+    pairs = {f"{better} > {worse}": interval for (better, worse), interval in result.improvement.items()}
+    _draw_intervals(means, result.iqm, [styles[label]["color"] for label in result.iqm])
+    _draw_intervals(improvements, pairs, [styles[better]["color"] for better, _ in result.improvement])
+    means.set_title("interquartile mean of return / 1000", fontsize=NORMAL)
+    improvements.set_title("probability of improvement", fontsize=NORMAL)
+    if pairs:
+        improvements.axvline(0.5, color="black", linewidth=0.8, linestyle=":", zorder=1)
+        improvements.set_xlim(-0.02, 1.02)
+    _draw_profiles(profiles, result, styles)
+    add_legend(figure, {f"{label} ({format_count(result.num_seeds[label], 'seed')} per task)": Line2D([], [], **style)
+                        for label, style in styles.items()})  # fmt: skip
+    return figure
+
+
+def _draw_intervals(axes: Any, intervals: Mapping[str, Interval], colors: Sequence[str]) -> None:
+    """One line per entry, downwards: a dot, its interval, and both as numbers at the right."""
+    axes.tick_params(labelsize=SMALL)
+    if not intervals:
+        mark_empty(axes, "nothing to compare")
+        return
+    for row, ((value, low, high), color) in enumerate(zip(intervals.values(), colors, strict=True)):
+        axes.plot([low, high], [row, row], color=color, linewidth=3, alpha=0.45, solid_capstyle="butt")
+        axes.plot(value, row, color=color, **DOT)
+        text = f"{value:.2f} [{low:.2f}, {high:.2f}]"
+        axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), fontsize=SMALL, va="center")
+    axes.set(ylim=(len(intervals) - 0.4, -0.6), yticks=range(len(intervals)))
+    axes.set_yticklabels(map(escape_math, intervals), fontsize=SMALL)
+    axes.grid(alpha=0.3, axis="x")
+
+
+def _draw_profiles(axes: Any, result: Aggregates, styles: Mapping[str, Any]) -> None:
+    axes.set_title("performance profiles", fontsize=NORMAL)
+    axes.tick_params(labelsize=SMALL)
+    for label, (value, low, high) in result.profiles.items():
+        axes.plot(THRESHOLDS, value, **styles[label])
+        axes.fill_between(THRESHOLDS, low, high, color=styles[label]["color"], alpha=0.15, linewidth=0)
+    axes.set(ylim=(-0.02, 1.02))
+    axes.set_xlabel("score: return / 1000", fontsize=NORMAL)
+    axes.set_ylabel("share of runs above the score", fontsize=NORMAL)
+    axes.grid(alpha=0.3)

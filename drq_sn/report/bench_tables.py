@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from drq_sn.report.table_formats import aligned, csv_of
+from drq_sn.report.table_formats import aligned, format_csv
 from drq_sn.runs.files import write_atomically, write_json
 
 CHANGED = ("changed", "value")  # what a row of the part `scaling` varies
@@ -85,4 +85,4 @@ def write_report(out_dir: Path, about: Row, results: Measured, text: str) -> Non
     write_atomically(out_dir / "table.txt", f"{about['machine']['device']}\n\n{text}\n".encode())
     for part, measured in results.items():
         if rows := summary(part, measured):
-            write_atomically(out_dir / f"{part}.csv", csv_of(rows))
+            write_atomically(out_dir / f"{part}.csv", format_csv(rows))

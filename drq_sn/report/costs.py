@@ -1,37 +1,32 @@
-"""What runs cost, and the list of all of them."""
+"""Costs of runs, and the list of all of them."""
 
 from __future__ import annotations
 
 import math
 import os
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from drq_sn.report.score_formats import frames, number
 from drq_sn.report.scores import Setting
-from drq_sn.report.tables import agent_title
-from drq_sn.report.types import ScoredRun, Table
+from drq_sn.report.table_formats import format_departures, format_frame, format_number
+from drq_sn.report.types import Row, Run, Table, agent_title, sort_variants
 from drq_sn.runs.reader import EVAL, TRAIN
 
-FIELDS = ("folder", "task", "agent", "head", "normalizer", "seed", "status", "last_frame", "last_evaluation", "last_return",
-          "wall_hours", "frames_per_second", "num_updates", "device", "mujoco", "dm_control", "torch", "gl_renderer",
-          "first_frame_sha256", "git_commit", "settings", "counted", "departures")  # fmt: skip
+FIELDS = ("folder", "task", "agent", "head", "normalizer", "seed", "status", "last_frame", "last_evaluation",
+          "last_return", "wall_hours", "frames_per_second", "num_updates", "device", "mujoco", "dm_control", "torch",
+          "gl_renderer", "first_frame_sha256", "git_commit", "settings", "counted", "departures")  # fmt: skip
 HASH_DIGITS = COMMIT_DIGITS = 12
-UNKNOWN = "unknown"
+UNKNOWN = "unknown"  # what `run.json` does not say
 SECONDS_PER_HOUR = 3600
 
-Row = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class Cost:
-    """What one run cost so far.
+class Cost(NamedTuple):
+    """The cost of one run so far.
 
     Attributes:
-        hours: of wall-clock time; None where its logs have not begun.
+        hours: of wall-clock time; None without logs.
         frames_per_second: median over training episodes, of those with updates if there are any.
         num_updates: calls of the learner.
         device: the hardware's name.
@@ -43,105 +38,97 @@ class Cost:
     device: str
 
 
-def cost_of(run: ScoredRun) -> Cost:
-    """What `run`'s logs say it cost."""
-    seconds = [*_column(run, TRAIN, "wall_time_s").values(), *_column(run, EVAL, "wall_time_s").values()]
-    updates = _column(run, TRAIN, "num_updates")
-    speeds = _column(run, TRAIN, "frames_per_second")
-    taken = [speed for frame, speed in speeds.items() if updates.get(frame)] or list(speeds.values())
+def read_cost(run: Run) -> Cost:
+    """The cost of `run` by its logs."""
+    seconds = [*_finite(run, TRAIN, "wall_time_s").values(), *_finite(run, EVAL, "wall_time_s").values()]
+    updates, speeds = _finite(run, TRAIN, "num_updates"), _finite(run, TRAIN, "frames_per_second")
+    learning = [speed for frame, speed in speeds.items() if updates.get(frame)] or list(speeds.values())
     return Cost(
         max(seconds) / SECONDS_PER_HOUR if seconds else None,
-        statistics.median(taken) if taken else None,
+        statistics.median(learning) if learning else None,
         int(max(updates.values(), default=0)),
-        fact(run.record, "device"),
+        read_fact(run.record, "device"),
     )
 
 
-def _column(run: ScoredRun, file: str, name: str) -> dict[float, float]:
-    """Frame -> the finite number that stands there last."""
-    log = run.run.logs.get(file)
-    return {frame: value for frame, (value,) in log.values(name) if math.isfinite(value)} if log else {}
+def _finite(run: Run, file: str, column: str) -> dict[float, float]:
+    return {frame: value for frame, value in run.logs[file].series(column).items() if math.isfinite(value)}
 
 
-def fact(record: Mapping[str, Any], *names: str) -> str:
-    """What `run.json` says under nested `names`; `unknown` where it does not."""
+def read_fact(record: Mapping[str, Any], *names: str) -> str:
+    """The value in `run.json` under nested `names`; `unknown` if there is none."""
     node: Any = record
     for name in names:
         node = node.get(name) if isinstance(node, Mapping) else None
     return UNKNOWN if node is None else str(node)
 
 
-def cost_table(runs: Sequence[ScoredRun], settings: Mapping[int, Setting]) -> Table:
-    """One line per run; `settings` has the setting of each by `id`."""
+def list_runs(settings: Iterable[Setting]) -> list[tuple[Run, Setting]]:
+    """Every run with its setting, by task, variant and seed."""
+    pairs = [(run, setting) for setting in settings for run in setting.all_runs]
+    ranks = {variant: rank for rank, variant in enumerate(sort_variants(run.variant for run, _ in pairs))}
+    return sorted(pairs, key=lambda pair: (pair[0].task, ranks[pair[0].variant], pair[0].seed))
+
+
+def cost_table(runs: Sequence[tuple[Run, Setting]]) -> Table:
+    """One line per run."""
     columns = ("run", "settings", "status", "last frame", "hours", "frames/s", "updates", "device")
     lines = []
-    for run in runs:
-        cost = cost_of(run)
-        name = f"{run.run.task} {agent_title(run.variant.agent)} {run.variant.label} seed {run.run.seed}"
-        numbers = (
-            frames(run.run.last_frame),
-            number(cost.hours, 2),
-            number(cost.frames_per_second),
-            frames(cost.num_updates),
-        )
-        lines.append((name, settings[id(run)].name, run.run.status, *numbers, cost.device))
+    for run, setting in runs:
+        cost = read_cost(run)
+        numbers = (format_frame(run.last_frame), format_number(cost.hours, 2), format_number(cost.frames_per_second),
+                   format_frame(cost.num_updates))  # fmt: skip
+        lines.append((f"{run.title} seed {run.seed}", setting.name, run.status, *numbers, cost.device))
     notes = [
         "hours: of wall-clock time, evaluations included. frames/s: median over training episodes with updates. "
-        "Runs beside each other on one machine share it, and each counts in full."
+        "Runs at the same time on one machine share it, and each counts in full."
     ]
     return Table("costs", columns, lines, notes)
 
 
-def total_table(runs: Sequence[ScoredRun]) -> Table:
+def total_table(runs: Iterable[Run]) -> Table:
     """Hours per variant and device."""
     totals: dict[tuple[str, str, str], list[float]] = {}
     for run in runs:
-        cost = cost_of(run)
+        cost = read_cost(run)
         if cost.hours is not None:
             totals.setdefault((agent_title(run.variant.agent), run.variant.label, cost.device), []).append(cost.hours)
-    lines = [(*key, str(len(hours)), number(sum(hours), 2)) for key, hours in sorted(totals.items())]
+    lines = [(*key, str(len(hours)), format_number(sum(hours), 2)) for key, hours in sorted(totals.items())]
     return Table("total_costs", ("agent", "variant", "device", "runs", "device hours"), lines)
 
 
-def runs_rows(runs: Sequence[ScoredRun], settings: Mapping[int, Setting], counted: set[int], start: Path) -> list[Row]:
-    """A row of `runs.csv` for every run.
-
-    Args:
-        runs: all that were found.
-        settings: `id` of a run -> its setting.
-        counted: `id`s of the runs that count; the others are second folders of a seed.
-        start: folder that the runs' folders are given relative to.
-    """
-    return [_run_row(run, settings[id(run)], id(run) in counted, start) for run in runs]
+def runs_rows(runs: Sequence[tuple[Run, Setting]], start: Path) -> list[Row]:
+    """A row of `runs.csv` per run; directories are relative to `start`."""
+    return [_run_row(run, setting, start) for run, setting in runs]
 
 
-def _run_row(run: ScoredRun, setting: Setting, counted: bool, start: Path) -> Row:
-    cost, record = cost_of(run), run.record
+def _run_row(run: Run, setting: Setting, start: Path) -> Row:
+    cost, record = read_cost(run), run.record
     last = max(run.evaluations, default=None)
     return {
-        "folder": os.path.relpath(run.run.folder, start),
-        "task": run.run.task,
+        "folder": os.path.relpath(run.directory, start),
+        "task": run.task,
         **run.variant._asdict(),
-        "seed": run.run.seed,
-        "status": run.run.status,
-        "last_frame": run.run.last_frame,
+        "seed": run.seed,
+        "status": run.status,
+        "last_frame": run.last_frame,
         "last_evaluation": last,
         "last_return": None if last is None else run.evaluations[last],
         "wall_hours": None if cost.hours is None else round(cost.hours, 4),
         "frames_per_second": cost.frames_per_second,
         "num_updates": cost.num_updates,
         "device": cost.device,
-        **{package: fact(record, "versions", package) for package in ("mujoco", "dm_control", "torch")},
-        "gl_renderer": fact(record, "gl", "renderer"),
-        "first_frame_sha256": fact(record, "first_frame_sha256")[:HASH_DIGITS],
-        "git_commit": short_commit(fact(record, "git_commit")),
+        **{package: read_fact(record, "versions", package) for package in ("mujoco", "dm_control", "torch")},
+        "gl_renderer": read_fact(record, "gl", "renderer"),
+        "first_frame_sha256": read_fact(record, "first_frame_sha256")[:HASH_DIGITS],
+        "git_commit": shorten_commit(read_fact(record, "git_commit")),
         "settings": setting.name,
-        "counted": "yes" if counted else "no",
-        "departures": "; ".join(run.departures),
+        "counted": "no" if any(run is duplicate for duplicate, _ in setting.duplicates) else "yes",
+        "departures": "; ".join(format_departures(run.departures)),
     }
 
 
-def short_commit(commit: str) -> str:
+def shorten_commit(commit: str) -> str:
     """The first digits of a commit, `-dirty` kept."""
     name, dirty, _ = commit.partition("-dirty")
     return name[:COMMIT_DIGITS] + dirty

@@ -1,173 +1,104 @@
-"""What happened inside runs, as numbers: curves over frames, averaged over seeds (Bjorck et al. 2021, Figure 3)."""
+"""Curves over frames: seed averages with their standard errors, one panel per task or quantity."""
 
 from __future__ import annotations
 
 import math
-import re
 import statistics
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from drq_sn.runs.reader import DIAGNOSTICS, EVAL, TRAIN, Run
-
-BIN_FRAMES = 1000  # episodes of different seeds end at different frames; their bins are the same
-
-Row = dict[str, Any]
-Groups = Mapping[str, Sequence[Run]]
-"""Label -> the runs that differ in nothing but their seed."""
-
-
-class Quantity(NamedTuple):
-    """What one panel shows.
-
-    Attributes:
-        name: in `diagnosis.csv`.
-        title: on the panel.
-        file: which of a run's files has it.
-        columns: see `Log.values`.
-        log: drawn on a logarithmic axis; every mean is then one of the logarithm.
-        combine: several columns -> one number.
-        bin_frames: width of the bins that rows are averaged in; None where seeds have rows at the same frames.
-    """
-
-    name: str
-    title: str
-    file: str
-    columns: str
-    log: bool = False
-    combine: Callable[[Sequence[float]], float] = statistics.fmean
-    bin_frames: int | None = None
-
-
-RETURN = Quantity("episode_return", "evaluation return", EVAL, "episode_return_mean")
-FIGURE3 = (
-    Quantity("critic_loss", "critic loss on the replay", DIAGNOSTICS, "critic_loss", log=True),
-    RETURN,
-    Quantity("grad_norm/actor", "actor gradient norm", TRAIN, "grad_norm/actor", log=True, bin_frames=BIN_FRAMES),
-    Quantity("grad_norm/critic", "critic gradient norm", TRAIN, "grad_norm/critic", log=True, bin_frames=BIN_FRAMES),
+from drq_sn.report.style import (
+    BELOW,
+    CROSS,
+    GREY,
+    NORMAL,
+    RELEASED,
+    SMALL,
+    THIN,
+    Style,
+    add_legend,
+    create_canvas,
+    escape_math,
+    line_styles,
+    mark_empty,
 )
-RANKS = {name: Quantity(f"effective_rank/{name}", f"effective rank, {name}", DIAGNOSTICS, f"effective_rank/{name}")
-         for name in ("critic", "actor")}  # fmt: skip
-INSTRUMENTS = (
-    Quantity("action_gradient_mean", "gradient of Q by the action, mean norm", DIAGNOSTICS, "action_gradient_mean", log=True),
-    Quantity("smoothness", "smoothness", DIAGNOSTICS, "smoothness", log=True),
-    Quantity("overestimation", "overestimation", DIAGNOSTICS, "overestimation"),
-    *RANKS.values(),
-    Quantity("dormant/critic", "share of dormant units, critic", DIAGNOSTICS, "dormant/critic"),
-    Quantity("dormant/actor", "share of dormant units, actor", DIAGNOSTICS, "dormant/actor"),
-    Quantity("sigma_max/critic", "largest spectral norm of the critic's layers", DIAGNOSTICS, "sigma/critic.", log=True,
-             combine=max),
-    Quantity("effective_lr/critic", "effective learning rate, mean of the critic's layers", DIAGNOSTICS, "effective_lr/critic.",
-             log=True),
-)  # fmt: skip
+from drq_sn.report.table_formats import format_count
+from drq_sn.report.types import FloatArray, ReleasedPoint, Series
 
+FULL_SCALE = (0.0, 1000.0)  # of a return in the control suite
+MARGIN = 25.0
+WIDTHS = (4.6, 8.0, 9.5, 10.5, 11.5)  # inches, of a figure with one column of panels, two, ...
+BELOW_HEIGHT = 0.025  # between the rows of marks below a log axis, as a share of the panel
+MAX_MARKED = 25  # curves with more points mark only lone ones
+MANY_COLUMNS = 4  # panels too narrow for more than three ticks
+MILLION = 1e6
+LEGEND = {
+    "band": "band: ± one standard error over seeds",
+    "thin": "thin: not every seed has a value there",
+    "cross": "diverged; its last evaluation is carried forward",
+    "below": "zero or negative, below a log axis",
+    "released": "released by the agent's authors, mean ± sd",
+}
 
-class Points(NamedTuple):
-    """One quantity of one run: frame -> value, the frames whose values were all left out, and how many were, by reason."""
-
-    values: dict[float, float]
-    gaps: set[float]
-    left_out: Counter[str]
+Groups = Mapping[str, Sequence[Series]]
+"""Label of a curve -> one series per seed."""
 
 
 class Curve(NamedTuple):
-    """Mean over seeds, a band of one standard error that is NaN where one seed has a value, and how many have; all (frames,)."""
+    """Seed average, its band of one standard error (NaN for one seed) and the number of seeds; shapes (frames,)."""
 
-    frames: np.ndarray
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    num_seeds: np.ndarray
-
-
-def group_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Group -> its runs by seed. Where one label stands for several tasks, or twice for a seed, its folder is added."""
-    labelled: dict[str, list[Run]] = {}
-    for run in runs:
-        labelled.setdefault(run.label, []).append(run)
-    groups: dict[str, list[Run]] = {}
-    for label, members in labelled.items():
-        one_group = len({run.task for run in members}) == 1 and len({run.seed for run in members}) == len(members)
-        for run in members:
-            groups.setdefault(label if one_group else f"{label} in {run.place}", []).append(run)
-    return {label: sorted(members, key=lambda run: run.seed) for label, members in groups.items()}
+    frames: FloatArray
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+    num_seeds: FloatArray
 
 
-def shorten(labels: Sequence[str]) -> tuple[str, list[str]]:
-    """What all labels share at their beginning and end, and the labels without it; words end at `_` and spaces."""
-    if len(labels) == 1:
-        return labels[0], list(labels)
-    words = [re.findall(r"[^_ ]*[_ ]|[^_ ]+$", label) for label in labels]
-    spare = min(map(len, words)) - 1  # every label keeps a word
-    first = _num_shared(words, spare)
-    last = _num_shared([line[::-1] for line in words], spare - first)
-    short = ["".join(line[first : len(line) - last]).strip("_ ") for line in words]
-    shared = ("".join(words[0][:first]).strip("_ "), "".join(words[0][len(words[0]) - last :]).strip("_ "))
-    return ", ".join(filter(None, shared)), short
+@dataclass(frozen=True)
+class Panel:
+    """One panel.
 
-
-def _num_shared(words: Sequence[Sequence[str]], limit: int) -> int:
-    """How many words, up to `limit`, all lines begin with."""
-    same = (len(set(column)) == 1 for column in zip(*words, strict=False))
-    return next((i for i, ok in enumerate(same) if not ok or i == limit), limit)
-
-
-def points(run: Run, quantity: Quantity) -> Points:
-    """The values of `quantity` that can be drawn: finite, and positive on a logarithmic axis.
-
-    Several values in one bin become their mean, on a logarithmic axis the geometric one. A bin bears the frame it ends with.
-    Without bins, the last of several rows with the same frame counts.
+    Attributes:
+        title: above it.
+        groups: its curves.
+        log: logarithmic axis; seed averages are then geometric.
+        is_return: whether the axis is 0 to 1000 where that fits.
+        released: points of the original authors.
     """
-    kept: dict[float, list[float]] = {}
-    left_out: Counter[str] = Counter()
-    log, width = run.logs.get(quantity.file), quantity.bin_frames
-    rows = list(log.values(quantity.columns)) if log else []
-    for frame, numbers in rows if width else dict(rows).items():
-        value = quantity.combine(numbers)
-        together = kept.setdefault(math.ceil(frame / width) * width if width else frame, [])
-        if not math.isfinite(value):
-            left_out["not finite"] += 1
-        elif quantity.log and value <= 0:
-            left_out["zero or negative on a log axis"] += 1
-        else:
-            together.append(value)
-    values = {frame: _mean(kept[frame], quantity.log) for frame in sorted(kept) if kept[frame]}
-    return Points(values, kept.keys() - values.keys(), left_out)
+
+    title: str
+    groups: Groups
+    log: bool = False
+    is_return: bool = False
+    released: Sequence[ReleasedPoint] = ()
 
 
-def average(runs: Sequence[Mapping[float, float]], log: bool = False, gaps: Iterable[float] = ()) -> Curve:
-    """Mean and standard error over runs at every frame where one has a value; geometric mean and its band if `log`.
+@dataclass(frozen=True)
+class Axis:
+    """The horizontal axis of all panels.
 
-    Args:
-        runs: frame -> value, run by run.
-        log: whether the logarithm is averaged.
-        gaps: frames that appear in any case, as NaN where no run has a value, so that no line is drawn across them.
+    Attributes:
+        last: its end.
+        label: below the figure; None for frames.
+        ticks: where they are; None for matplotlib's choice.
     """
-    frames = sorted({*gaps}.union(*runs))
-    found = [[run[frame] for run in runs if frame in run] for frame in frames]
-    mean, low, high = np.array([_band(values, log) for values in found], dtype=float).reshape(-1, 3).T
-    return Curve(np.array(frames, dtype=float), mean, low, high, np.array([len(values) for values in found]))
 
+    last: float
+    label: str | None = None
+    ticks: Sequence[float] | None = None
 
-def go_on(values: Mapping[float, float], frames: Iterable[float]) -> dict[float, float]:
-    """`values` with the last one carried forward to all later `frames`, the rule of the paper for crashed runs."""
-    last = max(values, default=math.inf)
-    return {**values, **{frame: values[last] for frame in frames if frame > last}}
+    @property
+    def unit(self) -> float:
+        """What one on the axis is."""
+        return 1.0 if self.label else MILLION if self.last >= MILLION else 1000.0
 
-
-def _mean(values: Sequence[float], log: bool) -> float:
-    return math.exp(statistics.fmean(map(math.log, values))) if log else statistics.fmean(values)
-
-
-def _band(values: Sequence[float], log: bool) -> tuple[float, float, float]:
-    """Mean, mean - error, mean + error."""
-    taken = [math.log(value) for value in values] if log else values
-    mean, error = mean_and_error(taken)
-    band = np.array([mean, mean - error, mean + error])
-    return tuple(np.exp(band) if log else band)
+    @property
+    def title(self) -> str:
+        """Its label."""
+        return self.label or ("million frames" if self.last >= MILLION else "thousand frames")
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -178,30 +109,142 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     return statistics.fmean(values), error
 
 
-def table_rows(groups: Groups) -> list[Row]:
-    """One row per group: seeds, how they ended, last frames, return and effective ranks there, largest gradient norms."""
-    return [
-        {
-            "group": label,
-            "seeds": len(runs),
-            "status": Counter(run.status for run in runs),
-            "frames": [run.last_frame for run in runs],
-            "return": mean_and_error(_last(runs, RETURN)),
-            **{f"largest_grad_norm/{name}": largest_norm(runs, name) for name in ("actor", "critic")},
-            **{f"effective_rank/{name}": mean_and_error(_last(runs, rank))[0] for name, rank in RANKS.items()},
-        }
-        for label, runs in groups.items()
-    ]
+def average(series: Sequence[Series], last: float = math.inf, log: bool = False) -> Curve:
+    """Seed average at every frame up to `last` that one of `series` has, gaps included.
+
+    Args:
+        series: one per seed.
+        last: end of the axis, to which the last values of diverged runs are carried forward.
+        log: average logarithms; the mean is geometric.
+    """
+    frames = {frame for each in series for frame in (*each.values, *each.gaps) if frame <= last}
+    if frames and math.isfinite(last) and any(each.value_at(last) is not None for each in series):
+        frames.add(last)
+    points = [(frame, *_average_at(series, frame, log)) for frame in sorted(frames)]
+    return Curve(*np.array(points, dtype=float).reshape(-1, 5).T)
 
 
-def _last(runs: Sequence[Run], quantity: Quantity) -> list[float]:
-    """Each run's last value, of those that have one."""
-    return [list(values.values())[-1] for run in runs if (values := points(run, quantity).values)]
+def _average_at(series: Sequence[Series], frame: float, log: bool) -> tuple[float, float, float, int]:
+    values = [value for each in series if (value := each.value_at(frame)) is not None]
+    mean, error = mean_and_error([math.log(value) for value in values] if log else values)
+    mean, low, high = np.exp([mean, mean - error, mean + error]) if log else (mean, mean - error, mean + error)
+    return mean, low, high, len(values)
 
 
-def largest_norm(runs: Sequence[Run], network: str) -> float:
-    """Largest norm of any update, or episode's mean where that is all there is; infinity counts, what is no number does not."""
-    logs = [run.logs[TRAIN] for run in runs if TRAIN in run.logs]
-    columns = (f"grad_norm_max/{network}", f"grad_norm/{network}")
-    numbers = [value for log in logs for column in columns for _, values in log.values(column) for value in values]
-    return max((value for value in numbers if not math.isnan(value)), default=math.nan)
+def draw(panels: Sequence[Panel], axis: Axis, y_label: str, columns: int | None = None) -> Any:
+    """The matplotlib figure: axes in the order of `panels`, a legend of all curves above.
+
+    Args:
+        panels: without any, the figure is empty.
+        axis: of all panels.
+        y_label: at the left of the figure.
+        columns: panels side by side; by their number if None.
+    """
+    columns = columns or math.ceil(math.sqrt(len(panels))) + (len(panels) > 6)
+    columns = max(1, min(len(WIDTHS), len(panels), columns))
+    rows, side = max(1, math.ceil(len(panels) / columns)), WIDTHS[columns - 1] / columns
+    styles = line_styles(list(dict.fromkeys(label for panel in panels for label in panel.groups)))
+    figure = create_canvas(WIDTHS[columns - 1], rows * (0.68 * side + 0.3) + 0.9)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _draw_panel(axes, panel, styles, axis)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    _label_axes(figure, grid, len(panels), axis)
+    figure.supylabel(y_label, fontsize=NORMAL)
+    _add_legend(figure, panels, styles, axis)
+    return figure
+
+
+def _draw_panel(axes: Any, panel: Panel, styles: Mapping[str, Style], axis: Axis) -> None:
+    axes.set_title(escape_math(panel.title), fontsize=NORMAL)
+    axes.set_xlim(-0.02 * axis.last / axis.unit, 1.02 * axis.last / axis.unit)
+    axes.grid(alpha=0.3)
+    axes.tick_params(labelsize=SMALL)
+    curves = {label: average(series, axis.last, panel.log) for label, series in panel.groups.items()}
+    released = [point for point in panel.released if point.frame <= axis.last]
+    means = np.array([*(mean for curve in curves.values() for mean in curve.mean), *(point.mean for point in released)])
+    if np.isnan(means).all():
+        mark_empty(axes, "no data")
+        return
+    if panel.log:
+        axes.set_yscale("log")
+    if released:
+        frames, mean, sd = np.array([point[:3] for point in released]).T
+        axes.errorbar(frames / axis.unit, mean, sd, **RELEASED, elinewidth=0.6, zorder=1.5)
+    for row, (label, curve) in enumerate(curves.items(), start=1):
+        series, color = panel.groups[label], styles[label]["color"]
+        _draw_curve(axes, curve, len(series), styles[label], axis.unit)
+        for frame, value in _crosses(series, axis.last):
+            axes.plot(frame / axis.unit, value, color=color, **CROSS, zorder=5)
+        gaps = sorted({frame / axis.unit for each in series for frame in each.gaps if frame <= axis.last})
+        place = {"color": color, "transform": axes.get_xaxis_transform()}  # heights are shares of the panel
+        axes.plot(gaps, [BELOW_HEIGHT * row] * len(gaps), **BELOW, **place)
+    if panel.is_return and np.all((means >= FULL_SCALE[0]) & (means <= FULL_SCALE[1])):
+        axes.set(ylim=(FULL_SCALE[0] - MARGIN, FULL_SCALE[1] + MARGIN), yticks=np.linspace(*FULL_SCALE, 5))
+
+
+def _draw_curve(axes: Any, curve: Curve, num_runs: int, style: Style, unit: float) -> None:
+    """A line with its band, thin between points where fewer than `num_runs` seeds have a value."""
+    frames, partial = curve.frames / unit, curve.num_seeds < num_runs
+    near_partial = partial.copy()
+    near_partial[1:] |= partial[:-1]
+    near_partial[:-1] |= partial[1:]
+    missing = np.isnan(np.concatenate([[np.nan], curve.mean, [np.nan]]))
+    marked = missing[:-2] & missing[2:] if len(frames) > MAX_MARKED else np.ones(len(frames), bool)
+    mark: Style = {"marker": "o", "markersize": 3, "markevery": marked}
+    axes.plot(frames, np.where(partial, np.nan, curve.mean), **style, **mark, zorder=3)
+    if partial.any():
+        axes.plot(frames, np.where(near_partial, curve.mean, np.nan), **{**style, **THIN}, **mark, zorder=2.5)
+    axes.fill_between(frames, curve.low, curve.high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _crosses(series: Sequence[Series], last: float) -> list[tuple[float, float]]:
+    """Where runs diverged, at the height of their last values; none beyond the end of the axis."""
+    diverged = [(each.diverged_at, each.values) for each in series if each.diverged_at is not None and each.values]
+    places = [(max(frame, *values), values[max(values)]) for frame, values in diverged]
+    return [(frame, value) for frame, value in places if frame <= last]
+
+
+def _label_axes(figure: Any, grid: Any, num_panels: int, axis: Axis) -> None:
+    """The horizontal axis once per column, and vertical ones left of panels whose scale is their own."""
+    columns = grid.shape[1]
+    ticks = np.linspace(0, axis.last / axis.unit, 3) if columns >= MANY_COLUMNS else axis.ticks
+    for number, axes in enumerate(grid.flat[:num_panels]):
+        if ticks is not None and axes.lines:
+            axes.set_xticks(ticks)
+        axes.tick_params(labelbottom=number + columns >= num_panels)
+        same_as_left = number % columns > 0 and axes.get_ylim() == grid.flat[number - 1].get_ylim()
+        axes.tick_params(labelleft=not same_as_left)
+    figure.supxlabel(axis.title, fontsize=NORMAL)
+
+
+def _add_legend(figure: Any, panels: Sequence[Panel], styles: Mapping[str, Style], axis: Axis) -> None:
+    """Every curve with its seeds, and the marks that are drawn."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    drawn = [(average(s, axis.last, panel.log), s) for panel in panels for s in panel.groups.values()]
+    marks = {
+        "band": (Patch(color=GREY, alpha=0.25, linewidth=0), any(np.isfinite(c.low).any() for c, _ in drawn)),
+        "thin": (Line2D([], [], color=GREY, **THIN), any((c.num_seeds < len(s)).any() for c, s in drawn)),
+        "cross": (Line2D([], [], color=GREY, **CROSS), any(_crosses(s, axis.last) for _, s in drawn)),
+        "below": (Line2D([], [], color=GREY, **BELOW), any(each.gaps for _, s in drawn for each in s)),
+        "released": (
+            Line2D([], [], **RELEASED),
+            any(point.frame <= axis.last for panel in panels for point in panel.released),
+        ),
+    }
+    handles: dict[str, Any] = {
+        f"{label} ({_count_seeds(panels, label)})": Line2D([], [], **style) for label, style in styles.items()
+    }
+    add_legend(figure, handles | {LEGEND[key]: handle for key, (handle, is_drawn) in marks.items() if is_drawn})
+
+
+def _count_seeds(panels: Sequence[Panel], label: str) -> str:
+    """`10 seeds`, `8 to 10 seeds, 1 diverged`: per panel, at most."""
+    groups = [panel.groups[label] for panel in panels if label in panel.groups]
+    numbers = sorted({len(series) for series in groups})
+    seeds = format_count(numbers[-1], "seed")
+    diverged = max(sum(each.diverged_at is not None for each in series) for series in groups)
+    return (f"{numbers[0]} to {seeds}" if len(numbers) > 1 else seeds) + (f", {diverged} diverged" if diverged else "")

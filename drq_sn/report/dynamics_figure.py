@@ -1,267 +1,211 @@
-"""A diagnosis as a table, CSV and two figures."""
+"""Figure 3 of Bjorck et al. (2021) and further diagnostics of training, from the logs of runs."""
 
 from __future__ import annotations
 
-import io
-import logging
 import math
+import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
+from drq_sn.report.curves import Axis, Panel, draw, mean_and_error
+from drq_sn.report.learning_curves import label_variants
+from drq_sn.report.scores import Setting
+from drq_sn.report.style import save_figure
+from drq_sn.report.table_formats import NO_VALUE, format_frame
+from drq_sn.report.types import RETURN, Figure, Row, Run, Series, Table, agent_title, sort_variants
+from drq_sn.runs.reader import DIAGNOSTICS, EVAL, TRAIN
 
-from drq_sn.report.curves import (
-    FIGURE3,
-    INSTRUMENTS,
-    RETURN,
-    Curve,
-    Groups,
-    Points,
-    Quantity,
-    average,
-    go_on,
-    points,
-    shorten,
-    table_rows,
+BIN_FRAMES = 1000  # episodes of different seeds end at different frames; their bins are the same
+PAPER_COLUMNS, COLUMNS = 2, 3  # panels side by side
+NETWORKS = ("actor", "critic")
+FIELDS = ("task", "agent", "head", "normalizer", "settings", "seed", "frame", "quantity", "value")
+
+
+class Quantity(NamedTuple):
+    """The quantity of one panel.
+
+    Attributes:
+        name: in `diagnostics.csv` of the report.
+        title: of the panel.
+        file: log that has it.
+        columns: see `Log.rows`.
+        log: drawn on a logarithmic axis; every mean is then geometric.
+        combine: several columns -> one number.
+        bin_frames: width of the bins that rows are averaged in; None where seeds have rows at the same frames.
+    """
+
+    name: str
+    title: str
+    file: str
+    columns: str
+    log: bool = False
+    combine: Callable[[Sequence[float]], float] = statistics.fmean
+    bin_frames: int | None = None
+
+
+RETURNS = Quantity("episode_return", "evaluation return", EVAL, RETURN)
+FIGURE3 = (
+    Quantity("critic_loss", "critic loss on the replay", DIAGNOSTICS, "critic_loss", log=True),
+    RETURNS,
+    *(Quantity(f"grad_norm/{network}", f"{network} gradient norm", TRAIN, f"grad_norm/{network}", log=True,
+               bin_frames=BIN_FRAMES) for network in NETWORKS),
+)  # fmt: skip
+RANKS = tuple(
+    Quantity(f"effective_rank/{network}", f"effective rank, {network}", DIAGNOSTICS, f"effective_rank/{network}")
+    for network in ("critic", "actor")
 )
-from drq_sn.report.table_formats import aligned, csv_of
-from drq_sn.runs.reader import CRASHED, Run
-
-TABLE = "diagnosis.csv"
-FIELDS = ("group", "seed", "frame", "quantity", "value")
-# Okabe and Ito's colors, which the color-blind tell apart, without yellow; 7 and 4 have no common divisor: 28 pairs
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
-CROSS: dict[str, Any] = {"marker": "x", "markersize": 10, "markeredgewidth": 2.5, "linestyle": ""}
-BELOW: dict[str, Any] = {"marker": "v", "markersize": 4, "markerfacecolor": "none", "linestyle": ""}
-BELOW_HEIGHT = 0.025  # between the rows of several groups
-FEW = 25  # points that are shown one by one
-LEGEND_CHARACTERS = 16  # that fit on an inch
-PAPER_COLUMNS, INSTRUMENT_COLUMNS = 2, 3
-
-Style = dict[str, Any]
-"""Keywords of a line."""
-
-THIN: Style = {"linewidth": 0.9, "alpha": 0.55}  # where not every run has a value
+FURTHER = (
+    Quantity("action_gradient_mean", "gradient of Q by the action, mean norm", DIAGNOSTICS, "action_gradient_mean",
+             log=True),
+    Quantity("smoothness", "smoothness", DIAGNOSTICS, "smoothness", log=True),
+    Quantity("overestimation", "overestimation", DIAGNOSTICS, "overestimation"),
+    *RANKS,
+    Quantity("dormant/critic", "share of dormant units, critic", DIAGNOSTICS, "dormant/critic"),
+    Quantity("dormant/actor", "share of dormant units, actor", DIAGNOSTICS, "dormant/actor"),
+    Quantity("sigma_max/critic", "largest spectral norm of the critic's layers", DIAGNOSTICS, "sigma/critic.", log=True,
+             combine=max),
+    Quantity("effective_lr/critic", "effective learning rate, mean of the critic's layers", DIAGNOSTICS,
+             "effective_lr/critic.", log=True),
+)  # fmt: skip
+QUANTITIES = (*FIGURE3, *FURTHER)
 
 
-def files(groups: Groups) -> dict[str, bytes]:
-    """Every file of a diagnosis by name; `diagnosis.csv`, by which a diagnosis is known, comes first."""
-    present = [q for q in INSTRUMENTS if any(points(run, q).values for runs in groups.values() for run in runs)]
-    figure3 = draw(FIGURE3, groups, PAPER_COLUMNS)
-    instruments = draw(present, groups, INSTRUMENT_COLUMNS)
-    return {
-        TABLE: _csv(groups),
-        **{f"figure3.{kind}": data for kind, data in figure3.items()},
-        **{f"instruments.{kind}": data for kind, data in instruments.items()},
-    }
+@dataclass(frozen=True)
+class Group:
+    """Seeds of one task, variant and setting.
+
+    Attributes:
+        label: in legends.
+        setting: their setting.
+        runs: the seeds.
+        quantities: name -> its series, one per run.
+    """
+
+    label: str
+    setting: Setting
+    runs: Sequence[Run]
+    quantities: Mapping[str, Sequence[Series]]
 
 
-def _csv(groups: Groups) -> bytes:
-    """What is drawn, run by run, in long form."""
-    rows = [
-        (label, run.seed, f"{frame:.0f}", quantity.name, value)
-        for label, runs in groups.items()
-        for run in runs
-        for quantity in (*FIGURE3, *INSTRUMENTS)
-        for frame, value in points(run, quantity).values.items()
-    ]
-    return csv_of([dict(zip(FIELDS, row, strict=True)) for row in rows], FIELDS)
+def group_runs(settings: Iterable[Setting]) -> dict[str, list[Group]]:
+    """Task -> its groups, variants in the paper's order; labels name the setting where a task has several."""
+    members = [(setting, run) for setting in settings for run in setting.runs]
+    groups = {}
+    for task in sorted({run.task for _, run in members}):
+        present = [(setting, run) for setting, run in members if run.task == task]
+        labels = label_variants(sort_variants(run.variant for _, run in present))
+        several = len({setting.number for setting, _ in present}) > 1
+        groups[task] = [
+            Group(f"{label}, {setting.name}" if several else label, setting, runs, read_quantities(runs))
+            for variant, label in labels.items()
+            for setting in {setting.number: setting for setting, _ in present}.values()
+            if (runs := [run for s, run in present if s is setting and run.variant == variant])
+        ]
+    return groups
 
 
-def format_table(groups: Groups) -> str:
-    """One line per group, then what was left out of the figures."""
-    shared, labels = shorten(list(groups))
-    header = ("", "seeds", "status", "last frame", "last return", "actor grad max", "critic grad max", "critic rank",
-              "actor rank")  # fmt: skip
-    lines = [
-        (
-            label,
-            str(row["seeds"]),
-            _counts(row["status"]),
-            " to ".join(f"{frame:.0f}" for frame in sorted({min(row["frames"]), max(row["frames"])})),
-            _number(row["return"][0]) + ("" if math.isnan(row["return"][1]) else f" ± {row['return'][1]:.2g}"),
-            *(_number(row[f"largest_grad_norm/{name}"]) for name in ("actor", "critic")),
-            *(_number(row[f"effective_rank/{name}"]) for name in ("critic", "actor")),
-        )
-        for label, row in zip(labels, table_rows(groups), strict=True)
-    ]
-    title = [shared] if len(labels) > 1 and shared else []
-    return "\n".join([*title, aligned([header, *lines]), *_left_out(groups)])
+def read_quantities(runs: Sequence[Run]) -> dict[str, list[Series]]:
+    """Name of every quantity -> its series, one per run."""
+    return {quantity.name: [read_series(run, quantity) for run in runs] for quantity in QUANTITIES}
 
 
-def _left_out(groups: Groups) -> list[str]:
-    lines = []
-    for label, runs in groups.items():
-        for quantity in (*FIGURE3, *INSTRUMENTS):
-            counts: Counter[str] = sum((points(run, quantity).left_out for run in runs), Counter())
-            lines += [f"{label}: {number} values of {quantity.name} left out, {why}" for why, number in counts.items()]
-    return lines
+def read_series(run: Run, quantity: Quantity) -> Series:
+    """The values of `quantity` that can be drawn: finite, and positive on a logarithmic axis.
+
+    Values of one bin become their mean, geometric on a logarithmic axis; a bin is at the frame it ends with. Without
+    bins, the last of several rows with one frame counts.
+    """
+    bins: dict[float, list[float]] = {}
+    num_left_out = 0
+    rows, width = list(run.logs[quantity.file].rows(quantity.columns)), quantity.bin_frames
+    for frame, numbers in rows if width else dict(rows).items():
+        value = quantity.combine(numbers)
+        values = bins.setdefault(math.ceil(frame / width) * width if width else frame, [])
+        if math.isfinite(value) and (value > 0 or not quantity.log):
+            values.append(value)
+        else:
+            num_left_out += 1
+    mean = statistics.geometric_mean if quantity.log else statistics.fmean
+    drawn = {frame: mean(bins[frame]) for frame in sorted(bins) if bins[frame]}
+    diverged_at = run.end_frame if run.diverged else None
+    return Series(drawn, frozenset(bins.keys() - drawn.keys()), diverged_at, quantity is RETURNS, num_left_out)
 
 
-def _counts(numbers: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in numbers.items())
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.1f}" if 100 <= abs(value) < 1e5 else f"{value:.3g}"
-
-
-def draw(
-    quantities: Sequence[Quantity],
-    groups: Groups,
-    num_columns: int,
-    looks: Mapping[str, Style] | None = None,
-    as_learning_curves: bool = False,
-) -> dict[str, bytes]:
-    """One panel per quantity over frames, with a legend of all groups below.
+def figure3(name: str, task: str, groups: Sequence[Group]) -> Figure:
+    """Critic loss on the replay, return and gradient norms over frames (Bjorck et al. 2021, Figure 3).
 
     Args:
-        quantities: what is drawn; without any, the figure says that there is no data.
-        groups: label -> runs.
-        num_columns: panels side by side.
-        looks: label -> style; the legend then names groups in full. Without, styles are by order, and names shortened.
-        as_learning_curves: let the last return of a crashed run stand for all later ones, and draw thin where seeds are
-            missing. Without, every mean is one of the seeds that have a value, however few.
-
-    Returns:
-        `png` and `svg` -> the file.
+        name: of the figure's files.
+        task: of all runs.
+        groups: its curves.
     """
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    styles = [looks[label] if looks is not None else style(number) for number, label in enumerate(groups)]
-    num_rows = max(1, math.ceil(len(quantities) / num_columns))
-    num_columns = min(num_columns, max(1, len(quantities)))
-    size = (max(9.0, 4.6 * num_columns), 3.0 * num_rows + 0.6 + 0.2 * len(groups))
-    figure, panels = plt.subplots(num_rows, num_columns, figsize=size, squeeze=False, layout="constrained")
-    for axes, quantity in zip(panels.flat, quantities, strict=False):
-        _draw_panel(axes, quantity, groups, styles, as_learning_curves)
-    for axes in panels.flat[len(quantities) :]:
-        axes.set_axis_off()
-    if not quantities:
-        _say_no_data(panels.flat[0], f"no data in {INSTRUMENTS[0].file}")
-    _add_legend(
-        figure, groups, styles, shorten(list(groups)) if looks is None else ("", list(groups)), as_learning_curves
-    )
-    images = save_images(figure)
-    plt.close(figure)
-    return images
+    return _draw(name, task, FIGURE3, groups, PAPER_COLUMNS)
 
 
-def save_images(figure: Any) -> dict[str, bytes]:
-    """`png` and `svg` -> the file; the same data are the same bytes."""
-    import matplotlib
-
-    images = {}
-    with matplotlib.rc_context({"svg.hashsalt": "drq_sn"}):
-        for kind, metadata in (("png", {}), ("svg", {"Date": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, dpi=130, metadata=metadata)
-            images[kind] = buffer.getvalue()
-    return images
+def further_diagnostics(name: str, task: str, groups: Sequence[Group]) -> list[Figure]:
+    """One panel for each further quantity that any run has; no figure without any."""
+    present = [q for q in FURTHER if any(series.values for group in groups for series in group.quantities[q.name])]
+    return [_draw(name, task, present, groups, COLUMNS)] if present else []
 
 
-def style(number: int) -> Style:
-    """Color and line of the curve with that number; 28 differ."""
-    return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)], "linewidth": 1.6}
+def _draw(name: str, task: str, quantities: Sequence[Quantity], groups: Sequence[Group], columns: int) -> Figure:
+    panels = [
+        Panel(q.title, {group.label: group.quantities[q.name] for group in groups}, log=q.log, is_return=q is RETURNS)
+        for q in quantities
+    ]
+    last = max((f for panel in panels for seeds in panel.groups.values() for s in seeds for f in s.values), default=0)
+    alt = f"Inside the runs on {task}, over frames: {', '.join(quantity.title for quantity in quantities)}."
+    return save_figure(name, alt, draw(panels, Axis(last or 1), "mean over seeds, geometric on log axes", columns))
 
 
-def _draw_panel(
-    axes: Any, quantity: Quantity, groups: Groups, styles: Sequence[Style], as_learning_curves: bool
-) -> None:
-    axes.set_title(quantity.title, fontsize=10)
-    taken = {label: [points(run, quantity) for run in runs] for label, runs in groups.items()}
-    if not any(seed.values for seeds in taken.values() for seed in seeds):
-        _say_no_data(axes, "no data")
-        return
-    if quantity.log:
-        axes.set_yscale("log")
-    end = max(frame for seeds in taken.values() for seed in seeds for frame in seed.values)
-    for row, ((label, seeds), look) in enumerate(zip(taken.items(), styles, strict=True), 1):
-        gaps: set[float] = set().union(*(s.gaps for s in seeds))
-        values: Sequence[Mapping[float, float]] = [seed.values for seed in seeds]
-        if as_learning_curves and quantity == RETURN:
-            values = _after_crashes(groups[label], seeds, end)
-        _draw_curve(axes, average(values, quantity.log, gaps), look, len(seeds) if as_learning_curves else 0)
-        if quantity.log:
-            height = [BELOW_HEIGHT * row] * len(gaps)  # of the panel, whatever its scale
-            mark = {**BELOW, "color": look["color"], "transform": axes.get_xaxis_transform()}
-            axes.plot([frame / 1000 for frame in sorted(gaps)], height, **mark)
-        for run, seed in zip(groups[label], seeds, strict=True):
-            if run.status == CRASHED and seed.values:
-                frame, value = list(seed.values.items())[-1]
-                axes.plot(frame / 1000, value, color=look["color"], **CROSS, zorder=5)
-    axes.set_xlabel("thousand frames", fontsize=9)
-    axes.set_ylabel("geometric mean of seeds" if quantity.log else "mean of seeds", fontsize=9)
-    axes.tick_params(labelsize=8, which="both")
-    axes.grid(alpha=0.3)
+def diagnostics_rows(groups: Iterable[Group]) -> list[Row]:
+    """What is drawn, run by run, in long form."""
+    return [
+        {"task": run.task, **run.variant._asdict(), "settings": group.setting.name, "seed": run.seed, "frame": frame,
+         "quantity": name, "value": value}
+        for group in groups
+        for i, run in enumerate(group.runs)
+        for name, series in group.quantities.items()
+        for frame, value in series[i].values.items()
+    ]  # fmt: skip
 
 
-def _after_crashes(runs: Sequence[Run], seeds: Sequence[Points], end: float) -> list[dict[float, float]]:
-    """Values of each of `seeds`; those of crashed `runs` go on at every frame that another one has, and to `end`."""
-    frames = {end}.union(*(seed.values for seed in seeds))
-    return [go_on(seed.values, frames if run.status == CRASHED else ()) for run, seed in zip(runs, seeds, strict=True)]
+def diagnostics_table(groups: Sequence[Group]) -> Table:
+    """One row per task, variant and setting; notes say what cannot be drawn."""
+    columns = ("task", "agent", "variant", "settings", "seeds", "status", "last frame", "last return",
+               "largest actor gradient", "largest critic gradient", "critic rank", "actor rank")  # fmt: skip
+    rows, notes = [], ["Means over seeds of the last values, return ± standard error; gradients: largest norm."]
+    for group in groups:
+        run = group.runs[0]
+        status = Counter(run.status for run in group.runs)
+        frames = sorted({min(r.last_frame for r in group.runs), max(r.last_frame for r in group.runs)})
+        mean, error = mean_and_error(_last_values(group, RETURNS))
+        name = (run.task, agent_title(run.variant.agent), run.variant.label, group.setting.name)
+        rows.append((
+            *name, str(len(group.runs)), ", ".join(f"{number} {word}" for word, number in status.items()),
+            " to ".join(map(format_frame, frames)), _format(mean) + ("" if math.isnan(error) else f" ± {error:.2g}"),
+            *(_format(largest_norm(group.runs, network)) for network in NETWORKS),
+            *(_format(mean_and_error(_last_values(group, rank))[0]) for rank in RANKS),
+        ))  # fmt: skip
+        for quantity, series in group.quantities.items():
+            if number := sum(each.num_left_out for each in series):
+                reason = "not finite, or not positive on a log axis"
+                notes.append(f"{run.task}, {group.label}: {number} values of {quantity} are not drawn: {reason}")
+    return Table("diagnostics", columns, rows, notes)
 
 
-def split(mean: np.ndarray, partial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`mean` where every run has a value, and the stretches to and from points where not all have; NaN elsewhere."""
-    reached = partial.copy()
-    reached[1:] |= partial[:-1]
-    reached[:-1] |= partial[1:]
-    return np.where(partial, np.nan, mean), np.where(reached, mean, np.nan)
+def _last_values(group: Group, quantity: Quantity) -> list[float]:
+    return [list(series.values.values())[-1] for series in group.quantities[quantity.name] if series.values]
 
 
-def _draw_curve(axes: Any, curve: Curve, look: Style, num_runs: int = 0) -> None:
-    """A line with its band, thin where fewer than `num_runs` have a value; lone points, and all of few, are shown."""
-    whole, thin = split(curve.mean, curve.num_seeds < num_runs)
-    missing = np.isnan(np.concatenate([[np.nan], curve.mean, [np.nan]]))
-    shown = missing[:-2] & missing[2:] if len(curve.frames) > FEW else np.ones(len(curve.frames), bool)
-    for mean, own in ((whole, look), (thin, {**look, **THIN})):
-        if own is look or not np.isnan(mean).all():
-            axes.plot(curve.frames / 1000, mean, **own, marker="o", markersize=3, markevery=shown)
-    axes.fill_between(curve.frames / 1000, curve.low, curve.high, color=look["color"], alpha=0.15, linewidth=0)
+def _format(value: float) -> str:
+    return NO_VALUE if math.isnan(value) else f"{value:.1f}" if 100 <= abs(value) < 1e5 else f"{value:.3g}"
 
 
-def _say_no_data(axes: Any, text: str) -> None:
-    axes.text(0.5, 0.5, text, color="grey", ha="center", va="center", transform=axes.transAxes)
-    axes.set(xticks=[], yticks=[])
-
-
-def _add_legend(
-    figure: Any, groups: Groups, styles: Sequence[Style], names: tuple[str, list[str]], as_learning_curves: bool
-) -> None:
-    """All groups below the panels, and above them what the labels share."""
-    from matplotlib.lines import Line2D
-
-    shared, short = names
-    if not short:
-        return
-    labels = []
-    for label, runs in zip(short, groups.values(), strict=True):
-        crashed = sum(run.status == CRASHED for run in runs)
-        seeds = "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
-        labels.append(f"{label} ({seeds}{f', {crashed} crashed' if crashed else ''})".replace("$", r"\$"))
-    if len(short) > 1 and shared:
-        figure.suptitle(shared.replace("$", r"\$"), fontsize=10)
-    handles = [Line2D([], [], **look) for look in styles]
-    if any(run.status == CRASHED for runs in groups.values() for run in runs):
-        handles.append(Line2D([], [], color="grey", **CROSS))
-        labels.append("last point of a run that crashed" + ("; its return is carried forward" * as_learning_curves))
-    if any(line.get_alpha() == THIN["alpha"] for axes in figure.axes for line in axes.lines):
-        handles.append(Line2D([], [], color="grey", **THIN))
-        labels.append("thin: not every seed has a value there")
-    if _any_below(groups):
-        handles.append(Line2D([], [], color="grey", **BELOW))
-        labels.append("zero or negative, below a log axis")
-    columns = max(1, min(len(labels), round(LEGEND_CHARACTERS * figure.get_figwidth()) // (max(map(len, labels)) + 8)))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, handlelength=4, frameon=False)
-
-
-def _any_below(groups: Groups) -> bool:
-    every = [points(run, q) for q in (*FIGURE3, *INSTRUMENTS) if q.log for runs in groups.values() for run in runs]
-    return any(found.gaps for found in every)
+def largest_norm(runs: Iterable[Run], network: str) -> float:
+    """Largest gradient norm of any update, or mean of an episode where only that was logged; NaN values are ignored."""
+    logs, columns = [run.logs[TRAIN] for run in runs], (f"grad_norm_max/{network}", f"grad_norm/{network}")
+    numbers = [value for log in logs for column in columns for value in log.series(column).values()]
+    return max((value for value in numbers if not math.isnan(value)), default=math.nan)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from drq_sn.report.table_formats import aligned, csv_of
+from drq_sn.report.table_formats import aligned, format_csv
 from drq_sn.runs.files import write_atomically, write_json
 
 METRICS = {
@@ -150,14 +150,14 @@ def write_report(
         traces: folder whose files go along.
     """
     write_json(out_dir / "profile.json", {**about, "measurements": measurements})
-    write_atomically(out_dir / "table.csv", csv_of(rows))
+    write_atomically(out_dir / "table.csv", format_csv(rows))
     phases = [
         {"head": m["head"], "normalizer": m["normalizer"], **m["phase_seconds"]}
         for m in measurements
         if "phase_seconds" in m
     ]
     if phases:
-        write_atomically(out_dir / "phases.csv", csv_of(phases))
+        write_atomically(out_dir / "phases.csv", format_csv(phases))
     write_atomically(out_dir / "table.txt", f"{about['machine']['device']}\n\n{text}\n".encode())
     for trace in traces.iterdir():
         shutil.move(str(trace), out_dir / trace.name)

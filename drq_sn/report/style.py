@@ -1,78 +1,102 @@
-"""How variants look, the same in every figure, and what every figure begins with."""
+"""The style of every figure: colors, lines, marks, legend and image formats."""
 
 from __future__ import annotations
 
+import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from drq_sn.report.dynamics_figure import COLOURS, LEGEND_CHARACTERS, LINES, Style, style
-from drq_sn.report.types import Variant
+from drq_sn.report.types import Figure
 
-PAPER = {"modern4 + SN": 0, "modern4": 22, "mlp4": 23, "mlp2": 25}  # four colors and four lines
-NORMALIZERS = {
-    "weight_norm": 16,
-    "div_out": 17,
-    "nap": 18,
-    "div_grad": 19,
-    "mul_eps": 20,
-}  # none has a color of modern4
-FIXED = PAPER | {f"modern4 + {name}": number for name, number in NORMALIZERS.items()}
-FREE = [number for number in range(len(COLOURS) * len(LINES)) if number not in FIXED.values()]
+# Colors of Okabe and Ito, safe for color-blind readers, without yellow; 7 and 4 are coprime: 28 pairs
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
+# numbers of color and line: the paper's variants have four colors and four lines, no normalizer has a color of modern4
+FIXED = {"modern4 + SN": 0, "modern4": 22, "mlp4": 23, "mlp2": 25, "modern4 + weight_norm": 16, "modern4 + div_out": 17,
+         "modern4 + nap": 18, "modern4 + div_grad": 19, "modern4 + mul_eps": 20}  # fmt: skip
+FREE = [number for number in range(len(COLORS) * len(LINES)) if number not in FIXED.values()]
 HEADS = ("mlp2", "mlp4", "modern2", "mlp_ln", "simba", "bronet", "d2rl")
 OTHERS = [label for label in map("".join, product(HEADS, ("", " + SN"))) if label not in FIXED]
 NUMBERS = FIXED | dict(zip(OTHERS, FREE, strict=False))
 SPARE = FREE[len(OTHERS) :]
 
+Style = dict[str, Any]
+"""Keyword arguments of a line."""
+
 GREY = "#777777"
 SMALL, NORMAL = 8, 9  # points
+THIN: Style = {"linewidth": 0.9, "alpha": 0.55}
+CROSS: Style = {"marker": "x", "markersize": 8, "markeredgewidth": 2.5, "linestyle": ""}
+BELOW: Style = {"marker": "v", "markersize": 4, "markerfacecolor": "none", "linestyle": ""}
+RELEASED: Style = {"marker": "s", "markersize": 2.2, "color": "#999999", "linestyle": ""}
+LEGEND_CHARACTERS = 16  # per inch
 
 
-def names(variants: Sequence[Variant]) -> dict[Variant, str]:
-    """Variant -> what legends call it: its label, after its agent where there are several."""
-    several = len({variant.agent for variant in variants}) > 1
-    return {variant: f"{variant.agent} {variant.label}" if several else variant.label for variant in variants}
-
-
-def looks(labels: Sequence[str]) -> dict[str, Style]:
-    """Label -> style; that of a label in `NUMBERS` does not depend on what else is drawn."""
+def line_styles(labels: Sequence[str]) -> dict[str, Style]:
+    """Label -> style; that of a label in `NUMBERS` does not depend on the others."""
     unknown = [label for label in labels if label not in NUMBERS]
     numbers = NUMBERS | {label: SPARE[i % len(SPARE)] for i, label in enumerate(unknown)}
-    return {label: style(numbers[label]) for label in labels}
+    return {
+        label: {"color": COLORS[n % len(COLORS)], "linestyle": LINES[n % len(LINES)], "linewidth": 1.6}
+        for label in labels
+        for n in [numbers[label]]
+    }
 
 
-def canvas(width: float, height: float) -> Any:
-    """An empty matplotlib figure of that size, in inches, which no window and no global state knows of."""
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
+def create_canvas(width: float, height: float) -> Any:
+    """An empty matplotlib figure, in inches, without window or global state."""
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # silence font-cache messages
     import matplotlib.figure
 
     return matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
 
 
-def say_nothing_there(axes: Any, text: str) -> None:
-    """Write `text` into a panel that has no data."""
+def mark_empty(axes: Any, text: str) -> None:
+    """Write `text` into a panel without data."""
     axes.text(0.5, 0.5, text, color=GREY, fontsize=SMALL, ha="center", va="center", transform=axes.transAxes)
+    axes.set(xticks=[], yticks=[])
 
 
-def add_legend(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """One legend above all panels, in as many columns as fit, to be read row by row."""
-    if not labels:
+def add_legend(figure: Any, handles: Mapping[str, Any]) -> None:
+    """One legend above all panels, in as many columns as fit, read row by row.
+
+    Args:
+        figure: the matplotlib figure.
+        handles: label -> handle.
+    """
+    if not handles:
         return
-    widest = max(map(len, labels)) + 8
-    columns = max(1, min(len(labels), round(LEGEND_CHARACTERS * figure.get_figwidth()) // widest))
-    order = [i for column in range(columns) for i in range(column, len(labels), columns)]  # matplotlib fills columns
-    texts = [labels[i].replace("$", r"\$") for i in order]
-    place = {"loc": "outside upper left", "ncols": columns, "frameon": False}
-    figure.legend([handles[i] for i in order], texts, **place, fontsize=SMALL, handlelength=3.5, columnspacing=1.6)
+    labels = list(handles)
+    longest = max(map(len, labels)) + 8
+    columns = max(1, min(len(labels), round(LEGEND_CHARACTERS * figure.get_figwidth()) // longest))
+    order = [labels[i] for start in range(columns) for i in range(start, len(labels), columns)]  # filled by columns
+    figure.legend(
+        [handles[label] for label in order],
+        [escape_math(label) for label in order],
+        loc="outside upper left",
+        ncols=columns,
+        frameon=False,
+        fontsize=SMALL,
+        handlelength=3.5,
+        columnspacing=1.6,
+    )
 
 
-def in_frames(frame: float) -> str:
-    """A number of frames in words: `500 thousand frames`."""
-    size, unit = (1e6, "million ") if frame >= 1e6 else (1e3, "thousand ") if frame >= 1e3 else (1, "")
-    return f"{frame / size:g} {unit}frames"
+def escape_math(text: str) -> str:
+    """`text` with dollar signs that matplotlib does not read as math."""
+    return text.replace("$", r"\$")
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 seed`, `2 seeds`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def save_figure(name: str, alt: str, drawn: Any) -> Figure:
+    """Both images of a matplotlib figure; the same data give the same bytes."""
+    import matplotlib
+
+    images = {}
+    with matplotlib.rc_context({"svg.hashsalt": "drq_sn"}):
+        for kind, metadata in (("png", {}), ("svg", {"Date": None})):
+            buffer = io.BytesIO()
+            drawn.savefig(buffer, format=kind, dpi=130, metadata=metadata)
+            images[kind] = buffer.getvalue()
+    return Figure(name, alt, images["svg"], images["png"])

@@ -10,9 +10,8 @@ from typing import Any
 
 from drq_sn.report.profile_tables import BASE_NORMALIZER, METRICS, table_rows
 from drq_sn.report.published import TABLE3, read_table
-from drq_sn.report.score_formats import ABSENT
-from drq_sn.report.tables import agent_title
-from drq_sn.report.types import Table
+from drq_sn.report.table_formats import NO_VALUE
+from drq_sn.report.types import Table, agent_title
 from drq_sn.validation import InvalidInput
 
 FILE = "profile.json"
@@ -120,5 +119,5 @@ def _papers(paper: dict[str, dict[str, float]], key: tuple[str, str], metric: st
 
 def _with_sd(value: float | None, sd: float | None) -> str:
     if value is None:
-        return ABSENT
+        return NO_VALUE
     return f"{value:.2f}" + (f" ± {sd:.2f}" if sd is not None else "")

@@ -1,207 +1,166 @@
-"""The paper's Tables 1 and 2 with our numbers beside the published ones, and a table of whatever else was trained."""
+"""The paper's Tables 1 and 2 with our numbers beside the published ones, and a table of all runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from drq_sn.report.published import TABLE1, TABLE2, Reported, read_scores
-from drq_sn.report.score_formats import ABSENT, frames, number
-from drq_sn.report.scores import Cell, Setting, canonical, common_frame, make_cell, released_curves
-from drq_sn.report.types import Plan, ReleasedPoint, ScoredRun, Table, Variant
+from drq_sn.report.scores import Cell, Setting, canonical, common_frame, fill_cell, released_curves, select_runs
+from drq_sn.report.table_formats import NO_VALUE, format_frame, format_mean, format_number
+from drq_sn.report.types import Plan, ReleasedPoint, Row, Table, Variant, agent_title
 
 PAPER_FRAME = 500_000
-CSV_FIELDS = ("task", "variant", "mean", "se", "sd", "n", "num_crashed", "frame", "paper_mean", "paper_spread",
+CSV_FIELDS = ("task", "variant", "mean", "se", "sd", "n", "num_diverged", "frame", "paper_mean", "paper_spread",
               "released_mean", "released_sd", "released_n")  # fmt: skip
-ALL_FIELDS = ("settings", "task", "agent", "variant", "mean", "se", "sd", "n", "num_crashed", "frame")
+ALL_FIELDS = ("settings", "task", "agent", "variant", "mean", "se", "sd", "n", "num_diverged", "frame")
 RELEASED_HEAD = "mlp2"  # of the original authors' agents
-
-Row = dict[str, Any]
+DREAMER = "dreamer"
 
 
 class Source(NamedTuple):
-    """What the paper prints in a table.
+    """A table of the paper.
 
     Attributes:
         file: its numbers.
-        spread: what its spreads are.
-        extra: a further column: the head's name in `file`, and its title.
-        digits: that it gives.
-        remark: what else a reader must know of it.
+        digits: printed after the point.
+        has_dreamer: whether it has a column of Dreamer's scores.
+        notes: what a reader must know of it.
     """
 
     file: str
-    spread: str
-    extra: tuple[str, str] | None
     digits: int
-    remark: str = ""
+    has_dreamer: bool
+    notes: tuple[str, ...]
 
 
-SPARSE = 'The paper prints "cartpole sparse", read here as cartpole_balance_sparse.'
+PAPER = f"paper: Bjorck et al. (2021) at {format_frame(PAPER_FRAME)} frames, 10 seeds; its spreads "
 SOURCES = {
-    "table1": Source(TABLE1, "look like standard errors", None, 2, SPARSE),
-    "table2": Source(TABLE2, "are standard deviations", ("dreamer", "Dreamer"), 1),
-}
+    "table1": Source(TABLE1, 2, False, (
+        f"{PAPER}look like standard errors.",
+        'The paper prints "cartpole sparse", read here as cartpole_balance_sparse.')),
+    "table2": Source(TABLE2, 1, True, (
+        f"{PAPER}are standard deviations.", "Dreamer: as that paper reports it.")),
+}  # fmt: skip
 
 
 class ScoreTable:
     """Table 1 or 2 for the runs of one setting.
 
     Args:
-        plan: which tasks and variants it has; its name says which table.
+        plan: its tasks and variants; its name says which table.
         setting: the runs.
-        frame: where scores are taken; None takes the largest that any of its runs was evaluated at.
+        frame: where scores are read; None for the largest that any of its runs was evaluated at.
     """
 
     def __init__(self, plan: Plan, setting: Setting, frame: float | None = None) -> None:
         self.plan, self.setting, self.source = plan, setting, SOURCES[plan.name]
-        self.runs = runs_of(plan, setting.runs)
+        self.runs = select_runs(plan, setting.runs)
         self.frame = common_frame(self.runs, plan.num_train_frames) if frame is None else frame
-        self.cells = [
-            make_cell(self.runs, task, variant, self.frame) for task in plan.tasks for variant in plan.variants
-        ]
+        self.cells = [fill_cell(self.runs, t, variant, self.frame) for t in plan.tasks for variant in plan.variants]
         self._paper = read_scores(self.source.file)
         curves = released_curves(plan.agent)
-        at = self.frame if self.frame is not None else PAPER_FRAME
-        self._released = {task: point_at(curves.get(canonical(task), ()), at) for task in plan.tasks}
+        self._released_frame = PAPER_FRAME if self.frame is None else self.frame
+        self._released = {task: self._released_point(curves.get(canonical(task), ())) for task in plan.tasks}
 
     def table(self) -> Table:
-        """As the paper lays it out: tasks by variants, the paper's figure after each of ours."""
-        extra, digits = self.source.extra, self.source.digits
+        """As the paper lays it out: tasks by variants, the paper's score after each of ours."""
         columns = ["task", *(title for v in self.plan.variants for title in (v.label, f"{v.label}, paper"))]
-        columns += [f"{extra[1]}, paper"] if extra else []
+        columns += ["Dreamer, paper"] * self.source.has_dreamer + [self._released_title]
         rows = []
         for task in self.plan.tasks:
-            own = [cell for cell in self.cells if cell.task == task]
-            row = [task, *(part for c in own for part in (ours(c), reported(self._reported(task, c.variant), digits)))]
-            row += [reported(self._paper.get((task, extra[0], "")), digits)] if extra else []
-            rows.append([*row, released(self._released[task])])
-        return Table(f"{self.plan.name}{self.setting.suffix}", [*columns, self._released_title()], rows, self._notes())
+            cells = [cell for cell in self.cells if cell.task == task]
+            row = [text for c in cells for text in (format_cell(c), self._format_reported(task, *c.variant[1:]))]
+            row += [self._format_reported(task, DREAMER, "")] * self.source.has_dreamer
+            rows.append([task, *row, format_released(self._released[task])])
+        return Table(f"{self.plan.name}{self.setting.suffix}", columns, rows, self._notes())
 
     def csv_rows(self) -> list[Row]:
-        """One per task and variant; the released curve beside the heads it was made with."""
-        return [
-            _numbers(cell)
-            | {"paper_mean": paper and paper.mean, "paper_spread": paper and paper.spread}
-            | (_released_numbers(point) if point and self._is_as_released(cell.variant) else {})
-            for cell in self.cells
-            for paper, point in [(self._reported(cell.task, cell.variant), self._released[cell.task])]
-        ] + self._extra_rows()
+        """One per task and variant; the released curve beside the variant it was made with."""
+        released_variant = Variant(self.plan.agent, RELEASED_HEAD, "none")
+        rows = []
+        for cell in self.cells:
+            row = _cell_row(cell) | self._reported_row(self._reported(cell.task, *cell.variant[1:]))
+            point = self._released[cell.task]
+            if point is not None and cell.variant == released_variant:
+                row |= {"released_mean": point.mean, "released_sd": point.sd, "released_n": point.num_seeds}
+            rows.append(row)
+        dreamer = [(task, self._reported(task, DREAMER, "")) for task in self.plan.tasks if self.source.has_dreamer]
+        return rows + [{"task": t, "variant": "Dreamer"} | self._reported_row(score) for t, score in dreamer if score]
 
-    def _extra_rows(self) -> list[Row]:
-        if not self.source.extra:
-            return []
-        head, title = self.source.extra
-        scores = {task: self._paper[task, head, ""] for task in self.plan.tasks if (task, head, "") in self._paper}
-        return [
-            {"task": t, "variant": title, "paper_mean": s.mean, "paper_spread": s.spread} for t, s in scores.items()
-        ]
+    def _released_point(self, points: Iterable[ReleasedPoint]) -> ReleasedPoint | None:
+        return next((point for point in points if point.frame == self._released_frame), None)
 
-    def _reported(self, task: str, variant: Variant) -> Reported | None:
-        return self._paper.get((task, variant.head, variant.normalizer))
+    def _reported(self, task: str, head: str, normalizer: str) -> Reported | None:
+        return self._paper.get((task, head, normalizer))
 
-    def _is_as_released(self, variant: Variant) -> bool:
-        return variant == Variant(self.plan.agent, RELEASED_HEAD, "none")
+    def _reported_row(self, score: Reported | None) -> Row:
+        return {"paper_mean": score and score.mean, "paper_spread": score and score.spread}
 
+    def _format_reported(self, task: str, head: str, normalizer: str) -> str:
+        score = self._reported(task, head, normalizer)
+        return NO_VALUE if score is None else format_mean(score.mean, score.spread, self.source.digits)
+
+    @property
     def _released_title(self) -> str:
         return f"{agent_title(self.plan.agent)}'s released curve"
 
     def _notes(self) -> list[str]:
-        at = self.frame if self.frame is not None else PAPER_FRAME
-        notes = [
-            OURS.format(frames(self.frame)) if self.frame is not None else "No runs yet.",
-            f"paper: Bjorck et al. (2021) at {frames(PAPER_FRAME)} frames, 10 seeds; its spreads {self.source.spread}.",
-        ]
-        if self.source.remark:
-            notes.append(self.source.remark)
-        if self.source.extra:
-            notes.append(f"{self.source.extra[1]}: as that paper reports it.")
+        at, paper = format_frame(self.frame), format_frame(PAPER_FRAME)
+        ours = f"Our columns: mean ± standard error (sd, seeds) of the evaluation return at {at} frames."
+        notes = ["No runs yet." if self.frame is None else ours, *self.source.notes]
         notes.append(
-            f"{self._released_title()}: by the original authors, with {RELEASED_HEAD} heads, at {frames(at)} frames: mean (sd, "
-            "seeds). All published curves were made before MuJoCo 3.12 changed how frames look."
+            f"{self._released_title}: by the original authors, with {RELEASED_HEAD} heads, at "
+            f"{format_frame(self._released_frame)} frames: mean (sd, seeds). All published curves were made before "
+            "MuJoCo 3.12 changed how frames look."
         )
-        if self.frame is not None and self.frame != PAPER_FRAME:
-            notes.append(
-                f"Ours are at {frames(self.frame)} frames, the paper's at {frames(PAPER_FRAME)}: not the same training."
-            )
-        return notes + crash_notes(self.cells)
+        if self.frame not in (None, PAPER_FRAME):
+            notes.append(f"Ours are at {at} frames, the paper's at {paper}: not the same training.")
+        return notes + diverged_notes(self.cells)
 
 
-OURS = "Our columns: mean ± standard error (sd, seeds) of the evaluation return at {} frames."
-CRASHES = "† learning crashed; the last evaluation before it is carried forward, as in the paper"
-
-
-def runs_of(plan: Plan, runs: Iterable[ScoredRun]) -> list[ScoredRun]:
-    """Those of `runs` that `plan` asks for, whatever their seeds."""
-    tasks = {canonical(task) for task in plan.tasks}
-    return [run for run in runs if run.run.task in tasks and run.variant in plan.variants]
-
-
-def point_at(points: Iterable[ReleasedPoint], frame: float) -> ReleasedPoint | None:
-    """The point that stands at `frame`."""
-    return next((point for point in points if point.frame == frame), None)
-
-
-def agent_title(agent: str) -> str:
-    """As its authors write it."""
-    return {"drq": "DrQ", "drqv2": "DrQ-v2"}.get(agent, agent)
-
-
-def ours(cell: Cell) -> str:
-    """`853.2 ± 12.1 (38.3, 10)`, and how many seeds crashed."""
+def format_cell(cell: Cell) -> str:
+    """`853.2 ± 12.1 (38.3, 10)`, and how many seeds diverged."""
     if not cell.scores:
-        return ABSENT
-    crashed = f" †{len(cell.crashed)}" if cell.crashed else ""
-    return f"{number(cell.mean)} ± {number(cell.error)} ({number(cell.sd)}, {len(cell.scores)}){crashed}"
+        return NO_VALUE
+    diverged = f" †{len(cell.diverged)}" if cell.diverged else ""
+    return f"{format_mean(cell.mean, cell.error)} ({format_number(cell.sd)}, {len(cell.scores)}){diverged}"
 
 
-def reported(score: Reported | None, digits: int) -> str:
-    """`884.6 ± 262.0`."""
-    return ABSENT if score is None else f"{score.mean:.{digits}f} ± {score.spread:.{digits}f}"
-
-
-def released(point: ReleasedPoint | None) -> str:
+def format_released(point: ReleasedPoint | None) -> str:
     """`903.2 (84.1, 10)`."""
-    return ABSENT if point is None else f"{number(point.mean)} ({number(point.sd)}, {point.num_seeds})"
+    return NO_VALUE if point is None else f"{format_number(point.mean)} ({format_number(point.sd)}, {point.num_seeds})"
 
 
-def crash_notes(cells: Sequence[Cell]) -> list[str]:
-    """Which seeds crashed where, if any did."""
-    crashed = []
-    for cell in (cell for cell in cells if cell.crashed):
-        places = [(run.run.seed, run.end_frame) for run in cell.crashed]
-        where = ", ".join(f"seed {seed} at frame {frames(frame)}" for seed, frame in places)
-        crashed.append(f"{cell.variant.label} on {cell.task} {where}")
-    return [f"{CRASHES}: {'; '.join(crashed)}."] if crashed else []
+def diverged_notes(cells: Iterable[Cell]) -> list[str]:
+    """One line with the seeds that diverged, if any did."""
+    places = []
+    for cell in (cell for cell in cells if cell.diverged):
+        seeds = ", ".join(f"seed {run.seed} at frame {format_frame(run.end_frame)}" for run in cell.diverged)
+        places.append(f"{cell.variant.label} on {cell.task} {seeds}")
+    rule = "† training diverged; the last evaluation is carried forward, as in the paper"
+    return [f"{rule}: {'; '.join(places)}."] if places else []
 
 
-def _numbers(cell: Cell) -> Row:
-    numbers: Mapping[str, Any] = {}
+def _cell_row(cell: Cell) -> Row:
+    row: Row = {"task": cell.task, "variant": cell.variant.label, "n": len(cell.scores)}
     if cell.scores:
-        numbers = {
-            "mean": cell.mean,
-            "se": cell.error,
-            "sd": cell.sd,
-            "num_crashed": len(cell.crashed),
-            "frame": cell.frame,
-        }
-    return {"task": cell.task, "variant": cell.variant.label, "n": len(cell.scores), **numbers}
+        row |= {"mean": cell.mean, "se": cell.error, "sd": cell.sd, "num_diverged": len(cell.diverged),
+                "frame": cell.frame}  # fmt: skip
+    return row
 
 
-def _released_numbers(point: ReleasedPoint) -> Row:
-    return {"released_mean": point.mean, "released_sd": point.sd, "released_n": point.num_seeds}
-
-
-def all_cells(cells: Sequence[tuple[Setting, Cell]], name: str = "all_runs") -> tuple[Table, list[Row]]:
+def all_runs_table(cells: Sequence[tuple[Setting, Cell]]) -> tuple[Table, list[Row]]:
     """Every task and variant that was trained, as a table and as rows of CSV."""
     columns = ("task", "agent", "variant", "frame", "return", "settings")
     lines = [
-        (c.task, agent_title(c.variant.agent), c.variant.label, frames(c.frame), ours(c), s.name) for s, c in cells
+        (c.task, agent_title(c.variant.agent), c.variant.label, format_frame(c.frame), format_cell(c), setting.name)
+        for setting, c in cells
     ]
-    rows = [_numbers(cell) | {"agent": cell.variant.agent, "settings": setting.name} for setting, cell in cells]
+    rows = [_cell_row(cell) | {"agent": cell.variant.agent, "settings": setting.name} for setting, cell in cells]
     notes = [
         "return: mean ± standard error (sd, seeds), at the last frame that any seed of the row was evaluated at; "
-        "compare rows at equal frames and settings alone.",
-        *crash_notes([cell for _, cell in cells]),
+        "compare rows at equal frames and settings only.",
+        *diverged_notes(cell for _, cell in cells),
     ]
-    return Table(name, columns, lines, notes), rows
+    return Table("all_runs", columns, lines, notes), rows

@@ -1,19 +1,29 @@
-"""What the parts of a report hand to one another: scored runs, tables, figures, sections."""
+"""Shared types of the report: runs, tables, figures and sections."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from drq_sn.runs.reader import CRASHED, Run
+from drq_sn.runs.reader import EVAL, Log
+from drq_sn.runs.status import Status
+
+RETURN = "episode_return_mean"
+HEADS, NORMALIZERS = ("mlp2", "mlp4", "modern2", "modern4"), ("none", "spectral")  # of the paper, in its order
+FloatArray = NDArray[np.float64]
+Row = dict[str, Any]
+"""A row of a CSV file: column -> value."""
 
 
 class Variant(NamedTuple):
-    """What the paper compares: an agent with heads and a normalizer, by the names of their options."""
+    """What the paper compares: an agent with a head and a normalizer, by the names of their options."""
 
     agent: str
     head: str
@@ -21,17 +31,62 @@ class Variant(NamedTuple):
 
     @property
     def label(self) -> str:
-        """As tables and legends write it, without the agent: `modern4 + SN`."""
+        """In tables and legends, without the agent: `modern4 + SN`."""
         short = {"none": "", "spectral": " + SN"}
         return self.head + short.get(self.normalizer, f" + {self.normalizer}")
+
+    @property
+    def title(self) -> str:
+        """With the agent: `DrQ-v2 modern4 + SN`."""
+        return f"{agent_title(self.agent)} {self.label}"
+
+
+def agent_title(agent: str) -> str:
+    """The agent's name as its authors write it."""
+    return {"drq": "DrQ", "drqv2": "DrQ-v2"}.get(agent, agent)
+
+
+def sort_variants(variants: Iterable[Variant]) -> list[Variant]:
+    """Each variant once: the paper's heads and normalizers in its order, then others by name."""
+
+    def rank(names: tuple[str, ...], name: str) -> tuple[int, str]:
+        return names.index(name) if name in names else len(names), name
+
+    return sorted(set(variants), key=lambda v: (v.agent, rank(HEADS, v.head), rank(NORMALIZERS, v.normalizer)))
+
+
+def format_value(value: Any) -> str:
+    """The value of an option as on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)
+
+
+class Departure(NamedTuple):
+    """An option of a run that is not at its published value.
+
+    Attributes:
+        name: dotted name, as on the command line.
+        value: in the run; `absent` where the option does not exist.
+        published: value in the published setting, likewise.
+    """
+
+    name: str
+    value: Any
+    published: Any
+
+    @property
+    def assignment(self) -> str:
+        """`env.image_size=48`; runs that differ in it are never averaged."""
+        return f"{self.name}={format_value(self.value)}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A table or figure of the paper: the runs it asks for.
+    """The runs that a table or figure of the paper needs.
 
     Attributes:
-        name: such as `table1`; the command that trains its runs is `make table1`.
+        name: such as `table1`; `make table1` trains its runs.
         agent: name of the agent's option.
         tasks: rows or panels, in the paper's order, as the paper's tables name them.
         variants: columns or curves.
@@ -47,47 +102,93 @@ class Plan:
     num_train_frames: int
 
 
-@dataclass(frozen=True)
-class ScoredRun:
-    """One run, recognized.
+class Series(NamedTuple):
+    """One quantity of one run over frames.
 
     Attributes:
-        run: what its folder holds.
-        variant: what was trained.
-        departures: options in which it differs from the published setting of this variant and task, as
-            `image_size=48 (published: 84)`; runs with different departures are never averaged.
-        record: what `run.json` says.
-        evaluations: frame -> mean return of an evaluation, in the order of frames, as logged.
-        options: what the run was configured with, by dotted name: `env.image_size`.
+        values: frame -> value, in the order of frames.
+        gaps: frames whose values cannot be drawn.
+        diverged_at: frame where training diverged; None if it did not.
+        carried: whether the last value of a diverged run is carried forward.
+        num_left_out: values that cannot be drawn.
     """
 
-    run: Run
+    values: Mapping[float, float]
+    gaps: frozenset[float] = frozenset()
+    diverged_at: float | None = None
+    carried: bool = False
+    num_left_out: int = 0
+
+    def value_at(self, frame: float) -> float | None:
+        """The value at `frame`; for a diverged run that is carried forward, the last one up to it; None without one."""
+        if frame in self.values or not self.carried or self.diverged_at is None:
+            return self.values.get(frame)
+        return next((self.values[earlier] for earlier in sorted(self.values, reverse=True) if earlier < frame), None)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory.
+
+    Attributes:
+        directory: where it is.
+        task: canonical name of its task.
+        seed: its seed.
+        status: by `run.json`.
+        variant: what was trained.
+        departures: options that are not at the published value of this variant and task.
+        record: contents of `run.json`.
+        options: dotted name -> value in `config.yaml`.
+        logs: CSV files by name.
+    """
+
+    directory: Path
+    task: str
+    seed: int
+    status: Status
     variant: Variant
-    departures: tuple[str, ...]
+    departures: tuple[Departure, ...]
     record: Mapping[str, Any]
-    evaluations: Mapping[float, float]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any]
+    logs: Mapping[str, Log]
 
     @property
-    def crashed(self) -> bool:
-        """Whether learning crashed."""
-        return self.run.status == CRASHED
+    def title(self) -> str:
+        """Task and variant: `cheetah_run DrQ mlp2`."""
+        return f"{self.task} {self.variant.title}"
+
+    @property
+    def setting(self) -> tuple[str, ...]:
+        """Departures without the published values, which for some options depend on the task."""
+        return tuple(departure.assignment for departure in self.departures)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether training diverged."""
+        return self.status is Status.DIVERGED
+
+    @property
+    def last_frame(self) -> float:
+        """The last frame in any log."""
+        return max((frame for log in self.logs.values() for frame in log.frames), default=0.0)
 
     @property
     def end_frame(self) -> float:
-        """Where learning crashed, by the record, or else the last frame that is logged."""
-        frame = self.record.get("frame") if self.crashed else None
-        return frame if isinstance(frame, (int, float)) and math.isfinite(frame) else self.run.last_frame
+        """The frame in `run.json` where training diverged, or else the last one in the logs."""
+        frame = self.record.get("frame") if self.diverged else None
+        return frame if isinstance(frame, (int, float)) and math.isfinite(frame) else self.last_frame
 
-    def score(self, frame: float) -> float | None:
-        """Mean return of the evaluation at `frame`; the last one before it for a crashed run; None where there is none.
+    @functools.cached_property
+    def returns(self) -> Series:
+        """Finite mean returns of evaluations; the last is carried forward if training diverged (Bjorck et al., 3.1)."""
+        logged = sorted(self.logs[EVAL].series(RETURN).items())
+        values = {frame: value for frame, value in logged if math.isfinite(value)}
+        return Series(values, diverged_at=self.end_frame if self.diverged else None, carried=True)
 
-        The rule for crashed runs is the paper's (Bjorck et al. 2021, section 3.1).
-        """
-        if frame in self.evaluations:
-            return self.evaluations[frame]
-        earlier = [value for at, value in self.evaluations.items() if at < frame]
-        return earlier[-1] if self.crashed and earlier else None
+    @property
+    def evaluations(self) -> Mapping[float, float]:
+        """Frame -> finite mean return of the evaluation, in the order of frames."""
+        return self.returns.values
 
 
 class Interval(NamedTuple):
@@ -98,33 +199,8 @@ class Interval(NamedTuple):
     high: float
 
 
-@dataclass(frozen=True)
-class Aggregates:
-    """What all tasks of one agent say together, by rliable (Agarwal et al. 2021); scores are returns / 1000.
-
-    Attributes:
-        agent: name of the agent's option.
-        frame: at which runs are compared.
-        tasks: that every variant taking part has been trained on.
-        num_seeds: label of a variant -> runs taken per task.
-        iqm: label -> interquartile mean of the scores.
-        improvement: labels (x, y) -> probability that x scores higher than y.
-        thresholds: scores of the performance profiles, shape (thresholds,).
-        profiles: label -> share of runs above each threshold: value, low, high, shape (3, thresholds).
-    """
-
-    agent: str
-    frame: float
-    tasks: tuple[str, ...]
-    num_seeds: Mapping[str, int]
-    iqm: Mapping[str, Interval]
-    improvement: Mapping[tuple[str, str], Interval]
-    thresholds: np.ndarray
-    profiles: Mapping[str, np.ndarray]
-
-
 class ReleasedPoint(NamedTuple):
-    """A point of the original authors' released curves: mean, sd over seeds, and how many."""
+    """A point of the original authors' released curves: mean, sd over seeds, number of seeds."""
 
     frame: float
     mean: float
@@ -134,13 +210,13 @@ class ReleasedPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it will be printed.
+    """A table as printed.
 
     Attributes:
         name: of its files, without a suffix: `table1`.
         columns: titles.
         rows: cells, as many as columns; plain text.
-        notes: lines that stand below it.
+        notes: lines below it.
     """
 
     name: str
@@ -151,7 +227,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure: name of its files without a suffix, what a reader who can't see it is told, and both images."""
+    """A drawn figure: name of its files without a suffix, its text alternative, and both images."""
 
     name: str
     alt: str
@@ -161,10 +237,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report under a heading of its own: text, then warnings, tables and figures, each in their order."""
+    """A part of the report with its heading: text, warnings, tables and figures, each in their order."""
 
     title: str
     text: Sequence[str] = ()
     warnings: Sequence[str] = ()
     tables: Sequence[Table] = ()
-    figures: Sequence[Figure] = field(default=())
+    figures: Sequence[Figure] = ()

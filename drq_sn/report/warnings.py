@@ -1,218 +1,193 @@
-"""What a reader must know before trusting a mean: one line each."""
+"""Warnings shown with the results, one line each."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
+from typing import Any
 
-from drq_sn.report.costs import UNKNOWN, fact, short_commit
-from drq_sn.report.score_formats import frames
-from drq_sn.report.scores import RETURN, SETTINGS_UNKNOWN, Cell, setting_of
-from drq_sn.report.tables import agent_title
-from drq_sn.report.types import Plan, ScoredRun
-from drq_sn.runs.reader import CRASHED, EVAL, FINISHED
+from drq_sn.report.costs import UNKNOWN, read_fact, shorten_commit
+from drq_sn.report.scores import Cell, Setting
+from drq_sn.report.table_formats import format_frame
+from drq_sn.report.types import RETURN, Plan, Run
+from drq_sn.runs.reader import EVAL
+from drq_sn.runs.status import Status
 
 NOTE = "note: "
 PACKAGES = ("mujoco", "dm_control", "torch")
+PROVENANCE = (*(("versions", package) for package in PACKAGES), ("first_frame_sha256",))
 MAX_NAMED = 4
 
 
-def cautions(runs: Sequence[ScoredRun], dropped: Sequence[tuple[ScoredRun, ScoredRun]]) -> list[str]:
-    """Warnings about runs, whatever table they stand in; the milder ones begin with `note:` and come last.
+def general_warnings(settings: Sequence[Setting], runs: Sequence[Run]) -> list[str]:
+    """Warnings about runs, whatever table they are in; minor ones begin with `note:` and come last.
 
     Args:
-        runs: all that were found.
-        dropped: pairs of a run whose seed is there twice and the one that counts in its place.
+        settings: with their duplicate seeds.
+        runs: all runs, in the order in which they are named.
     """
     lines = [
-        *(line for package in PACKAGES for line in _mixed(f"mixed versions of {package}", runs, _version(package))),
+        *(line for package in PACKAGES for line in _mixed(f"mixed versions of {package}", runs, "versions", package)),
         *_mixed_frames(runs),
-        *(line for run in runs for line in _continued_otherwise(run)),
-        *_unknown_settings(runs),
+        *(line for run in runs for line in _resumed_elsewhere(run)),
         *_unrecorded(runs),
-        *(_duplicate(*pair) for pair in dropped),
-        *(line for run in runs for line in _evaluation_lines(run)),
+        *(_duplicate(*pair) for setting in settings for pair in setting.duplicates),
+        *(line for run in runs for line in _evaluation_warnings(run)),
         *_not_finished(runs),
-        *_no_logs(runs),
-        *(
-            NOTE + line
-            for line in _mixed("mixed OpenGL renderers", runs, lambda run: fact(run.record, "gl", "renderer"))
-        ),
+        *_no_evaluation(runs),
+        *(NOTE + line for line in _mixed("mixed OpenGL renderers", runs, "gl", "renderer")),
         *_commits(runs),
     ]
     return sorted(lines, key=lambda line: line.startswith(NOTE))
 
 
-def _version(package: str) -> Callable[[ScoredRun], str]:
-    return lambda run: fact(run.record, "versions", package)
-
-
-def _mixed(what: str, runs: Iterable[ScoredRun], value_of: Callable[[ScoredRun], str]) -> Iterator[str]:
-    """One line if `value_of` differs between runs that know it: every value with the runs that have it."""
-    groups = {value: members for value, members in _groups(runs, value_of).items() if value != UNKNOWN}
+def _mixed(what: str, runs: Iterable[Run], *names: str, digits: int | None = None) -> Iterator[str]:
+    """One line if the fact `names` of `run.json` differs between runs: every value with the runs that have it."""
+    groups = _group(runs, lambda run: read_fact(run.record, *names)[:digits])
+    groups.pop(UNKNOWN, None)
     if len(groups) > 1:
         yield f"{what}: " + "; ".join(f"{value} in {name_runs(members)}" for value, members in groups.items())
 
 
-def _groups(runs: Iterable[ScoredRun], value_of: Callable[[ScoredRun], str]) -> dict[str, list[ScoredRun]]:
-    groups: dict[str, list[ScoredRun]] = {}
+def _group(runs: Iterable[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]:
+    """Key -> its runs, largest group first."""
+    groups: dict[Any, list[Run]] = {}
     for run in runs:
-        groups.setdefault(value_of(run), []).append(run)
+        groups.setdefault(key(run), []).append(run)
     return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
-def _mixed_frames(runs: Sequence[ScoredRun]) -> Iterator[str]:
+def _mixed_frames(runs: Sequence[Run]) -> Iterator[str]:
     """Runs of one task under the same settings of the environment whose first frames differ."""
-    worlds: dict[tuple[str, ...], list[ScoredRun]] = {}
-    for run in runs:
-        settings = (s for s in setting_of(run) if s.startswith(("env.", "action_repeat")))
-        worlds.setdefault((run.run.task, *settings), []).append(run)
-    for (task, *_), members in worlds.items():
+    environments = _group(
+        runs, lambda run: (run.task, *(s for s in run.setting if s.startswith(("env.", "action_repeat"))))
+    )
+    for (task, *_), members in environments.items():
         what = f"{task}: first frames differ, so runs did not see the same pixels"
-        yield from _mixed(what, members, lambda run: fact(run.record, "first_frame_sha256")[:8])
+        yield from _mixed(what, members, *PROVENANCE[-1], digits=8)
 
 
-def _continued_otherwise(run: ScoredRun) -> Iterator[str]:
-    """One line per continuation after which a run was made by other versions or saw other pixels (see `run.json`)."""
+def _resumed_elsewhere(run: Run) -> Iterator[str]:
+    """One line per resumption after which library versions or pixels differ (see `run.json`)."""
     for resumed in run.record.get("resumed", []):
         before = resumed.get("before", {})
-        names: list[tuple[str, ...]] = [("versions", package) for package in PACKAGES if "versions" in before]
-        names += [("first_frame_sha256",)] if "first_frame_sha256" in before else []
-        changed = [(name[-1], fact(before, *name), fact(run.record, *name)) for name in names]
-        words = [f"{name} {old[:12]}, not {new[:12]}" for name, old, new in changed if old != new]
-        if words:
-            yield f"{name_runs([run])}: up to frame {frames(resumed['frame'])} made by {', '.join(words)}"
+        changed = [
+            f"{names[-1]} {read_fact(before, *names)[:12]}, not {read_fact(run.record, *names)[:12]}"
+            for names in PROVENANCE
+            if names[0] in before and read_fact(before, *names) != read_fact(run.record, *names)
+        ]
+        if changed:
+            yield f"{name_runs([run])}: up to frame {format_frame(resumed['frame'])} made by {', '.join(changed)}"
 
 
-def _unknown_settings(runs: Iterable[ScoredRun]) -> Iterator[str]:
-    members = [run for run in runs if SETTINGS_UNKNOWN in run.departures]
+def _unrecorded(runs: Iterable[Run]) -> Iterator[str]:
+    members = [run for run in runs if any(read_fact(run.record, *names) == UNKNOWN for names in PROVENANCE)]
     if members:
-        yield f"settings unknown, as config.yaml names no agent; the very same options are averaged: {name_runs(members)}"
+        yield f"library versions or first frame not recorded, so they may differ: {name_runs(members)}"
 
 
-def _unrecorded(runs: Iterable[ScoredRun]) -> Iterator[str]:
-    facts = [("versions", package) for package in PACKAGES] + [("first_frame_sha256",)]
-    members = [run for run in runs if any(fact(run.record, *names) == UNKNOWN for names in facts)]
-    if members:
-        yield f"no record of all versions and of the first frame, so nothing says whether they fit: {name_runs(members)}"
-
-
-def _duplicate(run: ScoredRun, counted: ScoredRun) -> str:
+def _duplicate(run: Run, counted: Run) -> str:
     return (
-        f"{name_runs([run])} is there twice: {counted.run.folder} with {len(counted.evaluations)} evaluations counts, "
-        f"{run.run.folder} with {len(run.evaluations)} does not"
+        f"{name_runs([run])} exists twice: {counted.directory} with {len(counted.evaluations)} evaluations counts, "
+        f"{run.directory} with {len(run.evaluations)} does not"
     )
 
 
-def _evaluation_lines(run: ScoredRun) -> Iterator[str]:
-    """Fewer evaluations or episodes than the run claims, and returns that are no number."""
-    missing = [frame for frame in _claimed_frames(run) if frame not in _logged(run)]
+def _evaluation_warnings(run: Run) -> Iterator[str]:
+    """Missing, short, repeated and non-finite evaluations."""
+    name, logged = name_runs([run]), run.logs[EVAL].series(RETURN)
+    missing = [frame for frame in _expected_frames(run) if frame not in logged]
     if missing:
-        named = ", ".join(map(frames, missing[:MAX_NAMED])) + (" ..." if len(missing) > MAX_NAMED else "")
-        yield f"{name_runs([run])}: {run.run.status}, but {len(missing)} evaluations are missing, at frames {named}"
-    promised, log = _positive(run, "num_eval_episodes"), run.run.logs.get(EVAL)
-    counts = [count for _, (count,) in log.values("num_episodes")] if log else []
-    if promised is not None and any(count < promised for count in counts):
-        few = [count for count in counts if count < promised]
-        yield f"{name_runs([run])}: {len(few)} evaluations have fewer than {promised} episodes, at least {min(few):.0f}"
-    yield from _repeated(run)
-    bad = [frame for frame, value in _logged(run).items() if not math.isfinite(value)]
+        named = _join(list(map(format_frame, missing)))
+        yield f"{name}: {run.status}, but {len(missing)} evaluations are missing, at frames {named}"
+    num_episodes = _positive_option(run, "num_eval_episodes") or 0
+    short = [count for _, (count,) in run.logs[EVAL].rows("num_episodes") if count < num_episodes]
+    if short:
+        yield f"{name}: {len(short)} evaluations have fewer than {num_episodes} episodes, at least {min(short):.0f}"
+    returns: dict[float, set[float]] = {}
+    for frame, (value,) in run.logs[EVAL].rows(RETURN):
+        returns.setdefault(frame, set()).add(value)
+    repeated = [format_frame(frame) for frame, values in returns.items() if len(values) > 1]
+    if repeated:
+        yield f"{name}: evaluated more than once, the last return counts: frames {', '.join(repeated)}"
+    bad = [format_frame(frame) for frame, value in logged.items() if not math.isfinite(value)]
     if bad:
-        yield f"{name_runs([run])}: left out where the return is no number: frames {', '.join(map(frames, bad))}"
+        yield f"{name}: left out where the return is not finite: frames {', '.join(bad)}"
 
 
-def _claimed_frames(run: ScoredRun) -> list[int]:
-    """Frames that a run must have been evaluated at; where it stands or crashed, the evaluation may not have begun."""
-    end, period = _positive(run, "num_train_frames"), _positive(run, "eval_every_frames")
+def _expected_frames(run: Run) -> list[int]:
+    """Frames of evaluations up to the last logged frame, whose own evaluation may not have started."""
+    end, period = _positive_option(run, "num_train_frames"), _positive_option(run, "eval_every_frames")
     if period is None:
         return []
-    if run.run.status != FINISHED:
+    if run.status is not Status.FINISHED:
         return [*range(0, math.ceil(run.end_frame), period)]
     return [*range(0, end, period), end] if end else []
 
 
-def _positive(run: ScoredRun, name: str) -> int | None:
-    """The option `name`, where it is a number that can be meant."""
+def _positive_option(run: Run, name: str) -> int | None:
     value = run.options.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
-def _repeated(run: ScoredRun) -> Iterator[str]:
-    """Frames that stand in `eval.csv` again with another return."""
-    log = run.run.logs.get(EVAL)
-    found: dict[float, list[float]] = {}
-    for frame, (value,) in log.values(RETURN) if log else ():
-        found.setdefault(frame, []).append(value)
-    twice = [frame for frame, values in found.items() if len(set(values)) > 1]
-    if twice:
-        yield f"{name_runs([run])}: evaluated more than once, the last return counts: frames {', '.join(map(frames, twice))}"
-
-
-def _logged(run: ScoredRun) -> Mapping[float, float]:
-    log = run.run.logs.get(EVAL)
-    return {frame: mean for frame, (mean,) in log.values(RETURN)} if log else {}
-
-
-def _not_finished(runs: Iterable[ScoredRun]) -> Iterator[str]:
-    for status, members in _groups(runs, lambda run: run.run.status).items():
-        if status == CRASHED:
-            scored, others = ([run for run in members if bool(run.evaluations) == found] for found in (True, False))
+def _not_finished(runs: Iterable[Run]) -> Iterator[str]:
+    for status, members in _group(runs, lambda run: run.status).items():
+        if status is Status.DIVERGED:
+            scored, others = ([run for run in members if bool(run.evaluations) == has] for has in (True, False))
             if scored:
-                yield f"crashed: {name_runs(scored)}; their last evaluations stand for all later ones (†)"
+                yield f"diverged: {name_runs(scored)}; their last evaluations are carried forward (†)"
             if others:
-                yield f"crashed before any evaluation, in no mean: {name_runs(others)}"
-        elif status != FINISHED:
-            stand = sorted({run.run.last_frame for run in members})
-            at = frames(stand[0]) + (f" to {frames(stand[-1])}" if len(stand) > 1 else "")
+                yield f"diverged before any evaluation, in no mean: {name_runs(others)}"
+        elif status is not Status.FINISHED:
+            last_frames = sorted({run.last_frame for run in members})
+            at = " to ".join(map(format_frame, dict.fromkeys((last_frames[0], last_frames[-1]))))
             yield f"{status}, not finished: {name_runs(members)}, at frame {at}"
 
 
-def _no_logs(runs: Iterable[ScoredRun]) -> Iterator[str]:
-    members = [run for run in runs if not run.evaluations and not run.crashed]
+def _no_evaluation(runs: Iterable[Run]) -> Iterator[str]:
+    members = [run for run in runs if not run.evaluations and not run.diverged]
     if members:
         yield f"no evaluation yet: {name_runs(members)}"
 
 
-def _commits(runs: Iterable[ScoredRun]) -> Iterator[str]:
-    groups = _groups(runs, lambda run: short_commit(fact(run.record, "git_commit")))
+def _commits(runs: Iterable[Run]) -> Iterator[str]:
+    groups = _group(runs, lambda run: shorten_commit(read_fact(run.record, "git_commit")))
     groups.pop(UNKNOWN, None)
     dirty = [run for commit, members in groups.items() if commit.endswith("-dirty") for run in members]
     if dirty:
-        yield f"{NOTE}code that was changed after its commit: {name_runs(dirty)}"
+        yield f"{NOTE}code with uncommitted changes: {name_runs(dirty)}"
     if len(groups) > 1:
-        yield f"{NOTE}code of {len(groups)} commits: " + ", ".join(
-            f"{commit} ({len(m)} runs)" for commit, m in groups.items()
-        )
+        counts = ", ".join(f"{commit} ({len(members)} runs)" for commit, members in groups.items())
+        yield f"{NOTE}code of {len(groups)} commits: {counts}"
 
 
-def table_cautions(plan: Plan, cells: Sequence[Cell], where: str, behind: str = "left out") -> list[str]:
-    """What is missing from a table or figure that has runs: cells, seeds, and runs that are not there yet.
+def table_warnings(plan: Plan, cells: Sequence[Cell], where: str, behind: str = "left out") -> list[str]:
+    """Runs that a table or figure lacks: cells, seeds, and runs that have not reached its frame.
 
     Args:
-        plan: what it asks for.
-        cells: what it has.
-        where: how lines call it.
-        behind: what it does with runs that are not there yet.
+        plan: what it needs.
+        cells: what it has; without any runs, nothing is reported.
+        where: its name.
+        behind: what it does with runs that have not reached its frame.
     """
-    filled = [cell for cell in cells if cell.runs]
-    lines = []
-    if not filled and not any(cell.left_out for cell in cells):
+    started = [cell for cell in cells if cell.runs or cell.left_out]
+    if not started:
         return []
-    empty = [cell for cell in cells if not cell.runs and not cell.left_out]
+    lines = []
+    empty = [f"{cell.task} {cell.variant.label}" for cell in cells if not cell.runs and not cell.left_out]
     if empty:
-        named = _shorten([f"{cell.task} {cell.variant.label}" for cell in empty])
-        lines.append(f"{where}: no runs for {len(empty)} of {len(cells)} cells: {named}")
-    lines += _missing_seeds(plan, [cell for cell in cells if cell.runs or cell.left_out], where)
-    sizes = sorted({len(cell.runs) for cell in filled})
+        lines.append(f"{where}: no runs for {len(empty)} of {len(cells)} cells: {_join(empty)}")
+    lines += _missing_seeds(plan, started, where)
+    sizes = sorted({len(cell.runs) for cell in cells if cell.runs})
     if len(sizes) > 1:
         lines.append(f"{where}: cells average different numbers of seeds, {sizes[0]} to {sizes[-1]}")
-    return lines + left_out_cautions(cells, where, behind)
+    return lines + left_out_warnings(cells, where, behind)
 
 
-def left_out_cautions(cells: Iterable[Cell], where: str, behind: str = "left out") -> list[str]:
-    """Runs without a score at the frame of their cell, and why; see `table_cautions` for the arguments."""
-    groups: dict[tuple[float, str], list[ScoredRun]] = {}
+def left_out_warnings(cells: Iterable[Cell], where: str, behind: str = "left out") -> list[str]:
+    """Runs without a score at the frame of their cell, and why; see `table_warnings` for the arguments."""
+    groups: dict[tuple[float, str], list[Run]] = {}
     for cell in cells:
         for run in cell.left_out:
             groups.setdefault(_why_left_out(run, cell.frame), []).append(run)
@@ -222,49 +197,47 @@ def left_out_cautions(cells: Iterable[Cell], where: str, behind: str = "left out
     ]
 
 
-def _why_left_out(run: ScoredRun, frame: float | None) -> tuple[float, str]:
-    """By which such runs are put in order, and the reason."""
+def _why_left_out(run: Run, frame: float | None) -> tuple[float, str]:
+    """A sort key and the reason."""
     last = max(run.evaluations, default=-1.0)
-    if frame is not None and frame in _logged(run):
-        return frame, f"no number at frame {frames(frame)}"
+    if frame is not None and frame in run.logs[EVAL].series(RETURN):
+        return frame, f"no finite return at frame {format_frame(frame)}"
     if frame is not None and last > frame:
-        return frame, f"not evaluated at frame {frames(frame)}"
-    return last, f"evaluated up to frame {frames(last)}" if last >= 0 else "without evaluations"
+        return frame, f"not evaluated at frame {format_frame(frame)}"
+    return last, f"evaluated up to frame {format_frame(last)}" if last >= 0 else "without evaluations"
 
 
 def _missing_seeds(plan: Plan, cells: Iterable[Cell], where: str) -> Iterator[str]:
     groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for cell in cells:
-        missing = tuple(sorted(set(plan.seeds) - {run.run.seed for run in (*cell.runs, *cell.left_out)}))
+        missing = tuple(sorted(set(plan.seeds) - {run.seed for run in (*cell.runs, *cell.left_out)}))
         if missing:
             groups.setdefault((cell.variant.label, missing), []).append(cell.task)
     for (label, missing), tasks in groups.items():
-        yield f"{where}: {label} lacks seeds {ranges(missing)} of {ranges(plan.seeds)} on {_shorten(tasks, limit=None)}"
+        seeds = f"{format_ranges(missing)} of {format_ranges(plan.seeds)}"
+        yield f"{where}: {label} lacks seeds {seeds} on {', '.join(tasks)}"
 
 
-def name_runs(runs: Iterable[ScoredRun], limit: int | None = MAX_NAMED) -> str:
-    """Runs by task, agent and variant, seeds together: `cheetah_run DrQ mlp2 seeds 1-3`; `limit` of them if they are more."""
+def name_runs(runs: Iterable[Run], limit: int | None = MAX_NAMED) -> str:
+    """`cheetah_run DrQ mlp2 seeds 1-3`, up to `limit` of them."""
     groups: dict[str, list[int]] = {}
     for run in runs:
-        groups.setdefault(f"{run.run.task} {agent_title(run.variant.agent)} {run.variant.label}", []).append(
-            run.run.seed
-        )
-    return _shorten(
-        [f"{name} seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}" for name, seeds in groups.items()], limit
-    )
+        groups.setdefault(run.title, []).append(run.seed)
+    named = [f"{title} seed{'s' if len(seeds) > 1 else ''} {format_ranges(seeds)}" for title, seeds in groups.items()]
+    return _join(named, limit)
 
 
-def _shorten(names: Sequence[str], limit: int | None = MAX_NAMED) -> str:
+def _join(names: Sequence[str], limit: int | None = MAX_NAMED) -> str:
     shown = names[:limit]
     return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(shown) < len(names) else "")
 
 
-def ranges(numbers: Iterable[int]) -> str:
+def format_ranges(numbers: Iterable[int]) -> str:
     """`1-3, 7` for 1, 2, 3, 7."""
-    found: list[list[int]] = []
+    ranges: list[list[int]] = []
     for value in sorted(set(numbers)):
-        if found and value == found[-1][1] + 1:
-            found[-1][1] = value
+        if ranges and value == ranges[-1][1] + 1:
+            ranges[-1][1] = value
         else:
-            found.append([value, value])
-    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in found)
+            ranges.append([value, value])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)

@@ -38,7 +38,7 @@ def read_progress(run_dir: Path) -> Progress:
     record = read_record(run_dir)
     train, evaluations = _log(run_dir / TRAIN), _log(run_dir / EVAL)
     speeds, returns = _numbers(train, "frames_per_second")[-NUM_RECENT:], _numbers(evaluations, "episode_return_mean")
-    frames = [frame for log in (train, evaluations) for _, frame, _ in log.rows]
+    frames = [*train.frames, *evaluations.frames]
     error = str(record.get("error", "")).strip().splitlines()
     return Progress(
         Status(record.get("status", Status.WAITING)),
@@ -56,14 +56,13 @@ def is_over(run_dir: Path) -> bool:
 
 def _log(path: Path) -> Log:
     with contextlib.suppress(InvalidInput):
-        if path.is_file():
-            return read_log(path)
-    return Log(path, [])
+        return read_log(path)
+    return Log(path)
 
 
 def _numbers(log: Log, column: str) -> list[float]:
     with contextlib.suppress(InvalidInput):
-        return [value for _, values in log.values(column) for value in values]
+        return list(log.series(column).values())
     return []
 
 

@@ -1,194 +1,159 @@
-"""What runs left on disk, to be read again: which folders are runs, and their CSV files cell by cell."""
+"""Readers of run directories: which directories are runs, their records and their CSV files."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import glob
 import io
 import json
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from drq_sn.runs.status import Status
 from drq_sn.validation import InvalidInput
 
 CONFIG, RECORD = "config.yaml", "run.json"
-RUNNING, FINISHED, CRASHED = Status.RUNNING, Status.FINISHED, Status.DIVERGED
-INTERRUPTED, FAILED = Status.INTERRUPTED, Status.FAILED
 EVAL, TRAIN, DIAGNOSTICS = "eval.csv", "train.csv", "diagnostics.csv"
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is there
 NOT_SEARCHED = {"checkpoint", "video"}
-ASIDE = re.compile(r"(.+)(\.\d+)")  # where `fresh=true` moved an older run
+BACKUP = re.compile(r"(.+)\.\d+")  # where `fresh=true` moves an older run
 VALID = "give a run directory, a directory above runs, or a pattern such as runs/cartpole_balance/*"
 
 
 @dataclass(frozen=True)
 class Log:
-    """A CSV file with a column `frame`.
+    """A CSV file with a column `frame`; empty if the file does not exist.
 
     Attributes:
         path: the file.
-        rows: line number, frame, and the cells by column.
+        frames: of every row.
+        columns: name -> cells as text, one per row; empty where nothing was logged.
+        lines: line number of every row.
     """
 
     path: Path
-    rows: Sequence[tuple[int, float, dict[str, str]]]
+    frames: Sequence[float] = ()
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    lines: Sequence[int] = ()
 
-    def values(self, columns: str) -> Iterator[tuple[float, list[float]]]:
-        """Frame and the numbers that stand there in `columns`: one column, or all that start so if it ends in a dot.
-
-        Rows where these cells are empty or missing are passed over.
+    def rows(self, columns: str) -> Iterator[tuple[float, list[float]]]:
+        """Frame and values of each row with a value in `columns`: one column, or a prefix that ends in a dot.
 
         Raises:
-            InvalidInput: for a cell that is no number.
+            InvalidInput: for a cell that is not a number.
         """
-        for line, frame, row in self.rows:
-            names = [name for name in row if name.startswith(columns)] if columns.endswith(".") else [columns]
-            cells = [cell for name in names if (cell := row.get(name, ""))]
+        names = [name for name in self.columns if name.startswith(columns)] if columns.endswith(".") else [columns]
+        selected = [self.columns[name] for name in names if name in self.columns]
+        for row, frame in enumerate(self.frames):
+            cells = [column[row] for column in selected if column[row]]
             if cells:
-                yield frame, [self._number(line, cell) for cell in cells]
+                yield frame, [self._number(row, cell) for cell in cells]
 
-    def _number(self, line: int, cell: str) -> float:
+    def series(self, column: str) -> dict[float, float]:
+        """Frame -> value of `column`; the last of several rows with one frame counts."""
+        return {frame: value for frame, (value,) in self.rows(column)}
+
+    def _number(self, row: int, cell: str) -> float:
         try:
             return float(cell)
         except ValueError:
-            raise InvalidInput(f"{self.path}, line {line}: {cell!r} is not a number") from None
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run as its folder tells it.
-
-    Attributes:
-        folder: where it lies.
-        task: what it trained on.
-        seed: its seed.
-        status: `finished`, `running`, `interrupted`, `diverged`, `failed`, or `unknown`.
-        logs: name of a file -> what it holds; files that are not there are missing here.
-    """
-
-    folder: Path
-    task: str
-    seed: int
-    status: Status
-    logs: dict[str, Log]
-
-    @property
-    def label(self) -> str:
-        """What the runs that differ in nothing but their seed share: task and folder above `seed_N`, or the folder's name."""
-        folder = Path(os.path.abspath(self.folder))
-        aside = ASIDE.fullmatch(folder.name)
-        return (
-            f"{self.task} {folder.parent.name}{aside[2] if aside else ''}"
-            if folder.name.startswith("seed_")
-            else folder.name
-        )
-
-    @property
-    def place(self) -> Path:
-        """Folder of the folder that `label` names."""
-        return self.folder.parent.parent if self.folder.name.startswith("seed_") else self.folder.parent
-
-    @property
-    def last_frame(self) -> float:
-        """The last frame that any file has a row for."""
-        return max((frame for log in self.logs.values() for _, frame, _ in log.rows), default=0.0)
+            raise InvalidInput(f"{self.path}, line {self.lines[row]}: {cell!r} is not a number") from None
 
 
 def find_runs(patterns: Sequence[str]) -> list[Path]:
-    """Folders of runs, each once, in the order of `patterns`.
+    """Run directories, each once, in the order of `patterns`.
 
     Args:
-        patterns: folders of runs, folders above them, or globs of either.
+        patterns: run directories, directories above them, or globs of either.
 
     Raises:
         InvalidInput: for a pattern without runs.
     """
-    found: dict[Path, Path] = {}
+    runs: dict[Path, Path] = {}
     for pattern in patterns:
-        folders = _folders(pattern)
-        runs = [run for folder in folders for run in _search(folder)]
-        if not runs:
-            reason = "holds no run" if folders else "matches no folder"
+        directories = _directories(pattern)
+        matches = [run for directory in directories for run in _search(directory)]
+        if not matches:
+            reason = "holds no run" if directories else "matches no directory"
             raise InvalidInput(f"runs={pattern!r}: {reason}; {VALID}")
-        for run in runs:
-            found.setdefault(run.resolve(), run)
-    return list(found.values())
+        for run in matches:
+            runs.setdefault(run.resolve(), run)
+    return list(runs.values())
 
 
-def _folders(pattern: str) -> list[Path]:
+def _directories(pattern: str) -> list[Path]:
     path = Path(pattern).expanduser()
     if path.exists():
         return [path] if path.is_dir() else []
-    matches = (Path(match) for match in sorted(glob.glob(str(path), recursive=True)))
-    return [match for match in matches if match.is_dir() and not _is_aside(match)]
+    matches = (Path(match) for match in sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207, absolute patterns
+    return [match for match in matches if match.is_dir() and not _is_backup(match)]
 
 
-def _search(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
+def _search(directory: Path) -> Iterator[Path]:
+    for place, names, files in os.walk(directory):
         if CONFIG in files:
             yield Path(place)
-        visible = (name for name in folders if name not in NOT_SEARCHED and not name.startswith("."))
-        folders[:] = sorted(name for name in visible if not _is_aside(Path(place) / name))
+        visible = (name for name in names if name not in NOT_SEARCHED and not name.startswith("."))
+        names[:] = sorted(name for name in visible if not _is_backup(Path(place) / name))
 
 
-def _is_aside(folder: Path) -> bool:
-    """Whether `folder` is an older run that `fresh=true` moved out of the way of a newer one."""
-    match = ASIDE.fullmatch(folder.name)
-    return match is not None and folder.with_name(match[1]).is_dir()
+def _is_backup(directory: Path) -> bool:
+    """Whether `directory` is an older run that `fresh=true` moved out of the way of a newer one."""
+    match = BACKUP.fullmatch(directory.name)
+    return match is not None and directory.with_name(match[1]).is_dir()
 
 
-def read_run(folder: Path) -> Run:
-    """Read the run in `folder`; `InvalidInput` names a file that can't be read, and the line."""
-    options = _read_config(folder / CONFIG)
-    logs = {name: read_log(folder / name) for name in (EVAL, TRAIN, DIAGNOSTICS) if (folder / name).is_file()}
-    return Run(folder, str(options["task"]), options["seed"], Status(read_record(folder).get("status")), logs)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        options = yaml.load(path.read_text(), YAML_LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InvalidInput(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
-    if not isinstance(options, dict) or "task" not in options or not isinstance(options.get("seed"), int):
-        raise InvalidInput(f"{path} names no task and seed; it is not a file that a run wrote")
-    return options
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What `run.json` in `folder` says; nothing where it is missing or damaged."""
+def read_record(run_dir: Path) -> dict[str, Any]:
+    """The contents of `run.json`; empty if it is missing or damaged."""
     with contextlib.suppress(OSError, ValueError):
-        record = json.loads((folder / RECORD).read_text())
+        record = json.loads((run_dir / RECORD).read_text())
         if isinstance(record, dict):
             return record
     return {}
 
 
+def read_logs(run_dir: Path) -> dict[str, Log]:
+    """The run's CSV files by name; see `read_log`."""
+    return {name: read_log(run_dir / name) for name in (EVAL, TRAIN, DIAGNOSTICS)}
+
+
 def read_log(path: Path) -> Log:
-    """Read a CSV file that a run wrote, or is writing: a last line that is not ended yet is passed over."""
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    """Read a CSV file of a run that may still be written: an unterminated last line is ignored.
+
+    Raises:
+        InvalidInput: naming the file, and the line where possible, if it is not a log of a run.
+    """
+    text = _read_lines(path)
+    if not text:
+        return Log(path)
     try:
-        fields = next(reader, [])
-        if fields and "frame" not in fields:
-            raise InvalidInput(f"{path}, line 1: no column 'frame'; it is not a file that a run wrote")
-        return Log(path, [_row(path, reader.line_num, fields, cells) for cells in reader if cells])
-    except csv.Error as error:
-        raise InvalidInput(f"{path}, line {reader.line_num}: not readable as CSV ({error})") from None
+        import pandas as pd  # slow to import, and not part of the slim offline bundle
+    except ModuleNotFoundError:
+        raise InvalidInput(f"{path}: reading it needs pandas, which is not installed") from None
+    try:
+        table = pd.read_csv(io.StringIO(text), header=None, dtype=str, keep_default_na=False, skip_blank_lines=False)
+    except pd.errors.ParserError as error:
+        raise InvalidInput(f"{path}: not readable as CSV ({str(error).strip()})") from None
+    names = [str(name) for name in table.iloc[0]]
+    if "frame" not in names:
+        raise InvalidInput(f"{path}, line 1: no column 'frame'; it is not a file that a run wrote")
+    table = table.iloc[1:].set_axis(names, axis="columns")
+    table = table[(table != "").any(axis="columns")]
+    lines = [int(index) + 1 for index in table.index]
+    frames = [_read_frame(path, *row) for row in zip(lines, table["frame"], strict=True)]
+    return Log(path, frames, {name: table[name].tolist() for name in names}, lines)
 
 
-def _read_text(path: Path) -> str:
-    """All lines of `path` that are ended."""
+def _read_lines(path: Path) -> str:
+    """All terminated lines of `path`; empty if it does not exist."""
     try:
         data = path.read_bytes()
         return data[: data.rfind(b"\n") + 1].decode()
+    except FileNotFoundError:
+        return ""
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise InvalidInput(f"{path}, line {line}: not readable as text ({error.reason})") from None
@@ -196,11 +161,8 @@ def _read_text(path: Path) -> str:
         raise InvalidInput(f"{path}: not readable ({error.strerror})") from None
 
 
-def _row(path: Path, line: int, fields: Sequence[str], cells: Sequence[str]) -> tuple[int, float, dict[str, str]]:
-    if len(cells) != len(fields):
-        raise InvalidInput(f"{path}, line {line}: {len(cells)} cells under {len(fields)} columns")
-    row = dict(zip(fields, cells, strict=True))
+def _read_frame(path: Path, line: int, cell: str) -> float:
     with contextlib.suppress(ValueError):
-        if 0 <= (frame := float(row["frame"])) < math.inf:
-            return line, frame, row
-    raise InvalidInput(f"{path}, line {line}: frame must be a number >= 0, got {row['frame']!r}")
+        if 0 <= (frame := float(cell)) < math.inf:
+            return frame
+    raise InvalidInput(f"{path}, line {line}: frame must be a number >= 0, got {cell!r}")

@@ -1,8 +1,8 @@
 """Numbers of the papers, transcribed once, as data.
 
-Bjorck et al. (2021) ran DrQ again, and their `mlp2` is weaker than the curve that DrQ's authors released on 14 of the 15 tasks of
-Table 2 (all but cartpole_balance_sparse), so a report shows both. All published curves were made before MuJoCo 3.12 changed
-how frames look.
+Bjorck et al. (2021) reran DrQ, and their `mlp2` is weaker than the curve that DrQ's authors released on 14 of the 15
+tasks of Table 2 (all but cartpole_balance_sparse), so a report shows both. All published curves were made before MuJoCo
+3.12 changed how frames look.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import NamedTuple
 TABLE1 = "bjorck_table1.csv"
 """Bjorck et al. (2021), Table 1: DrQ-v2 after 500 000 frames, 10 seeds.
 
-Spreads look like standard errors: they are far smaller than the deviations of other papers over as many seeds. The paper's
-"cartpole sparse" is almost surely cartpole_balance_sparse: 1000 of 1000 is out of reach where the pole must first be swung up.
+Spreads look like standard errors: they are far smaller than the deviations of other papers over as many seeds. The
+paper's "cartpole sparse" is almost surely cartpole_balance_sparse: 1000 of 1000 is out of reach where the pole must
+first be swung up.
 """
 TABLE2 = "bjorck_table2.csv"
 """Bjorck et al. (2021), Table 2: DrQ after 500 000 frames, 10 seeds; spreads are standard deviations.
