@@ -4,7 +4,7 @@ Commands: `invoke` (in this process), `run_module` (in a process of its own), `k
 Configurations and batches: `TINY`, `compose_config`, `resolved_options`, `random_batch`.
 Replays: `make_replay`, `play_episodes`, `stored_transitions`.
 Run directories without training: `RECORD`, `published_options`, `write_config`, `write_run`.
-Runs in memory, for reports: `make_log`, `make_run`, `make_scored_run`.
+Runs in memory, for reports: `make_log`, `make_run`.
 Reading results: `read_csv`, `training_result`, `svg_texts`.
 """
 
@@ -31,8 +31,8 @@ from hydra import compose
 from omegaconf import OmegaConf, open_dict
 
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
-from drq_sn.report.types import ScoredRun, Variant
-from drq_sn.runs.reader import EVAL, TRAIN, Log, Run
+from drq_sn.report.types import Run, Variant
+from drq_sn.runs.reader import EVAL, Log
 from drq_sn.runs.status import Status
 from drq_sn.training.replay import UniformReplay
 from drq_sn.types import Batch
@@ -257,38 +257,32 @@ def write_run(folder, overrides, evaluations, status="finished", record=None, nu
 
 MLP2 = Variant("drq", "mlp2", "none")
 MODERN_SN = Variant("drq", "modern4", "spectral")
+DASH = "\N{EN DASH}"
 
 
 def make_log(*rows, name="x.csv", **columns):
     """A CSV file from rows, or from columns of one length; `frame` is one of the columns."""
     rows = rows or [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    cells = [{key: str(value) for key, value in row.items()} for row in rows]
-    return Log(Path(name), [(line, float(row["frame"]), row) for line, row in enumerate(cells, start=2)])
+    names = dict.fromkeys(name for row in rows for name in row)
+    cells = {name: [str(row.get(name, "")) for row in rows] for name in names}
+    return Log(Path(name), [float(row["frame"]) for row in rows], cells, range(2, len(rows) + 2))
 
 
-def make_run(folder="runs/t/a/seed_1", task="t", seed=1, status="finished", **logs):
-    """A run with the logs `train`, `eval` and `diagnostics` that are given."""
-    return Run(Path(folder), task, seed, Status(status), {f"{name}.csv": log for name, log in logs.items()})
-
-
-def make_scored_run(
-    evaluations, task="cheetah_run", variant=MLP2, seed=1, status="finished", departures=(), num_episodes=10, **more
-):
-    """A run with evaluations by frame.
+def make_run(evaluations=(), task="cheetah_run", variant=MLP2, seed=1, status="finished", departures=(), **more):
+    """A run of a report with evaluations by frame.
 
     Args:
-        more: `folder`, `record`, `options`, and `train`: rows of train.csv.
+        more: `directory`, `record`, `options`, `num_episodes`; logs `eval`, `train` and `diagnostics`.
     """
     rows = [
-        {"frame": frame, "episode_return_mean": value, "num_episodes": num_episodes, "wall_time_s": frame / 10}
-        for frame, value in evaluations.items()
+        {"frame": f, "episode_return_mean": v, "num_episodes": more.get("num_episodes", 10), "wall_time_s": f / 10}
+        for f, v in dict(evaluations).items()
     ]
-    logs = {EVAL: make_log(*rows, name=EVAL)}
-    if "train" in more:
-        logs[TRAIN] = make_log(*more["train"], name=TRAIN)
-    run = Run(Path(more.get("folder", f"runs/{task}/x/seed_{seed}")), task, seed, Status(status), logs)
-    finite = {float(frame): value for frame, value in evaluations.items() if value == value}
-    return ScoredRun(run, variant, tuple(departures), RECORD | more.get("record", {}), finite, more.get("options", {}))
+    logs = {EVAL: more.get("eval", make_log(*rows, name=EVAL))}
+    logs |= {f"{name}.csv": more.get(name, Log(Path(f"{name}.csv"))) for name in ("train", "diagnostics")}
+    directory, record = Path(more.get("directory", f"runs/{task}/x/seed_{seed}")), RECORD | more.get("record", {})
+    options = more.get("options", {})
+    return Run(directory, task, seed, Status(status), variant, tuple(departures), record, options, logs)
 
 
 # reading results

@@ -1,142 +1,138 @@
-"""Means, errors, bins and groups against numbers worked out by hand."""
+"""Seed averages by hand, and panels read back from matplotlib's axes."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from drq_sn.report.curves import FIGURE3, INSTRUMENTS, Quantity, average, go_on, group_runs, points, shorten, table_rows
-from drq_sn.runs.reader import Log, Run
-from drq_sn.runs.status import Status
+from drq_sn.report.curves import LEGEND, Axis, Panel, average, draw
+from drq_sn.report.types import ReleasedPoint, Series
 
-LOSS, RETURN, ACTOR, _ = FIGURE3
-
-
-def log_of(**columns):
-    """Columns -> a log; `frame` is one of them, names with other signs come as `**{...}`."""
-    rows = [dict(zip(columns, map(str, cells), strict=True)) for cells in zip(*columns.values(), strict=True)]
-    return Log(Path("x.csv"), [(i, float(row["frame"]), row) for i, row in enumerate(rows, 2)])
+MARGIN = (-25, 1025)
 
 
-def run_of(folder="runs/t/a/seed_1", task="t", seed=1, status="finished", **files):
-    return Run(Path(folder), task, seed, Status(status), {f"{name}.csv": log for name, log in files.items()})
+def series(*values, **more):
+    """Values at 0, 10 000, 20 000, ... frames."""
+    return Series({10000.0 * i: float(value) for i, value in enumerate(values)}, **more)
+
+
+def diverged(*values, at):
+    return series(*values, diverged_at=at, carried=True)
+
+
+def drawn(*panels, last=20000, **options):
+    return draw(panels, Axis(last), "y", **options)
+
+
+def returns(*seeds, **options):
+    return Panel("t", {"mlp2": seeds}, is_return=True, **options)
+
+
+def points(line):
+    """Points of a line that are drawn."""
+    xy = np.asarray(line.get_xydata())
+    return xy[~np.isnan(xy[:, 1])].tolist()
+
+
+def lines(axes):
+    """Points of whole, thin and cross lines."""
+    kinds = {3: "whole", 2.5: "thin", 5: "cross"}
+    return {kind: points(line) for line in axes.lines for z, kind in kinds.items() if line.get_zorder() == z}
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_mean_and_standard_error():
-    curve = average([{0: 1.0, 10: 2.0}, {0: 3.0, 10: 8.0, 20: 5.0}, {0: 5.0}])
-    assert list(curve.frames) == [0, 10, 20]
+    curve = average([series(1, 2), series(3, 8, 5), series(5)])
+    assert curve.frames.tolist() == [0, 10000, 20000]
     np.testing.assert_allclose(curve.mean, [3, 5, 5])
     np.testing.assert_allclose(curve.high - curve.mean, [2 / math.sqrt(3), 3, np.nan])  # sd of (1, 3, 5) is 2
     np.testing.assert_allclose(curve.mean - curve.low, [2 / math.sqrt(3), 3, np.nan])
-
-
-def test_curves_count_seeds_and_a_crashed_run_goes_on():
-    assert list(average([{0: 1.0, 10: 2.0}, {0: 3.0}], gaps=[20]).num_seeds) == [2, 1, 0]
-    assert go_on({0: 1.0, 10: 2.0}, [0, 5, 20]) == {0: 1.0, 10: 2.0, 20: 2.0}
-    assert go_on({}, [5]) == {}
+    assert curve.num_seeds.tolist() == [3, 2, 1]
+    assert average([series()]).mean.shape == (0,)
 
 
 def test_geometric_mean_and_its_band():
-    curve = average([{0: 1.0}, {0: 100.0}], log=True)
-    np.testing.assert_allclose(curve.mean, [10])
-    np.testing.assert_allclose([curve.low, curve.high], [[1], [100]])  # the error of (0, 2) is 1 decade
+    curve = average([series(1), series(100)], log=True)
+    np.testing.assert_allclose([curve.mean, curve.low, curve.high], [[10], [1], [100]])  # the error is 1 decade
 
 
-def test_gaps_appear_without_a_value():
-    curve = average([{0: 1.0}, {20: 1.0}], gaps=[10, 20])
-    assert list(curve.frames) == [0, 10, 20]
-    np.testing.assert_array_equal(np.isnan(curve.mean), [False, True, False])
-    assert average([{}]).mean.shape == (0,)
+def test_a_diverged_run_is_carried_forward_to_all_later_frames_and_the_end():
+    curve = average([diverged(1, 7, at=14000), series(3, 3, 3)], last=30000)
+    assert curve.frames.tolist() == [0, 10000, 20000, 30000]
+    assert curve.mean.tolist() == [2, 5, 5, 7]
+    assert curve.num_seeds.tolist() == [2, 2, 2, 1]
+    other = Series({0.0: 1.0}, diverged_at=5.0)  # a quantity that is not carried forward
+    assert average([other, series(3, 3)], last=10000).num_seeds.tolist() == [2, 1]
 
 
-def test_episodes_are_binned_by_the_frame_the_bin_ends_with():
-    run = run_of(train=log_of(frame=[2, 1000, 1001, 3000], **{"grad_norm/actor": [2, 8, 5, ""]}))
-    assert points(run, ACTOR).values == pytest.approx({1000: 4, 2000: 5})  # geometric: the axis is logarithmic
-    linear = ACTOR._replace(log=False)
-    assert points(run, linear).values == {1000: 5, 2000: 5}
+def test_a_diverged_run_without_values_adds_no_frame():
+    assert average([diverged(at=0), series(3)], last=30000).frames.tolist() == [0]
 
 
-def test_evaluations_are_not_binned():
-    run = run_of(eval=log_of(frame=[0, 500, 700], episode_return_mean=[1, -2, 3]))
-    assert points(run, RETURN).values == {0: 1, 500: -2, 700: 3}
+def test_a_panel_of_whole_curves_has_no_thin_line():
+    figure = drawn(returns(series(100, 300, 600), series(200, 500, 600)))
+    assert lines(figure.axes[0]) == {"whole": [[0, 150], [10, 400], [20, 600]]}
+    band = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert {(x, y) for x, y in band.tolist() if x == 10} == {(10, 300), (10, 500)}
+    assert legend(figure) == ["mlp2 (2 seeds)", LEGEND["band"]]
 
 
-def test_the_last_of_several_rows_with_one_frame_counts_where_there_are_no_bins():
-    run = run_of(eval=log_of(frame=[0, 10, 10], episode_return_mean=[1, 2, 6]))
-    assert points(run, RETURN).values == {0: 1, 10: 6}
+def test_a_diverged_run_has_a_cross_and_is_counted():
+    figure = drawn(returns(diverged(100, 300, at=14000), series(200, 500, 700)))
+    assert lines(figure.axes[0]) == {"whole": [[0, 150], [10, 400], [20, 500]], "cross": [[14, 300]]}
+    assert {"mlp2 (2 seeds, 1 diverged)", LEGEND["cross"]} <= set(legend(figure))
+    early = drawn(returns(diverged(100, 300, at=14000)), last=10000)
+    assert "cross" not in lines(early.axes[0])
 
 
-def test_what_a_log_axis_cannot_show_is_left_out_and_counted():
-    run = run_of(diagnostics=log_of(frame=[0, 1, 2, 3, 4], critic_loss=[0, -1, "nan", "inf", 2]))
-    values, gaps, left_out = points(run, LOSS)
-    assert values == pytest.approx({4: 2})
-    assert gaps == {0, 1, 2, 3}
-    assert left_out == {"zero or negative on a log axis": 2, "not finite": 2}
+def test_a_curve_is_thin_where_seeds_are_missing():
+    figure = drawn(returns(series(100, 300, 600), series(200, 500)))
+    assert lines(figure.axes[0]) == {"whole": [[0, 150], [10, 400]], "thin": [[10, 400], [20, 600]]}
+    assert LEGEND["thin"] in legend(figure)
+    inside = drawn(returns(series(100, 300, 600), Series({0.0: 100.0, 20000.0: 200.0})))
+    assert lines(inside.axes[0])["thin"] == [[0, 100], [10, 300], [20, 400]]
+    assert np.isnan(inside.axes[0].lines[0].get_ydata()[1])  # no line across
 
 
-def test_layers_are_combined_and_targets_do_not_count():
-    columns = {"sigma/critic.q1.a": [2, 3], "sigma/critic.q2.a": [5, ""], "sigma/critic_target.q1.a": [9, 9],
-               "sigma/actor.head.a": [9, 9], "effective_lr/critic.q1.a": [1, 4], "effective_lr/critic.q2.a": [3, ""]}  # fmt: skip
-    run = run_of(diagnostics=log_of(frame=[0, 10], **columns))
-    by_name = {quantity.name: points(run, quantity).values for quantity in INSTRUMENTS}
-    assert by_name["sigma_max/critic"] == pytest.approx({0: 5, 10: 3})
-    assert by_name["effective_lr/critic"] == pytest.approx({0: 2, 10: 4})
-    assert by_name["smoothness"] == {}
+def test_gaps_break_the_line_and_are_marked_below():
+    figure = drawn(Panel("loss", {"mlp2": [Series({0.0: 1.0, 20000.0: 1.0}, frozenset({10000.0}))]}, log=True))
+    (axes,) = figure.axes
+    assert axes.get_yscale() == "log"
+    assert np.isnan(axes.lines[0].get_ydata()[1])
+    assert [line.get_xdata().tolist() for line in axes.lines if line.get_marker() == "v"] == [[10]]
+    assert LEGEND["below"] in legend(figure)
 
 
-def test_a_run_without_files_has_no_points():
-    assert all(points(run_of(), quantity).values == {} for quantity in (*FIGURE3, *INSTRUMENTS))
+@pytest.mark.parametrize(("top", "shared"), [(1000, True), (1001, False), (-1, False)])
+def test_panels_share_the_scale_of_returns_where_they_can(top, shared):
+    figure = drawn(returns(series(0, 900)), returns(series(0, top)))
+    assert figure.axes[0].get_ylim() == MARGIN
+    assert (figure.axes[1].get_ylim() == MARGIN) == shared
+    assert figure.axes[1].yaxis.get_tick_params()["labelleft"] != shared
 
 
-def test_seeds_form_groups_in_order():
-    runs = [run_of("r/t/b/seed_10", seed=10), run_of("r/t/a/seed_1"), run_of("r/t/b/seed_2", seed=2), run_of("r/mine")]
-    groups = group_runs(runs)
-    assert {label: [run.seed for run in members] for label, members in groups.items()} == {
-        "t b": [2, 10], "t a": [1], "mine": [1]
-    }  # fmt: skip
+def test_released_points_are_drawn_up_to_the_last_frame():
+    released = [ReleasedPoint(0, 40, 10, 10), ReleasedPoint(20000, 400, 30, 10), ReleasedPoint(40000, 900, 30, 10)]
+    figure = drawn(returns(series(100, 300), released=released), Panel("u", {}))
+    (bars,) = figure.axes[0].containers
+    assert bars.lines[0].get_xydata().tolist() == [[0, 40], [20, 400]]
+    assert [segment[:, 1].tolist() for segment in bars.lines[2][0].get_segments()] == [[30, 50], [370, 430]]
+    assert figure.axes[1].texts[0].get_text() == "no data"
+    assert LEGEND["released"] in legend(figure)
 
 
-def test_the_same_seed_twice_makes_two_groups():
-    assert list(group_runs([run_of("old/a/seed_1"), run_of("new/a/seed_1")])) == ["t a in old", "t a in new"]
-    assert list(group_runs([run_of("x/0", task="t"), run_of("y/0", task="u", seed=2)])) == ["0 in x", "0 in y"]
+def test_fifteen_panels_are_in_three_rows_and_a_long_axis_counts_millions():
+    figure = drawn(*[returns(series(1))] * 15, last=2e6)
+    grid = figure.axes[0].get_gridspec()
+    assert (grid.nrows, grid.ncols) == (3, 5)
+    assert figure.axes[3].get_xlim() == pytest.approx((-0.04, 2.04))
+    assert figure.get_supxlabel() == "million frames"
 
 
-@pytest.mark.parametrize(
-    ("labels", "shared", "short"),
-    [
-        (["t_a drq_mlp2_none", "t_a drqv2_mlp2_spectral"], "t_a", ["drq_mlp2_none", "drqv2_mlp2_spectral"]),
-        (["t drq_none_laptop", "t drq_spectral_laptop"], "t drq, laptop", ["none", "spectral"]),
-        (["t drq_mlp2", "u drq_mlp2"], "drq_mlp2", ["t", "u"]),
-        (["t drq", "t drq_long"], "t", ["drq", "drq_long"]),
-        (["a_b_a", "a_a"], "a", ["b_a", "a"]),
-        (["x", "y"], "", ["x", "y"]),
-        (["t drq"], "t drq", ["t drq"]),
-    ],
-)
-def test_what_labels_share_is_dropped(labels, shared, short):
-    assert shorten(labels) == (shared, short)
-    assert len(set(short)) == len(labels)
-
-
-def test_the_table():
-    def seed(number, last, norm, rank, status="finished"):
-        train = log_of(frame=[1000], **{"grad_norm/actor": [1], "grad_norm_max/actor": [norm], "grad_norm/critic": [7]})
-        evaluations = log_of(frame=[0, 500 * number], episode_return_mean=[0, last])
-        ranks = log_of(frame=[0, 500], **{"effective_rank/critic": [50, rank]})
-        return run_of(seed=number, status=status, train=train, eval=evaluations, diagnostics=ranks)
-
-    (row,) = table_rows({"a": [seed(1, 10, 4, 20), seed(3, 20, "inf", 30, "crashed")]})
-    assert (row["seeds"], row["status"], row["frames"]) == (2, {"finished": 1, "diverged": 1}, [1000, 1500])
-    assert row["return"] == pytest.approx((15, 5))
-    assert (row["largest_grad_norm/actor"], row["largest_grad_norm/critic"]) == (math.inf, 7)
-    assert row["effective_rank/critic"] == 25
-    assert math.isnan(row["effective_rank/actor"])
-
-
-def test_quantities_have_names_of_their_own():
-    names = [quantity.name for quantity in (*FIGURE3, *INSTRUMENTS)]
-    assert len(set(names)) == len(names) == 13
-    assert all(isinstance(quantity, Quantity) for quantity in INSTRUMENTS)
+def test_seeds_are_counted_per_panel():
+    assert legend(drawn(returns(series(1), series(2)), returns(series(1))))[0] == "mlp2 (1 to 2 seeds)"

@@ -1,95 +1,119 @@
-"""The files of a diagnosis: figures that can be opened, and numbers in long form."""
+"""Figure 3 and diagnostics: quantities of runs against numbers by hand."""
 
 from __future__ import annotations
 
-import csv
-import re
-
-import matplotlib.pyplot as plt
 import pytest
 
-from drq_sn.report.dynamics_figure import COLOURS, LINES, files, format_table, style
-from tests.report.test_curves import log_of, run_of
+from drq_sn.report.dynamics_figure import (
+    FIELDS,
+    FIGURE3,
+    FURTHER,
+    QUANTITIES,
+    RETURNS,
+    diagnostics_rows,
+    diagnostics_table,
+    figure3,
+    further_diagnostics,
+    group_runs,
+    read_series,
+)
+from drq_sn.report.scores import group_by_setting
+from drq_sn.report.types import Departure
+from tests.builders import DASH, MODERN_SN, make_log, make_run, svg_texts
+
+LOSS, _, ACTOR, _ = FIGURE3
+SMALL = [Departure("env.image_size", 48, 84)]
 
 
-def seed(number, status="finished"):
-    train = log_of(frame=[1000, 2000, 3000], **{"grad_norm/actor": ["", 0, 3], "grad_norm/critic": ["", 1, 2]})
-    evaluations = log_of(frame=[0, 3000], episode_return_mean=[number, 10 * number])
-    return run_of(f"r/t/a/seed_{number}", seed=number, status=status, train=train, eval=evaluations)
+def seed(number, last=10.0, status="finished", norm=4):
+    train = make_log(frame=[1000, 2000, 3000], **{"grad_norm/actor": ["", 0, 3], "grad_norm_max/actor": ["", 1, norm],
+                                                  "grad_norm/critic": ["", 1, 7]})  # fmt: skip
+    ranks = make_log(frame=[0, 500], **{"effective_rank/critic": [50, 10 * number], "overestimation": [-1, 2]})
+    return make_run({0: 1.0, 3000: last}, seed=number, status=status, train=train, diagnostics=ranks)
 
 
-def texts(svg):
-    """What matplotlib wrote as text; it leaves each as a comment above its outlines."""
-    return re.findall(r"<!-- (.*?) -->", svg.decode())
+def groups_of(*runs):
+    (groups,) = group_runs(group_by_setting(runs)).values()
+    return groups
 
 
-@pytest.fixture
-def groups():
-    measured = run_of("r/m$y", diagnostics=log_of(frame=[0, 10], critic_loss=[1, 2], overestimation=[-1, 2]))
-    return {"t a": [seed(1), seed(2, "crashed")], "m$y": [measured]}
+def test_episodes_are_binned_by_the_frame_the_bin_ends_with():
+    run = make_run(train=make_log(frame=[2, 1000, 1001, 3000], **{"grad_norm/actor": [2, 8, 5, ""]}))
+    assert read_series(run, ACTOR).values == pytest.approx({1000: 4, 2000: 5})  # geometric: the axis is logarithmic
+    assert read_series(run, ACTOR._replace(log=False)).values == {1000: 5, 2000: 5}
 
 
-def test_all_files_are_made_and_the_same_twice(groups):
-    made = files(groups)
-    assert list(made) == ["diagnosis.csv", "figure3.png", "figure3.svg", "instruments.png", "instruments.svg"]
-    assert made["figure3.png"].startswith(b"\x89PNG")
-    assert made == files(groups)
-    assert plt.get_fignums() == []
+def test_evaluations_are_not_binned_and_the_last_row_of_a_frame_counts():
+    run = make_run(eval=make_log(frame=[0, 500, 500], episode_return_mean=[1, -2, 3]))
+    assert read_series(run, RETURNS).values == {0: 1, 500: 3}
 
 
-def test_the_csv_holds_what_is_drawn(groups):
-    rows = list(csv.DictReader(files(groups)["diagnosis.csv"].decode().splitlines()))
-    assert list(rows[0]) == ["group", "seed", "frame", "quantity", "value"]
-    actor = [(row["seed"], row["frame"], float(row["value"])) for row in rows if row["quantity"] == "grad_norm/actor"]
-    assert actor == [("1", "3000", pytest.approx(3)), ("2", "3000", pytest.approx(3))]
-    assert {row["quantity"] for row in rows if row["group"] == "m$y"} == {"critic_loss", "overestimation"}
+def test_what_a_log_axis_cannot_show_is_left_out_and_counted():
+    log = make_log(frame=[0, 1, 2, 3, 4], critic_loss=[0, -1, "nan", "inf", 2])
+    series = read_series(make_run(diagnostics=log), LOSS)
+    assert series.values == pytest.approx({4: 2})
+    assert (series.gaps, series.num_left_out) == ({0, 1, 2, 3}, 4)
 
 
-def test_panels_without_data_say_so_or_are_left_away(groups):
-    del groups["m$y"]
-    figure3 = texts(files(groups)["figure3.svg"])
-    assert figure3.count("no data") == 1
-    assert "critic loss on the replay" in figure3
-    assert texts(files(groups)["instruments.svg"]).count("no data in diagnostics.csv") == 1
+def test_layers_are_combined_and_targets_do_not_count():
+    columns = {"sigma/critic.q1.a": [2, 3], "sigma/critic.q2.a": [5, ""], "sigma/critic_target.q1.a": [9, 9],
+               "sigma/actor.head.a": [9, 9], "effective_lr/critic.q1.a": [1, 4], "effective_lr/critic.q2.a": [3, ""]}  # fmt: skip
+    run = make_run(diagnostics=make_log(frame=[0, 10], **columns))
+    by_name = {quantity.name: read_series(run, quantity).values for quantity in FURTHER}
+    assert by_name["sigma_max/critic"] == pytest.approx({0: 5, 10: 3})
+    assert by_name["effective_lr/critic"] == pytest.approx({0: 2, 10: 4})
+    assert by_name["smoothness"] == {}
 
 
-def test_only_instruments_with_data_are_drawn(groups):
-    found = texts(files(groups)["instruments.svg"])
-    assert "overestimation" in found
-    assert "smoothness" not in found
+def test_returns_of_diverged_runs_are_carried_forward_and_other_quantities_are_not():
+    run = make_run({0: 1.0, 10: 5.0}, status="diverged", record={"frame": 14})
+    assert read_series(run, RETURNS).value_at(20) == run.returns.value_at(20) == 5
+    assert read_series(run, RETURNS).diverged_at == 14
+    assert not read_series(run, LOSS).carried
 
 
-def test_the_legend_counts_seeds_and_crashes(groups):
-    found = texts(files(groups)["figure3.svg"])
-    assert {"t a (2 seeds, 1 crashed)", "m$y (1 seed)", "last point of a run that crashed"} <= set(found)
+def test_groups_name_the_setting_where_a_task_has_several():
+    small = make_run({0: 1.0}, departures=SMALL)
+    walker = make_run({0: 1.0}, "walker_run", MODERN_SN)
+    by_task = group_runs(group_by_setting([seed(1), seed(2), small, walker]))
+    assert {task: {g.label: len(g.runs) for g in groups} for task, groups in by_task.items()} == {
+        "cheetah_run": {"mlp2, published setting": 2, "mlp2, settings 2": 1},
+        "walker_run": {"modern4 + SN": 1},
+    }
 
 
-def test_the_table_tells_what_was_left_out(groups):
-    header, first, second, note = format_table(groups).splitlines()
-    assert header.split("  ")[-1] == "actor rank"
-    assert re.split(r"\s{2,}", first) == ["t a", "2", "1 finished, 1 diverged", "3000", "15 ± 5", "3", "2", "-", "-"]
-    assert re.split(r"\s{2,}", second)[:4] == ["m$y", "1", "1 finished", "10"]
-    assert note == "t a: 2 values of grad_norm/actor left out, zero or negative on a log axis"
+def test_the_csv_holds_what_is_drawn():
+    rows = diagnostics_rows(groups_of(seed(1), seed(2, status="diverged")))
+    assert all(tuple(row) == FIELDS for row in rows)
+    assert [(r["seed"], r["frame"], r["value"]) for r in rows if r["quantity"] == "grad_norm/actor"] == [
+        (1, 3000, pytest.approx(3)), (2, 3000, pytest.approx(3))
+    ]  # fmt: skip
+    assert {row["quantity"] for row in rows} == {
+        "episode_return", "grad_norm/actor", "grad_norm/critic", "overestimation", "effective_rank/critic"
+    }  # fmt: skip
 
 
-def test_an_empty_run_is_drawn():
-    made = files({"a": [run_of()]})
-    assert texts(made["figure3.svg"]).count("no data") == 4
-    assert made["diagnosis.csv"] == b"group,seed,frame,quantity,value\n"
-    assert format_table({"a": [run_of()]}).splitlines()[1].split() == [
-        "a",
-        "1",
-        "1",
-        "finished",
-        "0",
-        "-",
-        "-",
-        "-",
-        "-",
-        "-",
-    ]
+def test_the_table():
+    table = diagnostics_table(groups_of(seed(1), seed(3, 20.0, "diverged", norm="inf"), make_run({}, variant=MODERN_SN)))
+    full, empty = table.rows
+    assert full == ("cheetah_run", "DrQ", "mlp2", "published setting", "2", "1 finished, 1 diverged", "3 000", "15 ± 5",
+                    "inf", "7", "20", DASH)  # fmt: skip
+    assert empty[4:] == ("1", "1 finished", "0", *[DASH] * 5)
+    reason = "not finite, or not positive on a log axis"
+    assert table.notes[1:] == [f"cheetah_run, mlp2: 2 values of grad_norm/actor are not drawn: {reason}"]
 
 
-def test_every_group_has_a_look_of_its_own():
-    looks = {(look["color"], str(look["linestyle"])) for look in map(style, range(len(COLOURS) * len(LINES)))}
-    assert len(looks) == 28
+def test_figures_have_panels_of_their_quantities():
+    groups = groups_of(seed(1), seed(2, status="diverged"))
+    texts = svg_texts(figure3("figure3", "cheetah_run", groups).svg)
+    assert {quantity.title for quantity in FIGURE3} <= set(texts)
+    assert texts.count("no data") == 1  # no critic loss
+    assert "mlp2 (2 seeds, 1 diverged)" in texts
+    (figure,) = further_diagnostics("d", "cheetah_run", groups)
+    assert figure.alt == "Inside the runs on cheetah_run, over frames: overestimation, effective rank, critic."
+    assert further_diagnostics("d", "cheetah_run", groups_of(make_run({0: 1.0}))) == []
+    assert figure3("empty", "cheetah_run", groups_of(make_run())).png
+
+
+def test_quantities_have_names_of_their_own():
+    assert len({quantity.name for quantity in QUANTITIES}) == len(QUANTITIES) == 13
