@@ -160,7 +160,7 @@ def _draw_panel(axes: Any, panel: Panel, styles: Mapping[str, Style], axis: Axis
     axes.set_title(escape_math(panel.title), fontsize=NORMAL)
     axes.set_xlim(-0.02 * axis.last / axis.unit, 1.02 * axis.last / axis.unit)
     axes.grid(alpha=0.3)
-    axes.tick_params(labelsize=SMALL)
+    axes.tick_params(labelsize=SMALL, which="both")
     curves = {label: average(series, axis.last, panel.log) for label, series in panel.groups.items()}
     released = [point for point in panel.released if point.frame <= axis.last]
     means = np.array([*(mean for curve in curves.values() for mean in curve.mean), *(point.mean for point in released)])

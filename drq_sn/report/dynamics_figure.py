@@ -66,7 +66,7 @@ FURTHER = (
     Quantity("dormant/actor", "share of dormant units, actor", DIAGNOSTICS, "dormant/actor"),
     Quantity("sigma_max/critic", "largest spectral norm of the critic's layers", DIAGNOSTICS, "sigma/critic.", log=True,
              combine=max),
-    Quantity("effective_lr/critic", "effective learning rate, mean of the critic's layers", DIAGNOSTICS,
+    Quantity("effective_lr/critic", "effective learning rate, critic's layers", DIAGNOSTICS,
              "effective_lr/critic.", log=True),
 )  # fmt: skip
 QUANTITIES = (*FIGURE3, *FURTHER)

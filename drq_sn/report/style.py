@@ -20,7 +20,6 @@ FREE = [number for number in range(len(COLORS) * len(LINES)) if number not in FI
 HEADS = ("mlp2", "mlp4", "modern2", "mlp_ln", "simba", "bronet", "d2rl")
 OTHERS = [label for label in map("".join, product(HEADS, ("", " + SN"))) if label not in FIXED]
 NUMBERS = FIXED | dict(zip(OTHERS, FREE, strict=False))
-SPARE = FREE[len(OTHERS) :]
 
 Style = dict[str, Any]
 """Keyword arguments of a line."""
@@ -36,8 +35,10 @@ LEGEND_CHARACTERS = 16  # per inch
 
 def line_styles(labels: Sequence[str]) -> dict[str, Style]:
     """Label -> style; that of a label in `NUMBERS` does not depend on the others."""
+    used = {NUMBERS[label] for label in labels if label in NUMBERS}
+    spare = [number for number in range(len(COLORS) * len(LINES)) if number not in used]
     unknown = [label for label in labels if label not in NUMBERS]
-    numbers = NUMBERS | {label: SPARE[i % len(SPARE)] for i, label in enumerate(unknown)}
+    numbers = NUMBERS | {label: spare[i % len(spare)] for i, label in enumerate(unknown)}
     return {
         label: {"color": COLORS[n % len(COLORS)], "linestyle": LINES[n % len(LINES)], "linewidth": 1.6}
         for label in labels
