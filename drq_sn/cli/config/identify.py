@@ -100,8 +100,7 @@ class Identifier:
             identifying = {
                 option: value
                 for option, value in published.items()
-                if option == f"{group}._target_"
-                or (group == "head" and option.split(".")[-1] not in FREE_IN_HEADS)
+                if option == f"{group}._target_" or (group == "head" and option.split(".")[-1] not in FREE_IN_HEADS)
             }
             if all(options.get(option) == value for option, value in identifying.items()):
                 return name
@@ -128,8 +127,7 @@ class Identifier:
         return [
             Departure(name, now.get(name, ABSENT), before.get(name, ABSENT))
             for name in sorted(names)
-            if before.get(name) != now.get(name)
-            and not {name, name.split(".")[0]} & NOT_COMPARED
+            if before.get(name) != now.get(name) and not {name, name.split(".")[0]} & NOT_COMPARED
         ]
 
     def _setting(self, variant: Variant, task: str) -> Options:
