@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir
-from drq_sn.cli.config.experiments import Experiment, load_experiment
-from drq_sn.cli.config.identify import Identifier
+from drq_sn.cli.config.experiments import load_experiment
+from drq_sn.cli.config.identify import identify
 from drq_sn.cli.config.overrides import check_command_line
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder, require_own
@@ -46,8 +47,7 @@ def run_report(patterns: Sequence[str], out: Path, choices: Choices, profiles: S
         InvalidInput: if a run can't be found or read, or `out` holds other files; nothing is written then.
     """
     require_own(out, RUNS, f"{','.join(FIELDS)}\n".encode(), "report")
-    plans = {name: create_plan(load_experiment(name)) for name in PLANS}
-    report = Report(read_runs(patterns), plans, find_profiles(profiles), choices, Path.cwd())
+    report = Report(read_runs(patterns), load_plans(), find_profiles(profiles), choices, Path.cwd())
     report.build()
     write_files(out, report.files)
     warnings = "\n".join(line if line.startswith(NOTE) else f"warning: {line}" for line in report.warnings)
@@ -56,22 +56,30 @@ def run_report(patterns: Sequence[str], out: Path, choices: Choices, profiles: S
 
 def read_runs(patterns: Sequence[str]) -> list[Run]:
     """Every run that `patterns` name."""
-    identifier = Identifier()
     runs = []
     for run_dir in find_runs(patterns):
-        task, seed, variant, departures, options = identifier.identify(run_dir)
+        task, seed, variant, departures, options = identify(run_dir)
         record, logs = read_record(run_dir), read_logs(run_dir)
         status = Status(record.get("status"))
         runs.append(Run(run_dir, canonical(task), seed, status, variant, departures, record, options, logs))
     return runs
 
 
-def create_plan(experiment: Experiment) -> Plan:
-    """The runs that `experiment` needs."""
-    variants = tuple(Variant(experiment.agent, each["head"], each["normalizer"]) for each in experiment.variants)
-    return Plan(
-        experiment.name, experiment.agent, experiment.tasks, variants, experiment.seeds, experiment.num_train_frames
-    )
+@functools.cache
+def load_plans() -> dict[str, Plan]:
+    """Name of every experiment of the report -> the runs that it needs."""
+    return {
+        name: Plan(
+            name,
+            experiment.agent,
+            experiment.tasks,
+            tuple(Variant(experiment.agent, each["head"], each["normalizer"]) for each in experiment.variants),
+            experiment.seeds,
+            experiment.num_train_frames,
+        )
+        for name in PLANS
+        for experiment in [load_experiment(name)]
+    }
 
 
 def write_files(out: Path, files: dict[str, bytes]) -> None:

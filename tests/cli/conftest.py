@@ -1,31 +1,19 @@
-"""Reports of runs that were never trained: `make_run` writes them, `go` reports what there is."""
+"""Reports of runs that were never trained: `make_run_dir` writes them, `report` reports what there is."""
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import pytest
 
 from drq_sn.cli.report import run_report
-from drq_sn.report import figures
+from drq_sn.report import build
 from drq_sn.report.build import Choices
 from drq_sn.report.types import Figure
-from tests.cli.run_folders import write_run
+from tests.builders import write_run
 
-MLP2 = ["agent=drq", "head=mlp2", "normalizer=none"]
-MODERN_SN = ["agent=drq", "head=modern4", "normalizer=spectral"]
 SHORT = ["num_train_frames=20000", "eval_every_frames=10000"]
-QUICK = Choices(num_bootstrap=20)
-
-
-def whole(last):
-    return {0: 1.0, 10_000: 2.0, 20_000: last}
-
-
-def rows(path):
-    return list(csv.DictReader(io.StringIO(path.read_text())))
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="10pt" height="10pt"/>'
 
 
 @pytest.fixture
@@ -33,34 +21,35 @@ def drawn(monkeypatch):
     """Names and arguments of figures, which are not drawn here: their own tests do that."""
     calls = {}
 
-    def stand_in(name, *arguments):
+    def figure(name, *arguments):
         calls[name] = arguments
-        return Figure(name, "alt", b'<svg xmlns="http://www.w3.org/2000/svg" width="10pt" height="10pt"/>', b"png")
+        return Figure(name, "alt", SVG, b"png")
 
-    for function in ("curves", "dynamics", "aggregates"):
-        monkeypatch.setattr(figures, function, stand_in)
+    monkeypatch.setattr(build, "learning_curves", figure)
+    monkeypatch.setattr(build.dynamics_figure, "figure3", figure)
+    monkeypatch.setattr(build.dynamics_figure, "further_diagnostics", lambda *arguments: [figure(*arguments)])
+    monkeypatch.setattr(build.aggregates, "aggregates_figure", lambda result, name: figure(name, result))
     return calls
 
 
 @pytest.fixture
-def make_run(tmp_path):
-    """`make_run("a", MLP2, {frame: return}, seed=1, task=..., ...)` -> a folder below runs/."""
+def make_run_dir(tmp_path):
+    """`make_run_dir("a", MLP2, {frame: return}, seed=1, task=..., ...)` -> a run directory below runs/."""
 
-    def make(name, words, evaluations, seed=1, task="cheetah_run", **more):
-        return write_run(
-            tmp_path / "runs" / name, [*words, *SHORT, f"task={task}", f"seed={seed}"], evaluations, **more
-        )
+    def make(name, overrides, evaluations, seed=1, task="cheetah_run", **more):
+        overrides = [*overrides, *SHORT, f"task={task}", f"seed={seed}"]
+        return write_run(tmp_path / "runs" / name, overrides, evaluations, **more)
 
     return make
 
 
 @pytest.fixture
-def go(tmp_path, drawn, capsys, monkeypatch):
-    """`go()` -> what the report of everything below runs/ prints; it lies in out/."""
+def report(tmp_path, drawn, capsys, monkeypatch):
+    """`report()` -> what the report of everything below runs/, written to out/, prints."""
     monkeypatch.chdir(tmp_path)
 
-    def run(choices=QUICK):
-        run_report(["runs"], Path("out"), choices, [])
+    def run(choices=None):
+        run_report(["runs"], Path("out"), choices or Choices(num_bootstrap=20), [])
         return capsys.readouterr().out
 
     return run

@@ -45,6 +45,12 @@ def test_an_unknown_command_gets_a_near_one_and_code_2():
     assert result.stderr == "error: unknown command 'trian'; did you mean 'train'?\n"
 
 
+def test_a_command_of_earlier_versions_names_the_present_one():
+    result = run("diagnose", "runs=runs")
+    assert (result.returncode, result.stdout) == (exit_codes.ExitCode.INVALID_INPUT, "")
+    assert result.stderr == "error: diagnose has been replaced by report; use drq-sn report ...\n"
+
+
 def test_options_and_exit_codes_are_those_of_the_command(tmp_path):
     result = run("train", "bach_size=3", f"run_dir={tmp_path / 'run'}")
     assert result.returncode == exit_codes.ExitCode.INVALID_INPUT

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import numpy as np
 import pytest
 
-from drq_sn.report.aggregates import aggregate, collect, csv_rows, probability_of_improvement, share_above, table
+from drq_sn.report.aggregates import (
+    THRESHOLDS,
+    Aggregates,
+    aggregate,
+    aggregates_figure,
+    aggregates_rows,
+    aggregates_table,
+    collect_scores,
+    draw,
+    probability_of_improvement,
+    share_above,
+)
+from drq_sn.report.style import line_styles
 from drq_sn.report.types import Interval, Variant
-from tests.report.synthetic_runs import DASH, MLP2, MODERN_SN, scored
+from tests.builders import DASH, MLP2, MODERN_SN, make_run
 
 LIMIT = 500_000
 
@@ -17,7 +30,7 @@ LIMIT = 500_000
 def runs_of(scores, variant):
     """Task -> scores by seed."""
     return [
-        scored({0: 0.0, 10: value}, task=task, variant=variant, seed=seed)
+        make_run({0: 0.0, 10: value}, task=task, variant=variant, seed=seed)
         for task, values in scores.items()
         for seed, value in enumerate(values, start=1)
     ]
@@ -66,7 +79,7 @@ def test_profile_by_brute_force():
     made = aggregated(runs_of(scores, MLP2))
     value, low, high = made.profiles["mlp2"]
     flat = [score / 1000 for values in scores.values() for score in values]
-    assert value.tolist() == [sum(score > t for score in flat) / 4 for t in made.thresholds]
+    assert value.tolist() == [sum(score > t for score in flat) / 4 for t in THRESHOLDS]
     assert (low <= value).all()
     assert (value <= high).all()
     assert share_above(np.array([[0.5]]), np.array([0.4, 0.5])).tolist() == [1.0, 0.0]
@@ -94,7 +107,7 @@ def test_the_bootstrap_leaves_numpys_generator_as_it_was():
 
 def test_what_does_not_make_a_rectangle_is_left_out_and_named():
     runs = runs_of({"a": [1, 2, 3], "b": [4, 5], "c": [6]}, MLP2) + runs_of({"a": [7], "b": [8]}, MODERN_SN)
-    scores, tasks, notes = collect(runs, 10)
+    scores, tasks, notes = collect_scores(runs, 10)
     assert tasks == ("a", "b")
     assert {label: matrix.tolist() for label, matrix in scores.items()} == {
         "mlp2": [[0.001, 0.004], [0.002, 0.005]],
@@ -102,14 +115,14 @@ def test_what_does_not_make_a_rectangle_is_left_out_and_named():
     }
     assert notes == [
         "tasks that not every variant has at frame 10, with half its usual seeds or more, are left out: c",
-        "mlp2: 2 of up to 3 seeds are taken, as many as every task has",
-        "modern4 + SN: one seed per task tells nothing about other seeds: its intervals mean nothing",
+        "mlp2: 2 of up to 3 seeds are used, as many as every task has",
+        "modern4 + SN: one seed per task says nothing about other seeds; ignore its intervals",
     ]
 
 
 def test_a_variant_that_has_not_got_there_takes_no_other_with_it():
-    behind = [scored({0: 1.0}, task="a", variant=MODERN_SN)]
-    scores, tasks, notes = collect(runs_of({"a": [1, 2]}, MLP2) + behind, 10)
+    behind = [make_run({0: 1.0}, task="a", variant=MODERN_SN)]
+    scores, tasks, notes = collect_scores(runs_of({"a": [1, 2]}, MLP2) + behind, 10)
     assert (list(scores), tasks) == (["mlp2"], ("a",))
     assert notes == [
         "variants at frame 10 on fewer than half as many tasks as the one on most are left out: modern4 + SN"
@@ -121,7 +134,7 @@ FIVE = {task: [1, 2, 3, 4, 5] for task in "abcde"}
 
 def test_a_stray_variant_takes_no_task_with_it():
     stray = runs_of({"a": [9]}, Variant("drq", "simba", "none"))
-    scores, tasks, notes = collect(runs_of(FIVE, MLP2) + runs_of(FIVE, MODERN_SN) + stray, 10)
+    scores, tasks, notes = collect_scores(runs_of(FIVE, MLP2) + runs_of(FIVE, MODERN_SN) + stray, 10)
     assert {label: matrix.shape for label, matrix in scores.items()} == {"mlp2": (5, 5), "modern4 + SN": (5, 5)}
     assert tasks == tuple("abcde")
     assert notes == ["variants at frame 10 on fewer than half as many tasks as the one on most are left out: simba"]
@@ -129,7 +142,7 @@ def test_a_stray_variant_takes_no_task_with_it():
 
 def test_a_task_with_one_seed_takes_no_seeds_with_it():
     one_more = FIVE | {"f": [9]}
-    scores, tasks, notes = collect(runs_of(one_more, MLP2) + runs_of(one_more, MODERN_SN), 10)
+    scores, tasks, notes = collect_scores(runs_of(one_more, MLP2) + runs_of(one_more, MODERN_SN), 10)
     assert {label: matrix.shape for label, matrix in scores.items()} == {"mlp2": (5, 5), "modern4 + SN": (5, 5)}
     assert tasks == tuple("abcde")
     assert notes == ["tasks that not every variant has at frame 10, with half its usual seeds or more, are left out: f"]
@@ -137,7 +150,9 @@ def test_a_task_with_one_seed_takes_no_seeds_with_it():
 
 def test_half_of_the_tasks_and_of_the_seeds_is_enough():
     half = {"a": [1, 2, 3, 4, 5], "b": [1, 2, 3]}
-    scores, tasks, _ = collect(runs_of({task: FIVE[task] for task in "abcd"}, MLP2) + runs_of(half, MODERN_SN), 10)
+    scores, tasks, _ = collect_scores(
+        runs_of({task: FIVE[task] for task in "abcd"}, MLP2) + runs_of(half, MODERN_SN), 10
+    )
     assert (tasks, {label: len(matrix) for label, matrix in scores.items()}) == (
         ("a", "b"),
         {"mlp2": 5, "modern4 + SN": 3},
@@ -157,7 +172,7 @@ def test_nothing_in_common_is_said():
     made, notes = aggregate("drq", runs_of({"a": [1]}, MLP2) + runs_of({"b": [1]}, MODERN_SN), LIMIT, None, 10, 1)
     assert made is None
     assert notes[-1] == "no task has scores of every variant"
-    assert aggregate("drq", [scored({})], LIMIT, None, 10, 1)[0] is None
+    assert aggregate("drq", [make_run()], LIMIT, None, 10, 1)[0] is None
 
 
 def test_without_rliable_the_report_says_how_to_get_it(monkeypatch):
@@ -170,16 +185,46 @@ def test_without_rliable_the_report_says_how_to_get_it(monkeypatch):
 
 def test_the_table():
     made = aggregated(runs_of({"a": [100, 300]}, MLP2), runs_of({"a": [500, 500]}, MODERN_SN))
-    printed = table(made, "settings 2", "aggregates_drq")
+    printed = aggregates_table(made, "settings 2", "aggregates_drq")
     assert printed.rows[1] == ("interquartile mean", "modern4 + SN", "2", "0.500", "0.500 to 0.500")
     assert printed.rows[2] == ("probability", "modern4 + SN above mlp2", DASH, "1.000", "1.000 to 1.000")
-    assert printed.notes == ["DrQ, settings 2, at 10 frames; one task, a."]
+    assert printed.notes == ["DrQ, settings 2, at 10 frames; 1 task: a."]
 
 
 def test_rows_of_csv():
     made = aggregated(runs_of({"a": [100, 300]}, MLP2), runs_of({"a": [200, 400]}, MODERN_SN))
-    rows = csv_rows(made, "published setting")
+    rows = aggregates_rows(made, "published setting")
     assert [row["statistic"] for row in rows[:3]] == ["iqm", "iqm", "probability_of_improvement"]
     assert len(rows) == 3 + 2 * 101
     assert (rows[2]["variant"], rows[2]["than"], rows[2]["value"]) == ("modern4 + SN", "mlp2", 0.75)
     assert [row["value"] for row in rows if row["statistic"] == "profile" and row["threshold"] == 0.1] == [0.5, 1.0]
+
+
+@pytest.fixture
+def result():
+    iqm = {"mlp2": Interval(0.5, 0.4, 0.7), "modern4 + SN": Interval(0.75, 0.7, 0.8)}
+    improvement = {("modern4 + SN", "mlp2"): Interval(0.9, 0.8, 1.0)}
+    profiles = {label: np.tile([[0.5], [0.25], [0.75]], len(THRESHOLDS)) for label in iqm}
+    return Aggregates("drq", 5e5, ("t", "u"), {"mlp2": 3, "modern4 + SN": 1}, iqm, improvement, profiles)
+
+
+def test_estimates_are_drawn_with_their_intervals(result):
+    figure = draw(result)
+    means, improvements, profiles = figure.axes
+    bars, dots = means.lines[::2], means.lines[1::2]
+    assert [list(line.get_xdata()) for line in bars] == [[0.4, 0.7], [0.7, 0.8]]
+    assert [list(line.get_xdata()) for line in dots] == [[0.5], [0.75]]
+    assert [line.get_color() for line in dots] == [style["color"] for style in line_styles(list(result.iqm)).values()]
+    assert [text.get_text() for text in improvements.texts] == ["0.90 [0.80, 1.00]"]
+    assert [text.get_text() for text in improvements.get_yticklabels()] == ["modern4 + SN > mlp2"]
+    assert profiles.collections[0].get_paths()[0].vertices[:, 1].min() == 0.25
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["mlp2 (3 seeds per task)", "modern4 + SN (1 seed per task)"]
+    assert "drq, 2 tasks at 500 thousand frames" in aggregates_figure(result, "aggregates").alt
+
+
+def test_many_pairs_are_drawn_below(result):
+    pairs = {("mlp2", f"x{i}"): Interval(0.5, 0.4, 0.6) for i in range(9)}
+    means, improvements, profiles = draw(dataclasses.replace(result, improvement=pairs)).axes
+    assert len(improvements.get_yticklabels()) == 9
+    assert [axes.get_subplotspec().colspan.stop for axes in (means, improvements, profiles)] == [1, 2, 2]

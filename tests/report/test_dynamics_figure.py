@@ -56,8 +56,14 @@ def test_what_a_log_axis_cannot_show_is_left_out_and_counted():
 
 
 def test_layers_are_combined_and_targets_do_not_count():
-    columns = {"sigma/critic.q1.a": [2, 3], "sigma/critic.q2.a": [5, ""], "sigma/critic_target.q1.a": [9, 9],
-               "sigma/actor.head.a": [9, 9], "effective_lr/critic.q1.a": [1, 4], "effective_lr/critic.q2.a": [3, ""]}  # fmt: skip
+    columns = {
+        "sigma/critic.q1.a": [2, 3],
+        "sigma/critic.q2.a": [5, ""],
+        "sigma/critic_target.q1.a": [9, 9],
+        "sigma/actor.head.a": [9, 9],
+        "effective_lr/critic.q1.a": [1, 4],
+        "effective_lr/critic.q2.a": [3, ""],
+    }
     run = make_run(diagnostics=make_log(frame=[0, 10], **columns))
     by_name = {quantity.name: read_series(run, quantity).values for quantity in FURTHER}
     assert by_name["sigma_max/critic"] == pytest.approx({0: 5, 10: 3})
@@ -94,7 +100,9 @@ def test_the_csv_holds_what_is_drawn():
 
 
 def test_the_table():
-    table = diagnostics_table(groups_of(seed(1), seed(3, 20.0, "diverged", norm="inf"), make_run({}, variant=MODERN_SN)))
+    table = diagnostics_table(
+        groups_of(seed(1), seed(3, 20.0, "diverged", norm="inf"), make_run({}, variant=MODERN_SN))
+    )
     full, empty = table.rows
     assert full == ("cheetah_run", "DrQ", "mlp2", "published setting", "2", "1 finished, 1 diverged", "3 000", "15 ± 5",
                     "inf", "7", "20", DASH)  # fmt: skip

@@ -15,18 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from drq_sn.report import figures
-from drq_sn.report.page import anchors, breakable, html, kind, prose, spoken, width
+from drq_sn.report.learning_curves import learning_curves
+from drq_sn.report.page import anchors, breakable, caption, column_kind, prose, render, width
 from drq_sn.report.types import Figure, Section, Table
-from tests.report.test_figures import MLP2, SN, run
+from tests.builders import MLP2, MODERN_SN, make_run
 
-SVG = b'<svg width="900pt" height="300pt" viewBox="0 0 900 300" xmlns="http://www.w3.org/2000/svg"><rect id="a" width="9"/></svg>'
+SVG = b'<svg width="900pt" height="300pt" xmlns="http://www.w3.org/2000/svg"><rect id="a" width="9"/></svg>'
 NASTY = '<script>alert("a & b")</script>'
 WIDE = ["task", *(f"variant {i}, paper" for i in range(9))]
 EMPTY = {"meta", "link", "input", "img", "path", "wbr"}
 PHONE = (390, 844)
 # a browser's window is never as narrow as a phone, but a frame in it is
-FRAME = """<!DOCTYPE html><iframe width="{}" height="{}" style="border: 0" srcdoc="{}"></iframe><pre id="probe"></pre><script>
+FRAME = """<!DOCTYPE html><iframe width="{}" height="{}" style="border: 0" srcdoc="{}"></iframe>
+<pre id="probe"></pre><script>
 addEventListener("load", () => {{
   const page = document.querySelector("iframe").contentDocument;
   const found = {{scroll: page.documentElement.scrollWidth, images: [...page.images].map(image => image.naturalWidth)}};
@@ -70,16 +71,23 @@ class Page(HTMLParser):
 def sections():
     results = Table("table1_drq", WIDE, [[f"task_{i}", *["812.3 ± 45.6"] * 9] for i in range(3)], ["mean ± sd", NASTY])
     runs = Table(
-        "runs", ["folder", "status"], [[NASTY, "crashed"], ["runs/" + "very_long_name" * 9, "a sentence " * 20]]
+        "runs", ["folder", "status"], [[NASTY, "diverged"], ["runs/" + "very_long_name" * 9, "a sentence " * 20]]
     )
-    drawn = figures.curves("figure1", [run([1, 2]), run([2, 3], SN)], ["t"], [MLP2, SN], {}, 10000)
+    drawn = learning_curves(
+        "figure1",
+        [make_run({0: 1, 10000: 2}, "t"), make_run({0: 2}, "t", MODERN_SN)],
+        ["t"],
+        [MLP2, MODERN_SN],
+        {},
+        10000,
+    )
     return [
         Section(
             "Figure 1",
             ["text 1", NASTY],
             ["warning 1", "x" * 200],
             [results],
-            [Figure("a", f"{NASTY}\nb: 1", SVG, b"")],
+            [Figure("a", NASTY, SVG, b"")],
         ),
         Section("Figure 1", figures=[drawn]),
         Section(NASTY, warnings=["w"], tables=[runs, Table("none", ["a", "b"], [])]),
@@ -88,7 +96,7 @@ def sections():
 
 @pytest.fixture(scope="module")
 def data(sections):
-    return html(f"Title {NASTY}", ["70 runs", NASTY], sections)
+    return render(f"Title {NASTY}", ["70 runs", NASTY], sections)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +147,7 @@ def test_every_cell_note_line_and_warning_is_there_as_text(page, sections):
     heads = [list(part) for table in tables for part in (table.columns, [row[0] for row in table.rows])]
     assert page.texts("th") == [cell for part in heads for cell in part]
     assert page.texts("caption") == ["Table 1 drq", "Runs", "None"]
-    assert {"70 runs", "warning 1", "mean ± sd", "b: 1", NASTY} <= set(page.texts("li"))
+    assert {"70 runs", "warning 1", "mean ± sd", NASTY} <= set(page.texts("li"))
     assert {"text 1", NASTY} <= set(page.texts("p"))
 
 
@@ -155,11 +163,11 @@ def test_warnings_say_so_in_words(page):
 
 
 def test_the_same_page_twice(data, sections):
-    assert html(f"Title {NASTY}", ["70 runs", NASTY], sections) == data
+    assert render(f"Title {NASTY}", ["70 runs", NASTY], sections) == data
 
 
 def test_a_page_of_nothing_is_a_page():
-    assert Page(html("Empty", [], [])).texts("h1") == ["Empty"]
+    assert Page(render("Empty", [], [])).texts("h1") == ["Empty"]
 
 
 def test_anchors_are_unique():
@@ -176,7 +184,7 @@ def test_anchors_are_unique():
     ("name", "words"), [("table1", "Table 1"), ("figure3_drq", "Figure 3 drq"), ("runs_drqv2", "Runs drqv2")]
 )
 def test_names_of_files_as_captions(name, words):
-    assert spoken(name) == words
+    assert caption(name) == words
 
 
 @pytest.mark.parametrize(
@@ -185,12 +193,12 @@ def test_names_of_files_as_captions(name, words):
         (["1", "\u22122.5 ± 3", "\u2013", "", "< 4"], "number"),
         (["nan", "812 (9 of 10)"], "number"),
         (["\u2013", ""], "number"),
-        (["12", "crashed"], "text"),
+        (["12", "diverged"], "text"),
         (["12", "a sentence that is long enough to wrap"], "long"),
     ],
 )
 def test_kinds_of_columns(cells, expected):
-    assert kind([["x", cell] for cell in cells], 1) == expected
+    assert column_kind(cells) == expected
 
 
 def test_all_that_the_page_is_made_of_is_packaged():

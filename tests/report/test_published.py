@@ -19,7 +19,7 @@ def column_sums(name):
 
 
 def checksum(rows):
-    """SHA-256 of the rows in order, a line each, parts apart by spaces and numbers with two digits: what is moved shows too."""
+    """SHA-256 of the sorted rows, one line each: parts separated by spaces, numbers with two digits."""
     lines = (" ".join(part if isinstance(part, str) else f"{part:.2f}" for part in row) + "\n" for row in sorted(rows))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from drq_sn.cli.config.experiments import load_experiment
-from drq_sn.cli.report import as_plan
-from drq_sn.report.score_formats import latex, markdown
-from drq_sn.report.scores import Setting, own_cells
-from drq_sn.report.tables import CSV_FIELDS, ScoreTable, all_cells
+from drq_sn.cli.report import load_plans
+from drq_sn.report.scores import Setting, fill_cells
+from drq_sn.report.table_formats import format_latex, format_markdown
+from drq_sn.report.tables import CSV_FIELDS, ScoreTable, all_runs_table
 from drq_sn.report.types import Variant
-from tests.report.synthetic_runs import DASH, MODERN_SN, scored
+from tests.builders import DASH, MODERN_SN, make_run
 
 V2 = Variant("drqv2", "modern4", "none")
-TABLE1, TABLE2 = (as_plan(load_experiment(name)) for name in ("table1", "table2"))
+TABLE1, TABLE2 = (load_plans()[name] for name in ("table1", "table2"))
 
 
 def made(plan, runs, number=1, **more):
-    return ScoreTable(plan, Setting(number, (), tuple(runs)), **more)
+    return ScoreTable(plan, Setting(number, tuple(runs)), **more)
 
 
 def row_of(table, task):
@@ -44,16 +43,16 @@ def test_without_runs_the_papers_numbers_stand_there():
     assert sparse not in made(TABLE2, []).table().notes
 
 
-def test_table_1_with_seeds_one_of_which_crashed():
-    runs = [scored({0: 1.0, 100_000: v}, "ball_in_cup_catch", V2, seed) for seed, v in ((1, 100.0), (2, 104.0))]
-    runs.append(scored({0: 96.0}, "ball_in_cup_catch", V2, 3, status="crashed", record={"frame": 4321}))
+def test_table_1_with_seeds_one_of_which_diverged():
+    runs = [make_run({0: 1.0, 100_000: v}, "ball_in_cup_catch", V2, seed) for seed, v in ((1, 100.0), (2, 104.0))]
+    runs.append(make_run({0: 96.0}, "ball_in_cup_catch", V2, 3, status="diverged", record={"frame": 4321}))
     score_table = made(TABLE1, runs)
     table = score_table.table()
     row = row_of(table, "cup_catch")
     assert row["modern4"] == "100.0 ± 2.3 (4.0, 3) †1"  # sd sqrt((0 + 16 + 16) / 2), over sqrt(3)
     assert row["modern4, paper"] == "107.46 ± 21.43"
     assert any(
-        "† learning crashed" in note and "modern4 on cup_catch seed 3 at frame 4 321" in note for note in table.notes
+        "† training diverged" in note and "modern4 on cup_catch seed 3 at frame 4 321" in note for note in table.notes
     )
     assert any("Ours are at 100 000 frames, the paper's at 500 000" in note for note in table.notes)
     numbers = csv_row(score_table, "cup_catch", "modern4")
@@ -64,17 +63,17 @@ def test_table_1_with_seeds_one_of_which_crashed():
         "se": pytest.approx(4 / 3**0.5),
         "sd": 4.0,
         "n": 3,
-        "num_crashed": 1,
+        "num_diverged": 1,
         "frame": 100_000,
         "paper_mean": 107.46,
         "paper_spread": 21.43,
     }
-    assert r"100.0 $\pm$ 2.3 (4.0, 3) $\dagger$1" in latex(table).decode()
-    assert f"| cup\\_catch | {DASH} | 966.67 ± 2.32 | 100.0 ± 2.3 (4.0, 3) †1 |" in markdown(table).decode()
+    assert r"100.0 $\pm$ 2.3 (4.0, 3) $\dagger$1" in format_latex(table)
+    assert "| 100.0 ± 2.3 (4.0, 3) †1 | 107.46 ± 21.43 |" in format_markdown(table)
 
 
 def test_table_2_has_dreamer_and_the_released_curve_at_the_same_frame():
-    score_table = made(TABLE2, [scored({0: 1.0, 200_000: 2.0}, "walker_run", MODERN_SN, 4)])
+    score_table = made(TABLE2, [make_run({0: 1.0, 200_000: 2.0}, "walker_run", MODERN_SN, 4)])
     row = row_of(score_table.table(), "walker_run")
     assert row["modern4 + SN"] == f"2.0 ± {DASH} ({DASH}, 1)"
     assert row["modern4 + SN, paper"] == "501.0 ± 57.0"
@@ -90,22 +89,22 @@ def test_table_2_has_dreamer_and_the_released_curve_at_the_same_frame():
 
 
 def test_between_the_released_frames_there_is_a_dash():
-    row = row_of(made(TABLE2, [scored({150_000: 2.0}, "walker_run")]).table(), "walker_run")
+    row = row_of(made(TABLE2, [make_run({150_000: 2.0}, "walker_run")]).table(), "walker_run")
     assert row["mlp2"] == f"2.0 ± {DASH} ({DASH}, 1)"
     assert row["DrQ's released curve"] == DASH
 
 
 def test_a_table_ends_where_the_paper_does_unless_told_otherwise():
-    runs = [scored({400_000: 1.0, 500_000: 2.0, 600_000: 3.0})]
+    runs = [make_run({400_000: 1.0, 500_000: 2.0, 600_000: 3.0})]
     assert made(TABLE2, runs).frame == 500_000
     assert made(TABLE2, runs, frame=400_000).table().rows[2][1] == f"1.0 ± {DASH} ({DASH}, 1)"
 
 
 def test_other_tasks_agents_and_heads_have_no_place():
     others = [
-        scored({0: 1.0}, task="dog_run"),
-        scored({0: 1.0}, variant=Variant("drqv2", "mlp2", "none")),
-        scored({0: 1.0}, variant=Variant("drq", "mlp4", "none")),
+        make_run({0: 1.0}, task="dog_run"),
+        make_run({0: 1.0}, variant=Variant("drqv2", "mlp2", "none")),
+        make_run({0: 1.0}, variant=Variant("drq", "mlp4", "none")),
     ]
     assert made(TABLE2, others).runs == []
 
@@ -116,9 +115,9 @@ def test_settings_go_into_the_files_name():
 
 def test_all_runs_whatever_they_are():
     setting = Setting(
-        2, (), (scored({0: 1.0, 10: 3.0}, task="dog_run", variant=V2), scored({10: 5.0}, "dog_run", V2, 2))
+        2, (make_run({0: 1.0, 10: 3.0}, task="dog_run", variant=V2), make_run({10: 5.0}, "dog_run", V2, 2))
     )
-    table, rows = all_cells([(setting, cell) for cell in own_cells(setting.runs)])
+    table, rows = all_runs_table([(setting, cell) for cell in fill_cells(setting.runs)])
     assert table.rows == [("dog_run", "DrQ-v2", "modern4", "10", "4.0 ± 1.0 (1.4, 2)", "settings 2")]
     assert (rows[0]["mean"], rows[0]["se"], rows[0]["n"], rows[0]["settings"]) == (
         4.0,

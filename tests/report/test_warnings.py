@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
 
-from drq_sn.report.scores import make_cell
-from drq_sn.report.types import Plan
-from drq_sn.report.warnings import cautions, left_out_cautions, name_runs, ranges, table_cautions
-from drq_sn.runs.reader import EVAL
-from tests.report.synthetic_runs import MLP2, MODERN_SN, RECORD, log, scored
+from drq_sn.report.scores import Setting, fill_cell
+from drq_sn.report.types import Departure, Plan
+from drq_sn.report.warnings import format_ranges, general_warnings, left_out_warnings, name_runs, table_warnings
+from tests.builders import MLP2, MODERN_SN, RECORD, make_log, make_run
 
 CLAIMS = {"num_train_frames": 20, "eval_every_frames": 10, "num_eval_episodes": 10}
 WHOLE = {0: 1.0, 10: 2.0, 20: 3.0}
-AGAIN = log(EVAL, *({"frame": f, "episode_return_mean": v} for f, v in ((0, 1), (10, 1), (20, 3), (10, 2), (20, 3))))
+AGAIN = make_log(frame=[0, 10, 20, 10, 20], episode_return_mean=[1, 1, 3, 2, 3])
 
 
-def lines(*runs, dropped=()):
-    return cautions(runs, dropped)
+def lines(*runs, duplicates=()):
+    return general_warnings([Setting(1, runs, duplicates)], runs)
 
 
 def run(seed=1, evaluations=WHOLE, **more):
-    return scored(evaluations, seed=seed, options=CLAIMS, **more)
+    return make_run(evaluations, seed=seed, options=CLAIMS, **more)
 
 
 def test_runs_in_order_have_no_line():
@@ -47,7 +45,7 @@ def test_mixed_frames_count_within_one_task_and_one_world():
     (line,) = lines(run(1), other)
     assert line.startswith("cheetah_run: first frames differ")
     assert "aaaabbbb in cheetah_run DrQ mlp2 seed 1; ffff0000 in cheetah_run DrQ mlp2 seed 2" in line
-    small = run(2, record={"first_frame_sha256": "ffff0000"}, departures=("env.image_size=48 (published: 84)",))
+    small = run(2, record={"first_frame_sha256": "ffff0000"}, departures=(Departure("env.image_size", 48, 84),))
     assert lines(run(1), small) == []
 
 
@@ -55,7 +53,8 @@ def test_a_run_that_was_continued_in_another_world():
     before = {"versions": RECORD["versions"] | {"mujoco": "3.17.0"}, "first_frame_sha256": "ffff", "git_commit": "9"}
     resumed = [{"frame": 10, "time": "t"}, {"frame": 20, "time": "t", "before": before}]
     assert lines(run(1, record={"resumed": resumed})) == [
-        "cheetah_run DrQ mlp2 seed 1: up to frame 20 made by mujoco 3.17.0, not 3.11.0, first_frame_sha256 ffff, not aaaabbbbcccc"
+        "cheetah_run DrQ mlp2 seed 1: up to frame 20 made by mujoco 3.17.0, not 3.11.0, "
+        "first_frame_sha256 ffff, not aaaabbbbcccc"
     ]
     harmless = [{"frame": 20, "time": "t", "before": {"git_commit": "9", "device": "another CPU"}}]
     assert lines(run(1, record={"resumed": harmless})) == []
@@ -64,58 +63,53 @@ def test_a_run_that_was_continued_in_another_world():
 def test_what_was_not_recorded_is_no_version_of_its_own():
     for record in ({"first_frame_sha256": None}, {"versions": {"mujoco": "3.11.0", "torch": "2.13.0"}}):
         assert lines(run(1), run(2, record={"git_commit": None, **record})) == [
-            "no record of all versions and of the first frame, so nothing says whether they fit: cheetah_run DrQ mlp2 seed 2"
+            "library versions or first frame not recorded, so they may differ: cheetah_run DrQ mlp2 seed 2"
         ]
 
 
 def test_a_seed_that_is_there_twice():
-    one, two = run(1, folder="a"), run(1, {0: 1.0}, folder="b", status="running")
-    line = lines(one, two, dropped=[(two, one)])[0]
-    assert line == "cheetah_run DrQ mlp2 seed 1 is there twice: a with 3 evaluations counts, b with 1 does not"
+    one, two = run(1, directory="a"), run(1, {0: 1.0}, directory="b", status="running")
+    line = lines(one, two, duplicates=[(two, one)])[0]
+    assert line == "cheetah_run DrQ mlp2 seed 1 exists twice: a with 3 evaluations counts, b with 1 does not"
 
 
 def test_fewer_evaluations_than_a_finished_run_claims():
     (line,) = lines(run(4, {0: 1.0, 20: 1.0}))
     assert line == "cheetah_run DrQ mlp2 seed 4: finished, but 1 evaluations are missing, at frames 10"
-    odd = scored({0: 1.0, 10: 1.0}, options=CLAIMS | {"num_train_frames": 15})
+    odd = make_run({0: 1.0, 10: 1.0}, options=CLAIMS | {"num_train_frames": 15})
     assert lines(odd) == ["cheetah_run DrQ mlp2 seed 1: finished, but 1 evaluations are missing, at frames 15"]
     assert not any("missing" in line for line in lines(run(4, {0: 1.0}, status="running")))
 
 
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
 def test_fewer_evaluations_than_a_run_on_its_way_claims(status):
-    found = lines(run(4, {20: 1.0}, status=status, train=[{"frame": 30}]))
+    found = lines(run(4, {20: 1.0}, status=status, train=make_log(frame=[30])))
     assert f"cheetah_run DrQ mlp2 seed 4: {status}, but 2 evaluations are missing, at frames 0, 10" in found
-    at_one = run(4, {0: 1.0}, status=status, train=[{"frame": 10}])  # whose evaluation may not have begun
+    at_one = run(4, {0: 1.0}, status=status, train=make_log(frame=[10]))  # whose evaluation may not have begun
     assert not any("missing" in line for line in lines(at_one))
 
 
 def test_fewer_evaluations_than_a_crashed_run_claims_up_to_its_crash():
-    crashed = run(4, {0: 1.0}, status="crashed", record={"frame": 11}, train=[{"frame": 8}])
+    crashed = run(4, {0: 1.0}, status="diverged", record={"frame": 11}, train=make_log(frame=[8]))
     assert "cheetah_run DrQ mlp2 seed 4: diverged, but 1 evaluations are missing, at frames 10" in lines(crashed)
-    assert not any("missing" in line for line in lines(run(4, {0: 1.0}, status="crashed", record={"frame": 10})))
+    assert not any("missing" in line for line in lines(run(4, {0: 1.0}, status="diverged", record={"frame": 10})))
 
 
-@pytest.mark.parametrize("value", [0, -10, True, "ten", None, 2.5])
-@pytest.mark.parametrize("name", CLAIMS)
-def test_claims_that_are_no_positive_whole_numbers_claim_nothing(name, value):
-    assert lines(scored(WHOLE, options=CLAIMS | {name: value})) == []
+@pytest.mark.parametrize("value", [0, True, "ten", None, 2.5])
+def test_claims_that_are_no_positive_integers_claim_nothing(value):
+    for name in CLAIMS:
+        assert lines(make_run(WHOLE, options=CLAIMS | {name: value})) == []
 
 
 def test_a_crash_without_a_readable_frame_is_where_the_log_ends():
     for frame in (None, "ten", math.nan):
-        assert run(4, {0: 1.0, 10: 2.0}, status="crashed", record={"frame": frame}).end_frame == 10
+        assert run(4, {0: 1.0, 10: 2.0}, status="diverged", record={"frame": frame}).end_frame == 10
 
 
 def test_a_frame_that_was_evaluated_again_with_another_return():
-    twice = dataclasses.replace(run(4), run=dataclasses.replace(run(4).run, logs={EVAL: AGAIN}))
-    assert lines(twice) == ["cheetah_run DrQ mlp2 seed 4: evaluated more than once, the last return counts: frames 10"]
-
-
-def test_unknown_settings_are_a_warning():
-    (line,) = lines(run(1), run(2, departures=("settings unknown", "lr=3")))
-    assert line.startswith("settings unknown, as config.yaml names no agent")
-    assert line.endswith(": cheetah_run DrQ mlp2 seed 2")
+    assert lines(run(4, eval=AGAIN)) == [
+        "cheetah_run DrQ mlp2 seed 4: evaluated more than once, the last return counts: frames 10"
+    ]
 
 
 def test_fewer_episodes_than_claimed():
@@ -126,18 +120,18 @@ def test_fewer_episodes_than_claimed():
 
 def test_returns_that_are_no_numbers():
     assert lines(run(evaluations=WHOLE | {10: math.nan})) == [
-        "cheetah_run DrQ mlp2 seed 1: left out where the return is no number: frames 10"
+        "cheetah_run DrQ mlp2 seed 1: left out where the return is not finite: frames 10"
     ]
 
 
 def test_how_runs_ended():
-    found = lines(run(1, status="crashed"), run(2, status="running"), run(3, {0: 1.0}, status="running"), run(4))
-    assert "crashed: cheetah_run DrQ mlp2 seed 1; their last evaluations stand for all later ones (†)" in found
+    found = lines(run(1, status="diverged"), run(2, status="running"), run(3, {0: 1.0}, status="running"), run(4))
+    assert "diverged: cheetah_run DrQ mlp2 seed 1; their last evaluations are carried forward (†)" in found
     found_before = lines(
-        run(1, status="crashed"), run(2, {}, status="crashed"), run(3, {0: math.nan}, status="crashed")
+        run(1, status="diverged"), run(2, {}, status="diverged"), run(3, {0: math.nan}, status="diverged")
     )
-    assert "crashed: cheetah_run DrQ mlp2 seed 1; their last evaluations stand for all later ones (†)" in found_before
-    assert "crashed before any evaluation, in no mean: cheetah_run DrQ mlp2 seeds 2-3" in found_before
+    assert "diverged: cheetah_run DrQ mlp2 seed 1; their last evaluations are carried forward (†)" in found_before
+    assert "diverged before any evaluation, in no mean: cheetah_run DrQ mlp2 seeds 2-3" in found_before
     assert not any(line.startswith("no evaluation yet") for line in found_before)
     assert "running, not finished: cheetah_run DrQ mlp2 seeds 2-3, at frame 0 to 20" in found
     assert lines(run(5, {}, status="failed")) == [
@@ -152,7 +146,7 @@ def test_notes_are_milder_and_come_last():
     )
     assert [line.split(":")[0] for line in found] == ["cheetah_run DrQ mlp2 seed 2", "note", "note", "note"]
     assert "a GPU in cheetah_run DrQ mlp2 seed 1" in found[1]
-    assert found[2] == "note: code that was changed after its commit: cheetah_run DrQ mlp2 seed 2"
+    assert found[2] == "note: code with uncommitted changes: cheetah_run DrQ mlp2 seed 2"
     assert found[3] == "note: code of 2 commits: 0123456789ab (1 runs), ffffffffffff-dirty (1 runs)"
 
 
@@ -160,8 +154,8 @@ PLAN = Plan("table2", "drq", ("cheetah_run", "walker_run", "dog_run"), (MLP2, MO
 
 
 def table_lines(*runs):
-    cells = [make_cell(runs, task, variant, 20) for task in PLAN.tasks for variant in PLAN.variants]
-    return table_cautions(PLAN, cells, "T")
+    cells = [fill_cell(runs, task, variant, 20) for task in PLAN.tasks for variant in PLAN.variants]
+    return table_warnings(PLAN, cells, "T")
 
 
 def test_what_a_table_lacks():
@@ -185,17 +179,17 @@ def test_what_a_table_lacks():
 
 def test_why_runs_are_left_out():
     runs = [run(1), run(2, WHOLE | {20: math.nan}), run(3, {0: 1.0, 30: 1.0}), run(4, {0: 1.0}), run(5, {})]
-    assert left_out_cautions([make_cell(runs, "cheetah_run", MLP2, 20)], "T") == [
+    assert left_out_warnings([fill_cell(runs, "cheetah_run", MLP2, 20)], "T") == [
         "T: left out, without evaluations: cheetah_run DrQ mlp2 seed 5",
         "T: left out, evaluated up to frame 0: cheetah_run DrQ mlp2 seed 4",
-        "T: left out, no number at frame 20: cheetah_run DrQ mlp2 seed 2",
+        "T: left out, no finite return at frame 20: cheetah_run DrQ mlp2 seed 2",
         "T: left out, not evaluated at frame 20: cheetah_run DrQ mlp2 seed 3",
     ]
 
 
 def test_a_run_that_is_not_there_yet_is_no_missing_seed():
-    cells = [make_cell([run(2, {0: 1.0}, status="running")], "cheetah_run", MLP2, 20)]
-    assert table_cautions(PLAN, cells, "F", behind="curves end early") == [
+    cells = [fill_cell([run(2, {0: 1.0}, status="running")], "cheetah_run", MLP2, 20)]
+    assert table_warnings(PLAN, cells, "F", behind="curves end early") == [
         "F: mlp2 lacks seeds 1, 3 of 1-3 on cheetah_run",
         "F: curves end early, evaluated up to frame 0: cheetah_run DrQ mlp2 seed 2",
     ]
@@ -212,4 +206,4 @@ def test_an_empty_table_and_a_whole_one_lack_nothing():
 def test_names_of_many_runs_stay_short():
     runs = [run(seed, task=task) for task in "abcdef" for seed in (1, 2, 3, 7)]
     assert name_runs(runs) == ", ".join(f"{task} DrQ mlp2 seeds 1-3, 7" for task in "abcd") + " and 2 more"
-    assert ranges([5, 1, 2, 2]) == "1-2, 5"
+    assert format_ranges([5, 1, 2, 2]) == "1-2, 5"

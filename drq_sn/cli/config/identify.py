@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,97 +58,89 @@ def record_choices(cfg: DictConfig) -> dict[str, Any]:
         its published value, as name, value and published value.
     """
     chosen = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
-    identifier, options = Identifier(), flatten(OmegaConf.to_container(cfg))
-    groups = {group: chosen.get(group) or identifier.choice(group, options) for group in Variant._fields}
-    departures = identifier.departures(Variant(**groups), options)
+    options = flatten(OmegaConf.to_container(cfg))
+    groups = {group: str(chosen.get(group) or find_choice(group, options)) for group in Variant._fields}
+    departures = find_departures(Variant(**groups), options)
     return {
         "choices": {**groups, "preset": chosen.get("preset"), "task": cfg.task, "seed": cfg.seed},
         "overrides": [departure._asdict() for departure in departures],
     }
 
 
-@dataclass
-class Identifier:
-    """Identifies runs: by `run.json`, or by `config.yaml` if older code wrote them. Caches composed configurations."""
+def identify(run_dir: Path) -> Identity:
+    """Identify the run in `run_dir` by its `run.json`, or by its `config.yaml` if older code wrote it.
 
-    _composed: dict[Variant, DictConfig] = field(default_factory=dict)
-    _published: dict[tuple[Variant, str], Options] = field(default_factory=dict)
-    _groups: dict[str, dict[str, Options]] = field(default_factory=dict)
+    Raises:
+        InvalidInput: if one of these is not what a run wrote.
+    """
+    record, options = read_record(run_dir), _read_options(run_dir)
+    if "choices" not in record:
+        variant = Variant(*(find_choice(group, options) for group in Variant._fields))
+        return Identity(options["task"], options["seed"], variant, find_departures(variant, options), options)
+    try:
+        choices = record["choices"]
+        variant = Variant(*(choices[group] for group in Variant._fields))
+        departures = tuple(Departure(**override) for override in record["overrides"])
+        return Identity(choices["task"], choices["seed"], variant, departures, options)
+    except (KeyError, TypeError) as error:
+        raise InvalidInput(f"{run_dir / RECORD} is not a file that a run wrote ({error!r})") from None
 
-    def identify(self, run_dir: Path) -> Identity:
-        """Identify the run in `run_dir`.
 
-        Raises:
-            InvalidInput: if its `run.json` or `config.yaml` is not what a run wrote.
-        """
-        record, options = read_record(run_dir), _read_options(run_dir)
-        if "choices" not in record:
-            variant = Variant(*(self.choice(group, options) for group in Variant._fields))
-            departures = tuple(self.departures(variant, options))
-            return Identity(str(options["task"]), options["seed"], variant, departures, options)
-        try:
-            choices, overrides = record["choices"], record["overrides"]
-            variant = Variant(*(choices[group] for group in Variant._fields))
-            departures = tuple(Departure(**override) for override in overrides)
-            return Identity(choices["task"], choices["seed"], variant, departures, options)
-        except (KeyError, TypeError) as error:
-            raise InvalidInput(f"{run_dir / RECORD} is not a file that a run wrote ({error!r})") from None
+def find_choice(group: str, options: Options) -> str:
+    """The choice of `group` with the class, and for heads the layers, of `options`; else `other`."""
+    for name, published in _group_options(group).items():
+        identifying = {
+            option: value
+            for option, value in published.items()
+            if option == f"{group}._target_" or (group == "head" and option.split(".")[-1] not in FREE_IN_HEADS)
+        }
+        if all(options.get(option) == value for option, value in identifying.items()):
+            return name
+    return OTHER
 
-    def choice(self, group: str, options: Options) -> str:
-        """The choice of `group` that `options` come from: same class and, for heads, same layers; else `other`."""
-        for name, published in self._choices(group).items():
-            identifying = {
-                option: value
-                for option, value in published.items()
-                if option == f"{group}._target_" or (group == "head" and option.split(".")[-1] not in FREE_IN_HEADS)
-            }
-            if all(options.get(option) == value for option, value in identifying.items()):
-                return name
-        return OTHER
 
-    def _choices(self, group: str) -> dict[str, Options]:
-        """Name -> options, of every choice of `group`."""
-        if group not in self._groups:
-            names = sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
-            with initialized():
-                trees = {name: compose(f"{group}/{name}")[group] for name in names}
-            self._groups[group] = {
-                name: flatten(OmegaConf.to_container(tree), f"{group}.") for name, tree in trees.items()
-            }
-        return self._groups[group]
+def find_departures(variant: Variant, options: Options) -> tuple[Departure, ...]:
+    """Every option that is not at the published value of `variant` on its task.
 
-    def departures(self, variant: Variant, options: Options) -> list[Departure]:
-        """Every option that is not at the published value of `variant` on its task.
+    Options are absent only where the agent is not.
+    """
+    before, now = FORMER_MEANING | _published_setting(variant, str(options["task"])), FORMER_MEANING | options
+    names = before.keys() | now.keys() if "agent._target_" in options else options.keys() | {"agent._target_"}
+    return tuple(
+        Departure(name, now.get(name, ABSENT), before.get(name, ABSENT))
+        for name in sorted(names)
+        if before.get(name) != now.get(name) and not {name, name.split(".")[0]} & NOT_COMPARED
+    )
 
-        Options are absent only where the agent is not.
-        """
-        before, now = FORMER_MEANING | self._setting(variant, str(options["task"])), FORMER_MEANING | options
-        names = before.keys() | now.keys() if "agent._target_" in options else options.keys() | {"agent._target_"}
-        return [
-            Departure(name, now.get(name, ABSENT), before.get(name, ABSENT))
-            for name in sorted(names)
-            if before.get(name) != now.get(name) and not {name, name.split(".")[0]} & NOT_COMPARED
-        ]
 
-    def _setting(self, variant: Variant, task: str) -> Options:
-        """The published setting on `task`."""
-        if (variant, task) not in self._published:
-            cfg = copy.deepcopy(self._compose(variant))
-            cfg.task, cfg.run_dir = task, ""
-            self._published[variant, task] = flatten(OmegaConf.to_container(cfg, resolve=True))
-        return self._published[variant, task]
+@functools.cache
+def _group_options(group: str) -> dict[str, Options]:
+    """Choice -> its options, interpolations unresolved, of every choice of `group`."""
+    names = sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
+    with initialized():
+        trees = {name: compose(f"{group}/{name}")[group] for name in names}
+    return {name: flatten(OmegaConf.to_container(tree), f"{group}.") for name, tree in trees.items()}
 
-    def _compose(self, variant: Variant) -> DictConfig:
-        """The configuration of `variant`; interpolations are unresolved, as numbers depend on the task."""
-        if variant not in self._composed:
-            names = {
-                group: name if name in self._choices(group) else base
-                for group, name, base in zip(Variant._fields, variant, BASE, strict=True)
-            }
-            with initialized():
-                self._composed[variant] = compose("train", [f"{group}={name}" for group, name in names.items()])
-            OmegaConf.set_struct(self._composed[variant], False)
-        return self._composed[variant]
+
+@functools.cache
+def _published_setting(variant: Variant, task: str) -> Options:
+    """All options of `variant` on `task`."""
+    cfg = copy.deepcopy(_compose(variant))
+    cfg.task, cfg.run_dir = task, ""
+    return flatten(OmegaConf.to_container(cfg, resolve=True))
+
+
+@functools.cache
+def _compose(variant: Variant) -> DictConfig:
+    """The configuration of `variant`; interpolations are unresolved, as numbers depend on the task."""
+    named = {
+        group: name if (config_dir() / group / f"{name}.yaml").is_file() else base
+        for group, name, base in zip(Variant._fields, variant, BASE, strict=True)
+    }
+    with initialized():
+        cfg = compose("train", [f"{group}={name}" for group, name in named.items()])
+    OmegaConf.set_struct(cfg, False)
+    return cfg
 
 
 def _read_options(run_dir: Path) -> Options:
