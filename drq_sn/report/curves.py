@@ -102,8 +102,8 @@ class Axis:
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error, sample sd / sqrt(n); NaN where there are too few values."""
-    if not values:
+    """Mean and its standard error, sample sd / sqrt(n); NaN where there are too few values or one is NaN."""
+    if not values or any(map(math.isnan, values)):
         return math.nan, math.nan
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return statistics.fmean(values), error
@@ -169,6 +169,8 @@ def _draw_panel(axes: Any, panel: Panel, styles: Mapping[str, Style], axis: Axis
         return
     if panel.log:
         axes.set_yscale("log")
+        if np.nanmin(means) == np.nanmax(means):  # matplotlib warns of some single values
+            axes.set_ylim(np.nanmin(means) / 10, np.nanmax(means) * 10)
     if released:
         frames, mean, sd = np.array([point[:3] for point in released]).T
         axes.errorbar(frames / axis.unit, mean, sd, **RELEASED, elinewidth=0.6, zorder=1.5)

@@ -106,4 +106,4 @@ def _panels(fits: Sequence[Row]) -> tuple[list[Panel], Axis]:
             for normalizer in _normalizers(fits)
         }  # fmt: skip
         panels.append(Panel(title, groups, log=name not in LINEAR))
-    return panels, Axis(max(depths), "depth of the Q heads", depths)
+    return panels, Axis(max(depths) or 1, "depth of the Q heads", depths)

@@ -136,3 +136,8 @@ def test_fifteen_panels_are_in_three_rows_and_a_long_axis_counts_millions():
 
 def test_seeds_are_counted_per_panel():
     assert legend(drawn(returns(series(1), series(2)), returns(series(1))))[0] == "mlp2 (1 to 2 seeds)"
+
+
+def test_a_missing_value_of_a_seed_is_no_mean_and_one_value_has_a_log_axis():
+    assert np.isnan(average([series(1), series(2), series(math.nan)], log=True).mean[0])
+    assert drawn(Panel("loss", {"mlp2": [series(1e-16)]}, log=True)).axes[0].get_ylim()[1] == pytest.approx(1e-15)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from drq_sn.cli.config.identify import OTHER, find_choice, flatten, identify, record_choices
@@ -110,8 +111,9 @@ def test_a_foreign_configuration_is_one_line(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
-def test_choices_and_overrides_of_the_record_are_read_as_they_were_written(tmp_path):
-    cfg = compose_config("head=mlp2", "env.image_size=48", "normalizer.layers=[-2]", return_hydra_config=False)
+def test_choices_and_overrides_of_the_record_are_read_as_they_were_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: False)  # other tests may have set it
+    cfg = compose_config("head=mlp2", "env.image_size=48", "normalizer.layers=[-2]")
     cfg.run_dir = "runs"
     OmegaConf.resolve(cfg)
     (tmp_path / "run.json").write_text(json.dumps(record_choices(cfg)))
