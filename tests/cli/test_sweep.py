@@ -15,7 +15,7 @@ import pytest
 from drq_sn.cli import sweep as command
 from drq_sn.cli.launching.grid import PlannedRun
 from drq_sn.cli.sweep import sweep
-from tests.conftest import TINY
+from tests.builders import TINY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = [*TINY, "num_train_frames=200", "normalizer=none", "diagnose_states=0"]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY
+from tests.builders import TINY
 
 pytestmark = pytest.mark.cluster
 PERIOD = 470  # frames, of which no evaluation falls on a multiple
