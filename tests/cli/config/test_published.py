@@ -1,0 +1,200 @@
+"""The published setting of each agent, every resolved option literally (/docs/method.md cites the sources)."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+from tests.builders import compose_config
+
+SHARED = {
+    # learning: specification sections 5 and 6
+    "gamma": 0.99,
+    "agent.adam_eps": 1e-8,  # PyTorch's default, as in both published implementations
+    "agent.tau": 0.01,
+    "agent.trunk_dim": 50,
+    "agent.num_filters": 32,
+    "lr_schedule._target_": "Constant",
+    "lr_schedule.value": 1.0,
+    "augmentation._target_": "RandomShift",
+    "augmentation.pad": 4,
+    "shift_pad": 4,
+    "penalty._target_": "NoPenalty",
+    # modern4
+    "head.width": 1024,
+    "head.pnorm": False,
+    "head.actor._target_": "ModernHead",
+    "head.actor._partial_": True,
+    "head.actor.width": 1024,
+    "head.actor.pnorm": False,
+    "head.actor.num_blocks": 1,
+    "head.actor.expansion": 2,
+    "head.critic._target_": "ModernHead",
+    "head.critic._partial_": True,
+    "head.critic.width": 1024,
+    "head.critic.pnorm": False,
+    "head.critic.num_blocks": 3,
+    "head.critic.expansion": 2,
+    # spectral normalization
+    "normalizer._target_": "Spectral",
+    "normalizer.networks": ["actor", "critic"],
+    "normalizer.layers": "inner",
+    "normalizer.conv_layers": "none",
+    "normalizer.trunk": False,
+    "normalizer.minimum_sigma": None,
+    "normalizer.gradient_through_sigma": True,
+    "normalizer.num_iterations": 1,
+    # environment and length
+    "task": "cheetah_run",
+    "action_repeat": 2,
+    "env.image_size": 84,
+    "env.shadows": True,
+    "env.reflections": True,
+    "env.shadow_map_size": None,
+    "num_train_frames": 500_000,
+    "eval_every_frames": 10_000,
+    "num_eval_episodes": 10,
+    # what does not change results
+    "seed": 1,
+    "num_eval_processes": None,
+    "diagnose_states": 512,
+    "video_every_frames": 50_000,
+    "checkpoint_every_seconds": 300,
+    "checkpoint_every_frames": None,
+    "keep_checkpoint": False,
+    "fresh": False,
+    "env_limit_seconds": 60,
+    "device": "auto",
+    "cores": None,
+    "num_threads": None,
+    "matmul_precision": "highest",
+    "runtime._target_": "Eager",
+    "replay.storage": "auto",
+    "run_suffix": "",
+}
+PUBLISHED = {
+    "drq": SHARED
+    | {
+        "batch_size": 512,
+        "n_step": 1,
+        "lr": 1e-3,
+        "agent.lr": 1e-3,
+        "replay_capacity_steps": 100_000,
+        "replay.capacity_steps": 100_000,
+        "num_random_steps": 1000,
+        "update_every_steps": 1,
+        "agent._target_": "DrQ",
+        "agent.pixel_offset": 0.0,
+        "agent.initial_temperature": 0.1,
+        "agent.actor_update_every_steps": 2,
+    },
+    "drqv2": SHARED
+    | {
+        "batch_size": 256,
+        "n_step": 3,
+        "lr": 1e-4,
+        "agent.lr": 1e-4,
+        "replay_capacity_steps": 1_000_000,
+        "replay.capacity_steps": 1_000_000,
+        "num_random_steps": 2000,
+        "update_every_steps": 2,
+        "agent._target_": "DrQV2",
+        "agent.pixel_offset": -0.5,
+        "agent.noise_clip": 0.3,
+        "agent.std_schedule._target_": "Linear",
+        "agent.std_schedule.initial": 1.0,
+        "agent.std_schedule.final": 0.1,
+        "agent.std_schedule.duration_steps": 500_000,
+        "noise_decay_steps": 500_000,
+    },
+}
+
+# what DrQ-v2 changes per task (section 6); options that follow from others are listed beside them
+EASY = {"agent.std_schedule.duration_steps": 100_000, "noise_decay_steps": 100_000}
+HARD = {"agent.std_schedule.duration_steps": 2_000_000, "noise_decay_steps": 2_000_000}
+WALKER = {"batch_size": 512, "n_step": 1}
+HUMANOID = HARD | {"lr": 8e-5, "agent.lr": 8e-5, "agent.trunk_dim": 100}
+TASKS = {
+    "cartpole_balance": EASY,
+    "cartpole_balance_sparse": EASY,
+    "cartpole_swingup": EASY,
+    "cup_catch": EASY,
+    "ball_in_cup_catch": EASY,
+    "finger_spin": EASY,
+    "hopper_stand": EASY,
+    "pendulum_swingup": EASY,
+    "walker_stand": EASY | WALKER,
+    "walker_walk": EASY | WALKER,
+    "acrobot_swingup": {},
+    "cartpole_swingup_sparse": {},
+    "cheetah_run": {},
+    "finger_turn_easy": {},
+    "finger_turn_hard": {},
+    "hopper_hop": {},
+    "quadruped_run": {"replay.capacity_steps": 100_000, "replay_capacity_steps": 100_000},
+    "quadruped_walk": {},
+    "reach_duplo": {},
+    "reacher_easy": {},
+    "reacher_hard": {},
+    "walker_run": WALKER,
+    "humanoid_stand": HUMANOID,
+    "humanoid_walk": HUMANOID,
+    "humanoid_run": HUMANOID,
+}
+
+# depths of actor and critic (section 3)
+HEADS = {
+    "mlp2": ("MLPHead", {"num_hidden_layers": 2}, {"num_hidden_layers": 2}),
+    "mlp4": ("MLPHead", {"num_hidden_layers": 4}, {"num_hidden_layers": 4}),
+    "modern2": ("ModernHead", {"num_blocks": 1, "expansion": 2}, {"num_blocks": 1, "expansion": 2}),
+    "modern4": ("ModernHead", {"num_blocks": 1, "expansion": 2}, {"num_blocks": 3, "expansion": 2}),
+    "mlp_ln": ("LayerNormMLPHead", {"num_hidden_layers": 2}, {"num_hidden_layers": 2}),
+    "d2rl": ("D2RLHead", {"num_hidden_layers": 4}, {"num_hidden_layers": 4}),
+    "simba": ("SimBaHead", {"num_blocks": 1, "expansion": 4}, {"num_blocks": 2, "expansion": 4}),
+    "bronet": ("BroNetHead", {"num_blocks": 1}, {"num_blocks": 2}),
+}
+
+
+def resolved(*overrides, task="cheetah_run"):
+    """Dotted name -> value, classes by name alone; without what the run directory and the table of tasks add."""
+    cfg = compose_config(*overrides)
+    cfg.task = task  # as task=... would: all that depends on it is interpolated
+    cfg.run_dir = "runs"  # its default needs Hydra's runtime
+    options = flatten(OmegaConf.to_container(cfg, resolve=True))
+    return {name: value for name, value in options.items() if not name.startswith("tuned.") and name != "run_dir"}
+
+
+def flatten(tree, prefix=""):
+    leaves = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves |= flatten(value, f"{prefix}{key}.")
+        else:
+            leaves[prefix + key] = value.rpartition(".")[2] if key == "_target_" else value
+    return leaves
+
+
+@pytest.mark.parametrize("agent", PUBLISHED)
+def test_every_option_has_its_published_value(agent):
+    assert resolved(f"agent={agent}") == PUBLISHED[agent]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_drqv2_changes_these_options_per_task(task):
+    assert resolved("agent=drqv2", task=task) == PUBLISHED["drqv2"] | {"task": task} | TASKS[task]
+
+
+@pytest.mark.parametrize("task", ["walker_walk", "quadruped_run", "humanoid_run"])
+def test_drq_is_the_same_for_every_task(task):
+    assert resolved("agent=drq", task=task) == PUBLISHED["drq"] | {"task": task}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_have_their_published_sizes(head):
+    name, actor, critic = HEADS[head]
+    options = {key: value for key, value in resolved(f"head={head}").items() if key.startswith("head.")}
+    expected = {"head.width": 1024, "head.pnorm": False}
+    for network, sizes in (("actor", actor), ("critic", critic)):
+        sizes = {"_target_": name, "_partial_": True, "width": 1024, "pnorm": False, **sizes}
+        expected |= {f"head.{network}.{key}": value for key, value in sizes.items()}
+    assert options == expected
