@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from omegaconf import OmegaConf
 
-from tests.builders import compose_config
+from drq_sn.cli.config.build import build_head
+from tests.builders import compose_config, resolved_options
 
 SHARED = {
     # learning: specification sections 5 and 6
@@ -18,23 +18,7 @@ SHARED = {
     "lr_schedule.value": 1.0,
     "augmentation._target_": "RandomShift",
     "augmentation.pad": 4,
-    "shift_pad": 4,
     "penalty._target_": "NoPenalty",
-    # modern4
-    "head.width": 1024,
-    "head.pnorm": False,
-    "head.actor._target_": "ModernHead",
-    "head.actor._partial_": True,
-    "head.actor.width": 1024,
-    "head.actor.pnorm": False,
-    "head.actor.num_blocks": 1,
-    "head.actor.expansion": 2,
-    "head.critic._target_": "ModernHead",
-    "head.critic._partial_": True,
-    "head.critic.width": 1024,
-    "head.critic.pnorm": False,
-    "head.critic.num_blocks": 3,
-    "head.critic.expansion": 2,
     # spectral normalization
     "normalizer._target_": "Spectral",
     "normalizer.networks": ["actor", "critic"],
@@ -78,8 +62,6 @@ PUBLISHED = {
         "batch_size": 512,
         "n_step": 1,
         "lr": 1e-3,
-        "agent.lr": 1e-3,
-        "replay_capacity_steps": 100_000,
         "replay.capacity_steps": 100_000,
         "num_random_steps": 1000,
         "update_every_steps": 1,
@@ -93,8 +75,6 @@ PUBLISHED = {
         "batch_size": 256,
         "n_step": 3,
         "lr": 1e-4,
-        "agent.lr": 1e-4,
-        "replay_capacity_steps": 1_000_000,
         "replay.capacity_steps": 1_000_000,
         "num_random_steps": 2000,
         "update_every_steps": 2,
@@ -105,15 +85,14 @@ PUBLISHED = {
         "agent.std_schedule.initial": 1.0,
         "agent.std_schedule.final": 0.1,
         "agent.std_schedule.duration_steps": 500_000,
-        "noise_decay_steps": 500_000,
     },
 }
 
-# what DrQ-v2 changes per task (section 6); options that follow from others are listed beside them
-EASY = {"agent.std_schedule.duration_steps": 100_000, "noise_decay_steps": 100_000}
-HARD = {"agent.std_schedule.duration_steps": 2_000_000, "noise_decay_steps": 2_000_000}
+# what DrQ-v2 changes per task (section 6)
+EASY = {"agent.std_schedule.duration_steps": 100_000}
+HARD = {"agent.std_schedule.duration_steps": 2_000_000}
 WALKER = {"batch_size": 512, "n_step": 1}
-HUMANOID = HARD | {"lr": 8e-5, "agent.lr": 8e-5, "agent.trunk_dim": 100}
+HUMANOID = HARD | {"lr": 8e-5, "agent.trunk_dim": 100}
 TASKS = {
     "cartpole_balance": EASY,
     "cartpole_balance_sparse": EASY,
@@ -131,7 +110,7 @@ TASKS = {
     "finger_turn_easy": {},
     "finger_turn_hard": {},
     "hopper_hop": {},
-    "quadruped_run": {"replay.capacity_steps": 100_000, "replay_capacity_steps": 100_000},
+    "quadruped_run": {"replay.capacity_steps": 100_000},
     "quadruped_walk": {},
     "reach_duplo": {},
     "reacher_easy": {},
@@ -142,7 +121,7 @@ TASKS = {
     "humanoid_run": HUMANOID,
 }
 
-# depths of actor and critic (section 3)
+# class, actor and critic (section 3 and the papers that cfg/head cites)
 HEADS = {
     "mlp2": ("MLPHead", {"num_hidden_layers": 2}, {"num_hidden_layers": 2}),
     "mlp4": ("MLPHead", {"num_hidden_layers": 4}, {"num_hidden_layers": 4}),
@@ -155,46 +134,38 @@ HEADS = {
 }
 
 
-def resolved(*overrides, task="cheetah_run"):
-    """Dotted name -> value, classes by name alone; without what the run directory and the table of tasks add."""
-    cfg = compose_config(*overrides)
-    cfg.task = task  # as task=... would: all that depends on it is interpolated
-    cfg.run_dir = "runs"  # its default needs Hydra's runtime
-    options = flatten(OmegaConf.to_container(cfg, resolve=True))
-    return {name: value for name, value in options.items() if not name.startswith("tuned.") and name != "run_dir"}
-
-
-def flatten(tree, prefix=""):
-    leaves = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            leaves |= flatten(value, f"{prefix}{key}.")
-        else:
-            leaves[prefix + key] = value.rpartition(".")[2] if key == "_target_" else value
-    return leaves
+def published_values(agent, task="cheetah_run"):
+    """Dotted name -> value, classes by name alone; heads have a test of their own."""
+    return {
+        name: value.rpartition(".")[2] if name.endswith("_target_") else value
+        for name, value in resolved_options(f"agent={agent}", task=task).items()
+        if not name.startswith(("tuned.", "head.", "run_dir"))
+    }
 
 
 @pytest.mark.parametrize("agent", PUBLISHED)
 def test_every_option_has_its_published_value(agent):
-    assert resolved(f"agent={agent}") == PUBLISHED[agent]
+    assert published_values(agent) == PUBLISHED[agent]
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_drqv2_changes_these_options_per_task(task):
-    assert resolved("agent=drqv2", task=task) == PUBLISHED["drqv2"] | {"task": task} | TASKS[task]
+    assert published_values("drqv2", task) == PUBLISHED["drqv2"] | {"task": task} | TASKS[task]
 
 
 @pytest.mark.parametrize("task", ["walker_walk", "quadruped_run", "humanoid_run"])
 def test_drq_is_the_same_for_every_task(task):
-    assert resolved("agent=drq", task=task) == PUBLISHED["drq"] | {"task": task}
+    assert published_values("drq", task) == PUBLISHED["drq"] | {"task": task}
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_heads_have_their_published_sizes(head):
-    name, actor, critic = HEADS[head]
-    options = {key: value for key, value in resolved(f"head={head}").items() if key.startswith("head.")}
-    expected = {"head.width": 1024, "head.pnorm": False}
-    for network, sizes in (("actor", actor), ("critic", critic)):
-        sizes = {"_target_": name, "_partial_": True, "width": 1024, "pnorm": False, **sizes}
-        expected |= {f"head.{network}.{key}": value for key, value in sizes.items()}
-    assert options == expected
+    name, *sizes = HEADS[head]
+    cfg = compose_config(f"head={head}")
+    built = [build_head(cfg.head, network) for network in ("actor", "critic")]
+    assert [factory.func.__name__ for factory in built] == [name, name]
+    assert [factory.keywords for factory in built] == [{"width": 1024, "pnorm": False, **size} for size in sizes]
+
+
+def test_modern4_with_spectral_normalization_is_the_default():
+    assert compose_config().head == compose_config("head=modern4").head
