@@ -306,3 +306,9 @@ def training_result(run_dir):
 def svg_texts(svg):
     """What matplotlib wrote as text into an SVG; each is a comment above its outlines."""
     return re.findall(r"<!-- (.*?) -->", svg.decode())
+
+
+def markdown_headings(page):
+    """The names under which GitHub links to the headings of a page."""
+    headings = (line.lstrip("# ").lower() for line in page.splitlines() if line[:1] == "#")
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
