@@ -1,27 +1,88 @@
-"""What profiles and benchmarks compute on: a configuration of their own, and a replay full of rendered steps."""
+"""The rows of a profile or benchmark: their options, what they compute on, and the worker process of each."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+import drq_sn
+from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.agents.runtime import Runtime
-from drq_sn.cli.config.build import build_agent, config_dir
+from drq_sn.agents.runtime import Eager, Runtime
+from drq_sn.cli.config.build import build_agent, build_env, build_replay, config_dir
+from drq_sn.cli.config.overrides import group_options
+from drq_sn.cli.running.checkpointing import seed_everything
 from drq_sn.envs.wrappers import PixelStack
 from drq_sn.networks.normalizers.spectral import WARM_UP_UPDATES
+from drq_sn.profiling.profiler import AgentProfiler
+from drq_sn.profiling.turns import Row, serve
+from drq_sn.runs import provenance
+from drq_sn.training import cpu
 from drq_sn.training.replay import UniformReplay
 
 NUM_REAL_STEPS = 100  # rendered once, then stored over and over until the replay is full
 
 
-def row_config(config_name: str, words: Sequence[str]) -> DictConfig:
-    """The configuration of one measurement, as a run of its own would have it; of repeated words the last counts."""
-    last = {word.split("=", 1)[0]: word for word in words}
+def device_options(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
+    """The options under `device_settings`; those that are null take the default for `device`."""
+    defaults = cfg.device_settings[device.type]
+    return {name: plain(defaults[name] if cfg[name] is None else cfg[name]) for name in map(str, defaults)}
+
+
+def plain(value: Any) -> Any:
+    """An option as plain data."""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def choices(option: str, value: Any, group: str, overrides: Sequence[str]) -> list[str]:
+    """The value of list option `option`, each of whose elements is a choice of Hydra group `group`.
+
+    Raises:
+        InvalidInput: if an element is unknown, there is none, or `overrides` set the group itself.
+    """
+    for override in overrides:
+        if override.startswith(f"{group}="):
+            raise validation.InvalidInput(
+                f"{override}: this command takes a list, {option}=[{override.split('=', 1)[1]}]"
+            )
+    value = plain(value)
+    names = list(dict.fromkeys(value if isinstance(value, list) else [value]))
+    validation.integer(f"number of {option}", len(names))
+    return [validation.choice(option, name, group_options()[group]) for name in names]
+
+
+def exit_on_sigterm() -> None:
+    """Let SIGTERM raise SystemExit, so that results measured so far are written."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
+def build_row(config_name: str, columns: dict[str, Any], overrides: Sequence[str], **prepare: Any) -> Row:
+    """A row of a profile or benchmark.
+
+    Args:
+        config_name: primary configuration, such as `profile`.
+        columns: options that tell the row from the others.
+        overrides: all others.
+        prepare: arguments of `AgentProfiler.prepare`.
+    """
+    options = [*overrides, *(f"{name}={value}" for name, value in columns.items())]
+    command = [sys.executable, "-m", "drq_sn.cli.workload", config_name, *options]
+    return Row(columns, command, Path(drq_sn.__file__).parents[1], prepare)
+
+
+def row_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """The resolved configuration of one row; the last of repeated overrides wins."""
+    last = {override.split("=", 1)[0]: override for override in overrides}
     with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
         cfg = compose(config_name, overrides=list(last.values()))
     cfg.run_dir = None
@@ -30,17 +91,30 @@ def row_config(config_name: str, words: Sequence[str]) -> DictConfig:
     return cfg
 
 
+def build_profiler(config_name: str, overrides: Sequence[str]) -> AgentProfiler:
+    """What a worker serves: the profiler of one row, with a replay full of rendered steps."""
+    cfg = row_config(config_name, overrides)
+    device = provenance.select_device(cfg.device)
+    cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
+    seed_everything(cfg.seed)
+    with contextlib.closing(build_env(cfg, cfg.seed)) as env:
+        replay = build_replay(cfg, env, device)
+        obs = fill(replay, env, cfg.replay_steps)
+    build = partial(build_warm_agent, cfg, env, device)  # needs the specs of `env` only
+    return AgentProfiler(build, partial(build, Eager()), replay, obs, device)
+
+
 def build_warm_agent(
     cfg: DictConfig, env: PixelStack, device: torch.device, runtime: Runtime | None = None
 ) -> ActorCriticAgent:
-    """A fresh agent past the warm-up of its power iteration, whose updates cost what most updates of a run do."""
+    """A new agent past the warm-up of its power iteration, whose updates cost what most updates of a run do."""
     agent = build_agent(cfg, env, device, runtime)
     agent.num_updates = WARM_UP_UPDATES
     return agent
 
 
 def fill(replay: UniformReplay, env: PixelStack, num_steps: int) -> np.ndarray:
-    """Store at least `num_steps` steps of random play, the same rendered episode again and again; return its last observation."""
+    """Store at least `num_steps` steps, one rendered random episode repeated; return its last observation."""
     random = np.random.default_rng(0)
     episode = [(env.reset(), None)]
     for _ in range(NUM_REAL_STEPS):
@@ -49,4 +123,8 @@ def fill(replay: UniformReplay, env: PixelStack, num_steps: int) -> np.ndarray:
     for _ in range(-(-num_steps // NUM_REAL_STEPS)):
         for time_step, action in episode:
             replay.add(time_step, action)
-    return episode[-1][0].observation
+    return np.asarray(episode[-1][0].observation)
+
+
+if __name__ == "__main__":
+    serve(partial(build_profiler, sys.argv[1], sys.argv[2:]), cpu.release_memory)

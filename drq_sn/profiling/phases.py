@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -88,7 +87,7 @@ def _restore(owner: Any, attribute_name: str, own: Any) -> None:
 
 def attribute(events: list[FunctionEvent], phases: list[str], on_device: bool) -> dict[str, float]:
     """Share the time of a trace's events out among `phases`, in seconds."""
-    events = [e for e in events if e.device_type == DeviceType.CPU]  # each has its kernels' time in it already
+    events = [e for e in events if e.device_type.name == "CPU"]  # each has its kernels' time in it already
     labels = sorted(
         (
             (e.time_range.start, e.time_range.end, e.name.removeprefix(PHASE))

@@ -1,4 +1,4 @@
-"""What learning and acting cost: time, memory, floating-point operations, phases (Bjorck et al. 2021, 5.4)."""
+"""Cost of updates, actions and rendering: time, memory, operations and phases (Bjorck et al. 2021, section 5.4)."""
 
 from __future__ import annotations
 
@@ -6,37 +6,33 @@ import gc
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.profiling.phases import phase_seconds, update_phases
-from drq_sn.types import Agent, Replay
+from drq_sn.types import Agent, Environment, Replay
 
 Call = Callable[[int], object]
-"""Something to measure; gets the number of the call."""
+"""What is measured; its argument is the number of the call."""
 
-WINDOW = "window"
-NUM_MATMULS = 7
-WARM_CALLS = 2
-PERIOD = 2  # calls after which an agent has done everything it does: DrQ's actor learns every second time
+MEASURED_CALLS = "measured calls"
+NUM_MATMULS = 3
+NUM_SAMPLED_BATCHES = 10
+PERIOD = 2  # calls after which an agent has done everything it does: DrQ updates its actor every second time
+FIRST_WARM_CALLS = 4 * PERIOD  # enough to compile, and to capture both graphs of DrQ's update
 
 
 def seconds_per_call(call: Call, num_calls: int, device: torch.device) -> float:
-    """Mean duration of `call(0)`, ..., `call(num_calls - 1)`: CUDA events on a GPU, the monotonic clock elsewhere.
+    """Mean duration of `call(0)`, ..., `call(num_calls - 1)`, without the time between calls.
 
-    Args:
-        call: what is timed.
-        num_calls: how often.
-        device: where `call` computes.
-
-    Returns:
-        Seconds per call, with the time between calls left out.
+    CUDA events on a GPU, the monotonic clock elsewhere.
     """
     if device.type != "cuda":
         total = 0.0
@@ -45,158 +41,212 @@ def seconds_per_call(call: Call, num_calls: int, device: torch.device) -> float:
             call(i)
             total += time.perf_counter() - start
         return total / num_calls
-    pairs = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(num_calls)]
-    for i, (before, after) in enumerate(pairs):
+    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(num_calls)]  # type: ignore[no-untyped-call]  # PyTorch has no annotations there
+    for i, (before, after) in enumerate(events):
         before.record()
         call(i)
         after.record()
     torch.cuda.synchronize(device)
-    return sum(before.elapsed_time(after) for before, after in pairs) / num_calls / 1e3
+    return float(sum(before.elapsed_time(after) for before, after in events)) / num_calls / 1e3
 
 
 class Memory(NamedTuple):
-    """Largest number of bytes held at one time.
+    """Largest number of bytes allocated at one time.
 
     Attributes:
-        allocated_bytes: CUDA: PyTorch's counter, blocks rounded up by its allocator, with cuBLAS's
-            workspace. CPU: live tensors, counted from PyTorch's own record of allocations.
-        requested_bytes: the same without the allocator's rounding; on the CPU nothing is rounded.
-        workspace_bytes: cuBLAS's share of `allocated_bytes`; 0 on the CPU.
+        allocated_bytes: CUDA: PyTorch's counter, with blocks rounded up by its allocator and with
+            cuBLAS's workspace. CPU: live tensors, from PyTorch's own record of allocations.
+        requested_bytes: the same without rounding; equal on the CPU.
     """
 
     allocated_bytes: int
     requested_bytes: int
-    workspace_bytes: int
 
 
 def peak_memory(prepare: Callable[[], Call], device: torch.device) -> Memory:
-    """Most memory in use while a prepared call runs, counting what its preparation left behind.
+    """Peak memory of `PERIOD` calls, including what their preparation allocated and kept.
 
     Args:
-        prepare: builds everything whose memory counts, and returns the call. What exists before it
-            runs is not counted on the CPU; on CUDA all that this process holds there is.
-        device: where it computes.
+        prepare: builds everything whose memory counts, and returns the call. Earlier allocations are
+            excluded on the CPU; on CUDA all allocations of this process count.
+        device: where the call computes.
     """
     return _cuda_peak(prepare(), device) if device.type == "cuda" else _cpu_peak(prepare)
 
 
 def _cuda_peak(call: Call, device: torch.device) -> Memory:
-    gc.collect()  # what an earlier measurement left in cycles
+    gc.collect()  # reference cycles of an earlier measurement
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
-    _period(call)
+    _one_period(call)
     torch.cuda.synchronize(device)
     statistics = torch.cuda.memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    torch._C._cuda_clearCublasWorkspaces()
-    workspace = before - torch.cuda.memory_allocated(device)
-    return Memory(statistics["allocated_bytes.all.peak"], statistics["requested_bytes.all.peak"], workspace)
+    return Memory(statistics["allocated_bytes.all.peak"], statistics["requested_bytes.all.peak"])
 
 
 def _cpu_peak(prepare: Callable[[], Call]) -> Memory:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
         call = prepare()
-        with record_function(WINDOW):
-            _period(call)
-    events = _raw_events(trace)
-    window = next(e for e in events if e.get("name") == WINDOW and e.get("ph") == "X")
-    start, end = window["ts"], window["ts"] + window["dur"]
-    held: dict[int, int] = {}  # address -> bytes; what was there before the trace is not ours to subtract
+        with record_function(MEASURED_CALLS):
+            _one_period(call)
+    events = _exported_events(trace)
+    measured = next(e for e in events if e.get("name") == MEASURED_CALLS and e.get("ph") == "X")
+    start, end = measured["ts"], measured["ts"] + measured["dur"]
+    sizes: dict[int, int] = {}  # by address; memory allocated before the trace is not in it when it is freed
     live = peak = 0
-    for event in sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"]):
+    for event in sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: float(e["ts"])):
         if event["ts"] > start:
             peak = max(peak, live)
         if event["ts"] > end:
             break
         address, num_bytes = event["args"]["Addr"], event["args"]["Bytes"]
         if num_bytes > 0:
-            held[address] = num_bytes
+            sizes[address] = num_bytes
             live += num_bytes
         else:
-            live -= held.pop(address, 0)
+            live -= sizes.pop(address, 0)
     peak = max(peak, live)
-    return Memory(peak, peak, 0)
+    return Memory(peak, peak)
 
 
-def _raw_events(trace: profile) -> list[dict[str, Any]]:
-    """Everything in a trace, allocations included, in the public format of its export."""
+def _exported_events(trace: profile) -> list[dict[str, Any]]:
+    """All events of a trace, allocations included, in the public format of its export."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         trace.export_chrome_trace(str(path))
-        return json.loads(path.read_text())["traceEvents"]
+        return list(json.loads(path.read_text())["traceEvents"])
 
 
 def count_flops(call: Call) -> int:
     """Operations of the matrix products and convolutions in `PERIOD` calls, two per multiply-add."""
     with FlopCounterMode(display=False) as counter:
-        _period(call)
-    return counter.get_total_flops()
+        _one_period(call)
+    return int(counter.get_total_flops())
 
 
 def matmul_flops_per_second(device: torch.device) -> float:
-    """What `device` reaches in one large float32 matrix product, under the present precision settings: the median of several."""
+    """Median rate of one large float32 matrix product on `device`, under the current precision settings."""
     size = 8192 if device.type == "cuda" else 2048
     a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
-    seconds_per_call(lambda _: a @ b, 2, device)
-    seconds = sorted(seconds_per_call(lambda _: a @ b, 1, device) for _ in range(NUM_MATMULS))
-    return 2 * size**3 / seconds[NUM_MATMULS // 2]
+    seconds_per_call(lambda _: a @ b, 1, device)
+    return 2 * size**3 / float(np.median([seconds_per_call(lambda _: a @ b, 1, device) for _ in range(NUM_MATMULS)]))
 
 
-def measure_agent(
-    build_agent: Callable[[], ActorCriticAgent],
-    replay: Replay,
-    obs: torch.Tensor,
-    device: torch.device,
-    num_updates: int,
-    num_acts: int,
-    details: bool,
-    trace_path: Path | None = None,
-) -> dict[str, Any]:
-    """Cost of one agent; an update includes drawing its batch, acting includes the action's way to the host.
+class AgentProfiler:
+    """Measures one agent; an update includes sampling its batch, an action its copies to and from the device.
 
     Args:
-        build_agent: makes a fresh agent.
-        replay: what batches are drawn from.
-        obs: (C, H, W) uint8, the observation acted on, on `device`.
+        build_agent: builds the agent, in the runtime that is measured.
+        build_eager_agent: builds the same agent in the eager runtime, whose operations can be counted and traced.
+        replay: batches are sampled from it.
+        obs: (C, H, W) uint8 on the host, the observation acted on.
         device: where the agent lives.
-        num_updates: timed updates.
-        num_acts: timed actions.
-        details: measure memory, operations and phases too, which are the same in every run.
-        trace_path: where to leave a trace of the updates, if anywhere.
     """
-    measured: dict[str, Any] = {}
-    if details:  # first: on CUDA nothing else must be held by then
-        measured["acting_memory"] = peak_memory(lambda: warm_acting(build_agent(), obs), device)._asdict()
-        measured["training_memory"] = peak_memory(lambda: warm_learning(build_agent(), replay), device)._asdict()
-    agent = build_agent()
-    measured["acting_seconds"] = seconds_per_call(warm_acting(agent, obs), num_acts, device)
-    learn = warm_learning(agent, replay)
-    measured["training_seconds"] = seconds_per_call(learn, num_updates, device)
-    measured["matmul_flops_per_second"] = matmul_flops_per_second(device)
-    if details:
-        measured["flops_per_update"] = count_flops(learn) / PERIOD
-        phases = {"sample and transfer": [(replay, "sample")], **update_phases(agent)}
-        seconds = phase_seconds(lambda: _period(learn), phases, device, trace_path)
-        measured["phase_seconds"] = {phase: value / PERIOD for phase, value in seconds.items()}
-    return measured
+
+    def __init__(
+        self,
+        build_agent: Callable[[], Agent],
+        build_eager_agent: Callable[[], ActorCriticAgent],
+        replay: Replay,
+        obs: np.ndarray,
+        device: torch.device,
+    ) -> None:
+        self._build_agent, self._build_eager_agent = build_agent, build_eager_agent
+        self._replay, self._obs, self._device = replay, obs, device
+        self._agent: Agent | None = None
+
+    def prepare(self, details: bool, trace_path: str | None = None) -> dict[str, Any]:
+        """Measure what is the same in every round, then build and warm up the agent of the samples.
+
+        Args:
+            details: also measure memory and phases, in a process that has not measured anything yet.
+            trace_path: also write a trace of one period of updates there.
+        """
+        measured: dict[str, Any] = {"batch_size": len(self._replay.sample().reward)}
+        if details:
+            measured["acting_memory"] = peak_memory(lambda: self._acting(self._build_agent()), self._device)._asdict()
+            measured["training_memory"] = peak_memory(
+                lambda: self._updating(self._build_agent()), self._device
+            )._asdict()
+        eager_agent = self._build_eager_agent()
+        update = self._updating(eager_agent)
+        measured["flops_per_update"] = count_flops(update) / PERIOD
+        if details:
+            phases = {"sample and transfer": [(self._replay, "sample")], **update_phases(eager_agent)}
+            path = Path(trace_path) if trace_path else None
+            seconds = phase_seconds(lambda: _one_period(update), phases, self._device, path)
+            measured["phase_seconds"] = {phase: value / PERIOD for phase, value in seconds.items()}
+        self._agent = self._build_agent()
+        self._acting(self._agent, FIRST_WARM_CALLS)
+        self._updating(self._agent, FIRST_WARM_CALLS)
+        return measured
+
+    def sample(self, num_updates: int, num_acts: int) -> dict[str, float]:
+        """Seconds per update, action and batch, and the rate of a matrix product before and after; see `prepare`.
+
+        Args:
+            num_updates: timed updates, rounded up to whole periods.
+            num_acts: timed actions.
+        """
+        if self._agent is None:
+            raise RuntimeError("call prepare first")
+        num_updates = -(-num_updates // PERIOD) * PERIOD
+        rate_before = matmul_flops_per_second(self._device)
+        return {
+            "training_seconds": seconds_per_call(self._updating(self._agent), num_updates, self._device),
+            "acting_seconds": seconds_per_call(self._acting(self._agent), num_acts, self._device),
+            "sampling_seconds": seconds_per_call(lambda _: self._replay.sample(), NUM_SAMPLED_BATCHES, self._device),
+            "matmul_flops_per_second": (rate_before + matmul_flops_per_second(self._device)) / 2,
+        }
+
+    def _acting(self, agent: Agent, num_warm_calls: int = PERIOD) -> Call:
+        return _warmed(lambda _: agent.act(self._obs, 0, explore=False), num_warm_calls)
+
+    def _updating(self, agent: Agent, num_warm_calls: int = PERIOD) -> Call:
+        return _warmed(lambda i: agent.update(self._replay.sample(), i), num_warm_calls)
 
 
-def warm_acting(agent: Agent, obs: torch.Tensor) -> Call:
-    """One action of the deterministic policy, after a few that do not count."""
-    return _warmed(lambda _: agent.act(obs, 0, explore=False))
-
-
-def warm_learning(agent: Agent, replay: Replay) -> Call:
-    """Update number i on a fresh batch, after a few that do not count."""
-    return _warmed(lambda i: agent.update(replay.sample(), i))
-
-
-def _warmed(call: Call) -> Call:
-    for i in range(WARM_CALLS):
+def _warmed(call: Call, num_calls: int) -> Call:
+    for i in range(num_calls):
         call(i)
     return call
 
 
-def _period(call: Call) -> None:
+def _one_period(call: Call) -> None:
     for i in range(PERIOD):
         call(i)
+
+
+def measure_rendering(envs: Mapping[str, Environment], num_frames: int) -> dict[str, dict[str, float]]:
+    """Time per step of environments with different render settings, and how much their frames differ.
+
+    Args:
+        envs: name -> the same task with the same seed; the others are compared with the first. They take
+            turns, with the same actions.
+        num_frames: steps.
+
+    Returns:
+        For each name the median `ms_per_step`, the mean absolute `difference` of a color value
+        (0..255), and the fraction of `identical_frames`.
+    """
+    random = np.random.default_rng(0)
+    seconds: dict[str, list[float]] = {name: [] for name in envs}
+    differences: dict[str, list[float]] = {name: [] for name in envs}
+    for env in envs.values():
+        env.reset()
+    for _ in range(num_frames):
+        action, reference = random.uniform(-1, 1, next(iter(envs.values())).action_spec().shape), None
+        for name, env in envs.items():
+            start = time.perf_counter()
+            frame = env.step(action).observation[-3:].astype(np.int16)
+            seconds[name].append(time.perf_counter() - start)
+            reference = frame if reference is None else reference
+            differences[name].append(float(np.abs(frame - reference).mean()))
+    return {
+        name: {
+            "ms_per_step": 1e3 * float(np.median(seconds[name])),
+            "difference": float(np.mean(differences[name])),
+            "identical_frames": float(np.mean(np.array(differences[name]) == 0)),
+        }
+        for name in envs
+    }

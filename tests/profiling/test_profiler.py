@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from drq_sn.cli.config.build import build_agent
 from drq_sn.cli.workload import row_config
 from drq_sn.envs import make_env
 from drq_sn.profiling import profiler
-from drq_sn.profiling.profiler import count_flops, measure_agent, peak_memory, seconds_per_call, warm_acting
+from drq_sn.profiling.profiler import AgentProfiler, count_flops, measure_rendering, peak_memory, seconds_per_call
 from drq_sn.report.published import TABLE3, read_table
 from drq_sn.training.replay import UniformReplay
 
@@ -43,7 +45,7 @@ def test_memory_counts_what_lives_at_one_time_and_not_what_died_before():
 
         return call
 
-    assert peak_memory(prepare, CPU) == (4 * MB, 4 * MB, 0)
+    assert peak_memory(prepare, CPU) == (4 * MB, 4 * MB)
 
 
 def test_memory_that_the_call_leaves_behind_is_counted():
@@ -75,6 +77,11 @@ def test_operations_are_counted_by_hand():
     assert count_flops(lambda _: conv(torch.zeros(2, 3, 8, 8))) == profiler.PERIOD * 2 * 2 * 4 * 6 * 6 * 27
 
 
+def act(agent, obs):
+    agent.act(obs, 0, explore=False)  # a first action allocates what later ones reuse
+    return lambda _: agent.act(obs, 0, explore=False)
+
+
 @pytest.fixture(scope="module")
 def acting_bytes(request):
     """Head -> bytes in use while DrQ acts on 84x84 frames with one action dimension, at the published size."""
@@ -82,7 +89,7 @@ def acting_bytes(request):
 
     def measure(head):
         obs = np.zeros((9, 84, 84), np.uint8)
-        return peak_memory(lambda: warm_acting(configure(head), obs), CPU).allocated_bytes
+        return peak_memory(lambda: act(configure(head), obs), CPU).allocated_bytes
 
     measure("mlp2")  # the process's first convolution keeps some kilobytes for good
     return {head: measure(head) for head in ("mlp2", "mlp4", "modern2", "modern4")}
@@ -122,32 +129,57 @@ def test_acting_memory_is_the_parameters_and_less_than_a_megabyte(acting_bytes):
         assert 0 < acting_bytes[head] - megabytes * MB < MB
 
 
-def test_an_agent_is_measured_whole(agent_of, tmp_path):
-    agent = agent_of("agent=drqv2", "head=modern2")
-    replay = UniformReplay((9, 24, 24), 2, capacity_steps=100, batch_size=8, n_step=1, gamma=0.99)
+def profiler_of(build_agent, device):
+    """Profiler of a tiny agent on a replay of 20 steps."""
+    replay = UniformReplay((9, 24, 24), 2, capacity_steps=100, batch_size=8, n_step=1, gamma=0.99, device=device)
     env = make_env("synthetic_point", image_size=24)
     replay.add(env.reset(), None)
     for _ in range(20):
         replay.add(env.step(np.zeros(2, np.float32)), np.zeros(2, np.float32))
-    obs = torch.zeros(9, 24, 24, dtype=torch.uint8)
-    measured = measure_agent(
-        lambda: agent_of("agent=drqv2", "head=modern2"),
-        replay,
-        obs,
-        CPU,
-        2,
-        2,
-        details=True,
-        trace_path=tmp_path / "t.json",
-    )
-    weights = sum(p.numel() * 4 for p in agent.networks.parameters())
-    assert weights < measured["acting_memory"]["allocated_bytes"] < measured["training_memory"]["allocated_bytes"]
-    assert set(measured["phase_seconds"]) == {
+    return AgentProfiler(build_agent, build_agent, replay, np.zeros((9, 24, 24), np.uint8), device)
+
+
+def test_details_and_samples_of_an_agent(agent_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(profiler, "matmul_flops_per_second", lambda _: 1e9)
+    agents = []
+
+    def build_agent():
+        agents.append(agent_of("agent=drqv2", "head=modern2"))
+        return agents[-1]
+
+    measured_agent = profiler_of(build_agent, CPU)
+    details = measured_agent.prepare(details=True, trace_path=str(tmp_path / "t.json"))
+    weights = sum(p.numel() * 4 for p in agents[-1].networks.parameters())
+    assert weights < details["acting_memory"]["allocated_bytes"] < details["training_memory"]["allocated_bytes"]
+    assert set(details["phase_seconds"]) == {
         "sample and transfer", "augment", "encode", "critic", "actor", "target", "power iteration", "other"
     }  # fmt: skip
-    assert all(seconds > 0 for phase, seconds in measured["phase_seconds"].items() if phase != "other")
-    assert measured["flops_per_update"] > 0
+    assert all(seconds > 0 for phase, seconds in details["phase_seconds"].items() if phase != "other")
+    assert (details["batch_size"], details["flops_per_update"] > 0) == (8, True)
     assert (tmp_path / "t.json").stat().st_size > 1000
+    num_updates = agents[-1].num_updates
+    sample = measured_agent.sample(num_updates=3, num_acts=2)
+    assert agents[-1].num_updates - num_updates == profiler.PERIOD + 4  # warmed up, and rounded up to whole periods
+    assert sample.pop("matmul_flops_per_second") == 1e9
+    assert set(sample) == {"training_seconds", "acting_seconds", "sampling_seconds"}
+    assert min(sample.values()) > 0
+
+
+def test_without_details_only_operations_are_counted(agent_of):
+    measured = profiler_of(lambda: agent_of("agent=drqv2", "head=mlp2"), CPU).prepare(details=False)
+    assert set(measured) == {"batch_size", "flops_per_update"}
+
+
+def test_rendering_is_compared_with_the_first_environment():
+    def env(level):
+        shown = np.full((9, 2, 2), level, np.uint8)
+        spec = SimpleNamespace(shape=(1,))
+        step = SimpleNamespace(observation=shown)
+        return SimpleNamespace(reset=lambda: step, step=lambda action: step, action_spec=lambda: spec)
+
+    measured = measure_rendering({"exact": env(10), "same": env(10), "darker": env(4)}, num_frames=3)
+    differences = {name: (values["difference"], values["identical_frames"]) for name, values in measured.items()}
+    assert differences == {"exact": (0, 1), "same": (0, 1), "darker": (6, 0)}
 
 
 @pytest.mark.gpu
@@ -180,16 +212,11 @@ def test_cuda_events_time_every_call():
 
 
 @pytest.mark.gpu
-def test_an_agent_is_measured_on_cuda(agent_of, configure):
+def test_an_agent_is_measured_on_cuda(configure):
     device = torch.device("cuda")
     env = make_env("synthetic_point", image_size=24)
-    replay = UniformReplay((9, 24, 24), 2, capacity_steps=100, batch_size=8, n_step=1, gamma=0.99, device=device)
-    replay.add(env.reset(), None)
-    for _ in range(20):
-        replay.add(env.step(np.zeros(2, np.float32)), np.zeros(2, np.float32))
-    obs = torch.zeros(9, 24, 24, dtype=torch.uint8, device=device)
-    measured = measure_agent(
-        lambda: build_agent(configure("agent=drq"), env, device), replay, obs, device, 3, 3, details=True
-    )
-    assert sum(measured["phase_seconds"].values()) > 0
-    assert measured["training_memory"]["allocated_bytes"] >= measured["training_memory"]["requested_bytes"] > 0
+    measured_agent = profiler_of(lambda: build_agent(configure("agent=drq"), env, device), device)
+    details = measured_agent.prepare(details=True)
+    assert sum(details["phase_seconds"].values()) > 0
+    assert details["training_memory"]["allocated_bytes"] >= details["training_memory"]["requested_bytes"] > 0
+    assert min(measured_agent.sample(num_updates=3, num_acts=3).values()) > 0

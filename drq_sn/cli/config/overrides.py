@@ -60,7 +60,7 @@ def check_overrides(arguments: Sequence[str], config_name: str) -> None:
     flags = {argument for argument in arguments if argument.startswith("-")}
     if flags - SWEEP_FLAGS:
         return
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+    with initialized():
         try:
             parsed = OverridesParser.create().parse_overrides([a for a in arguments if a not in flags])
             _check_sweeps(parsed, bool(flags))
