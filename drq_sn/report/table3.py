@@ -29,7 +29,7 @@ class Profile:
         agent: name of the agent's option; empty where nothing was measured.
         batch_size: transitions of an update; 0 likewise.
         device: the hardware's name.
-        rows: from `profile_report.table_rows`.
+        rows: from `profile_tables.table_rows`.
     """
 
     agent: str
@@ -82,10 +82,10 @@ def _notes(profile: Profile | None) -> list[str]:
     ]
     if profile is None:
         return ["No profile yet: `make profile` measures one.", *notes]
-    here = f"Ours: {agent_title(profile.agent)} at batch {profile.batch_size} on {profile.device}; mean ± sd of runs."
+    here = f"Ours: {agent_title(profile.agent)} at batch {profile.batch_size} on {profile.device}; mean ± sd of rounds."
     other = [] if profile.is_papers else ["Not the paper's setting: compare ratios between heads, not numbers."]
     failed = [
-        f"{row['head']} {row['normalizer']}: a run failed: {row['error']}" for row in profile.rows if "error" in row
+        f"{row['head']} {row['normalizer']}: failed: {row['error']}" for row in profile.rows if "error" in row
     ]
     return [here, *notes, *other, *failed]
 
@@ -101,7 +101,7 @@ def _numbers(
         "metric": metric,
         "mean": row.get(metric),
         "sd": row.get(f"{metric}_sd"),
-        "n": row.get("num_runs", 0),
+        "n": row.get("num_rounds", 0),
         "paper": published.get(metric),
         "paper_sd": published.get(f"{metric}_sd"),
         **({"agent": profile.agent, "batch_size": profile.batch_size, "device": profile.device} if profile else {}),
