@@ -80,7 +80,7 @@ def test_an_unknown_variable_is_refused(make, target):
         ("train NROM=none", "did you mean NORM?"),
         ("train SEEDS=2 HEADS=mlp2", "does not use HEADS; did you mean HEAD?"),
         ("train task=walker_walk", "does not use task; did you mean TASK?"),
-        ("profile RUNS=5", "does not use RUNS; did you mean NUM_ROUNDS?"),
+        ("profile RUNS=5", "does not use RUNS; did you mean ROUNDS?"),
         ("sweep SEED=1 SEEDS=1,2", "make sweep takes SEED or SEEDS, not both"),
         ("profile NORM=none NORMS=none", "make profile takes NORM or NORMS, not both"),
         ("lint types SEED=1", "make lint types does not use SEED."),

@@ -39,10 +39,12 @@ class Linears:
 
     @property
     def num_weights(self) -> int:
+        """Weights and biases."""
         return sum(i * o + o for i, o, _ in self.layers)
 
     @property
     def normalized_bytes(self) -> int:
+        """Bytes of the spectrally normalized weights."""
         return FLOAT * sum(i * o for i, o, normalized in self.layers if normalized)
 
     def product(self, batch: int, first: bool = True) -> Cost:

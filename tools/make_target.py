@@ -50,7 +50,7 @@ PROFILE = {
     **dict.fromkeys(("NORM", "NORMS"), "normalizers=[{}]"),
     "BATCH": "batch_size={}",
     "ITERATIONS": "num_updates={}",
-    "NUM_ROUNDS": "num_rounds={}",
+    "ROUNDS": "num_rounds={}",
     "TRACE": "trace={}",
     **ARGS,
 }

@@ -195,7 +195,8 @@ def _bench_row(row: Row, first_by_agent: dict[str, list[Row]]) -> Row:
     if "frames_per_second" in row:
         rates = row["frames_per_second"]
         fps = {"frames_per_second_of_one": statistics.median(rates), "frames_per_second_of_all": sum(rates)}
-        return what | fps | {"peak_memory_gb": row["peak_memory_bytes"] / 1e9}
+        memory = {"peak_memory_gb": row["peak_memory_bytes"] / 1e9} if "peak_memory_bytes" in row else {}
+        return what | fps | memory
     if "flops_per_update" not in row:
         return row
     samples = row.get("rounds") or [{OLDER_NAMES.get(k, k): v for k, v in r.items()} for r in row.get("repeats", [])]

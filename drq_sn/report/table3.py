@@ -84,9 +84,7 @@ def _notes(profile: Profile | None) -> list[str]:
         return ["No profile yet: `make profile` measures one.", *notes]
     here = f"Ours: {agent_title(profile.agent)} at batch {profile.batch_size} on {profile.device}; mean ± sd of rounds."
     other = [] if profile.is_papers else ["Not the paper's setting: compare ratios between heads, not numbers."]
-    failed = [
-        f"{row['head']} {row['normalizer']}: failed: {row['error']}" for row in profile.rows if "error" in row
-    ]
+    failed = [f"{row['head']} {row['normalizer']}: failed: {row['error']}" for row in profile.rows if "error" in row]
     return [here, *notes, *other, *failed]
 
 

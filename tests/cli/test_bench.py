@@ -25,7 +25,7 @@ TINY = [
     "agent.num_filters=4",
     "batch_size=8",
     "num_updates=2",
-    "num_rounds=3",
+    "num_rounds=2",
     "num_acts=2",
     "replay_steps=100",
     "agents=[drqv2]",
@@ -49,18 +49,17 @@ def _sigterm():
 
 def test_every_part_is_measured_and_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = invoke(bench.main, *TINY, "vary=batch_size", "values=[4,8]", "out_dir=out")
+    result = invoke(bench.main, *TINY, "vary=batch_size", "values=[4]", "out_dir=out")
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "out").iterdir()
-    small, large = read_csv(folder / "updates.csv")
-    assert [large[name] for name in ("agent", "head", "normalizer", "runtime", "batch_size")] == [
-        "drqv2", "mlp2", "none", "eager", "8",
+    (update,) = read_csv(folder / "updates.csv")
+    assert [update[name] for name in ("agent", "head", "normalizer", "runtime", "batch_size")] == [
+        "drqv2", "mlp2", "none", "eager", "4",
     ]  # fmt: skip
-    assert 2 * float(small["gflop_per_update"]) == float(large["gflop_per_update"])
-    measured = json.loads((folder / "bench.json").read_text())["results"]["updates"]
-    times = sorted(each["training_seconds"] for each in measured[1]["rounds"])
-    assert len(times) == 3
-    assert float(large["ms_per_update"]) == pytest.approx(1000 * times[1])
+    (measured,) = json.loads((folder / "bench.json").read_text())["results"]["updates"]
+    times = [each["training_seconds"] for each in measured["rounds"]]
+    assert len(times) == 2
+    assert float(update["ms_per_update"]) == pytest.approx(1000 * sum(times) / 2)
     drawings = {row["drawing"]: row for row in read_csv(folder / "rendering.csv")}
     assert float(drawings["exact"]["identical_frames"]) == 1.0
     (training,) = read_csv(folder / "training.csv")
@@ -92,9 +91,11 @@ def test_whole_runs_are_of_each_agents_first_and_last_model(monkeypatch):
 def test_what_was_measured_before_an_interruption_is_kept(tmp_path, monkeypatch):
     def interrupted_turns(rows, *_):
         yield rows[0], 0, {"batch_size": 8, "flops_per_update": 1e6}
-        yield rows[0], 1, {f"{name}_seconds": 0.5 for name in ("training", "acting", "sampling")} | {
-            "matmul_flops_per_second": 1e7
-        }
+        yield (
+            rows[0],
+            1,
+            {f"{name}_seconds": 0.5 for name in ("training", "acting", "sampling")} | {"matmul_flops_per_second": 1e7},
+        )
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr("drq_sn.cli.bench.take_turns", interrupted_turns)
@@ -106,7 +107,7 @@ def test_what_was_measured_before_an_interruption_is_kept(tmp_path, monkeypatch)
     assert end.value.code == 128 + signal.SIGTERM
     (folder,) = (tmp_path / "out").iterdir()
     (row,) = read_csv(folder / "updates.csv")
-    assert (row["ms_per_update"], row["training_ratio"], row["share_of_matmul"]) == ("500.0", "1.0", "0.2")
+    assert (row["ms_per_update"], row["training_ratio"], row["share_of_matmul"]) == ("500", "1", "0.2")
     assert not (folder / "rendering.csv").exists()
 
 

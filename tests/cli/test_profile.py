@@ -28,6 +28,7 @@ TINY = [
     "num_acts=2",
     "replay_steps=100",
     "heads=[modern2]",
+    "normalizers=[spectral]",
     "device=cpu",
     "num_threads=1",
 ]
@@ -50,16 +51,20 @@ def test_every_row_is_measured_and_written(tmp_path, monkeypatch):
     assert result.returncode == 0, result.stderr
     assert "reduced against the paper: batch_size 8 (paper: 512), num_updates 2 (paper: 500)" in result.stdout
     assert (tmp_path / "out" / "machine" / "drq_batch8.1" / "profile.json").read_text() == "{}"
-    rows = read_csv(old.with_name("table.csv"))
-    assert [(row["head"], row["normalizer"], row["num_rounds"]) for row in rows] == [
-        ("modern2", "none", "2"), ("modern2", "spectral", "2")
-    ]  # fmt: skip
-    assert all(float(row["training_time_ms"]) > 0 and float(row["acting_memory_mb"]) > 0 for row in rows)
-    assert len(list(old.parent.glob("trace_*.json.gz"))) == 2
-    measurements = json.loads(old.read_text())["measurements"]
-    assert [(m["normalizer"], m["round"]) for m in measurements] == [
-        (normalizer, number) for number in (0, 1, 2) for normalizer in ("none", "spectral")
-    ]
+    (row,) = read_csv(old.with_name("table.csv"))
+    assert (row["head"], row["normalizer"], row["num_rounds"]) == ("modern2", "spectral", "2")
+    assert float(row["training_time_ms"]) > 0
+    assert float(row["acting_memory_mb"]) > 0
+    assert [path.name for path in old.parent.glob("trace_*")] == ["trace_modern2_spectral.json.gz"]
+    assert [m["round"] for m in json.loads(old.read_text())["measurements"]] == [0, 1, 2]
+
+
+def test_every_head_is_measured_with_every_normalizer(tmp_path, monkeypatch):
+    rows = []
+    monkeypatch.setattr("drq_sn.cli.profile.take_turns", lambda *arguments: rows.extend(arguments[0]) or iter([]))
+    run(tmp_path, "out", "heads=[mlp2,mlp4]", "normalizers=[none,spectral]")
+    assert [row.title for row in rows] == ["mlp2 none", "mlp2 spectral", "mlp4 none", "mlp4 spectral"]
+    assert all(row.prepare == {"details": True, "trace_path": None} for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +100,8 @@ def test_an_invalid_command_line_is_one_line_and_leaves_nothing(tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def run(tmp_path, out_dir="out"):
-    overrides = [*TINY, f"out_dir={tmp_path / out_dir}"]
+def run(tmp_path, out_dir="out", *more):
+    overrides = [*TINY, f"out_dir={tmp_path / out_dir}", *more]
     cfg = compose_config(*overrides, config="profile", return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
     with initialized():
@@ -114,7 +119,7 @@ def test_what_was_measured_outlives_an_interruption(tmp_path, monkeypatch):
         run(tmp_path)
     assert end.value.code == 128 + signal.SIGTERM
     (table,) = (tmp_path / "out").glob("*/drq_batch8/table.csv")
-    assert table.read_text().splitlines()[1].startswith("modern2,none,1")
+    assert table.read_text().splitlines()[1].startswith("modern2,spectral,1")
 
 
 def test_a_directory_that_cannot_be_made_is_named_before_anything_is_measured(tmp_path):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 
 from drq_sn.profiling.turns import Row, Worker, take_turns
+from tests.builders import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.process  # rows are measured by workers
 SERVED = """
 import os
 from drq_sn.profiling.turns import serve
