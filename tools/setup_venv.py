@@ -55,10 +55,9 @@ def main() -> None:
     say("installing pinned packages (once; some minutes)")
     mujoco = next(line for line in pins.read_text().splitlines() if line.startswith("mujoco=="))
     dm_control = next(line for line in pins.read_text().splitlines() if line.startswith("dm_control=="))
-    pip_install(python, "-r", str(PINS / "requirements.txt"), mujoco, *(["-r", str(PINS / "dev.txt")] if dev else []))
-    pip_install(
-        python, "--no-deps", dm_control, *(word for name in launchers for word in ("-r", str(PINS / f"{name}.txt")))
-    )
+    files = ["requirements", *(["dev"] if dev else []), *launchers]
+    pip_install(python, mujoco, *(argument for name in files for argument in ("-r", str(PINS / f"{name}.txt"))))
+    pip_install(python, "--no-deps", dm_control)
     pip_install(python, "--no-deps", "-e", str(ROOT))
     ensure_rendering(python)
 

@@ -1,4 +1,4 @@
-"""`python -m drq_sn.cli.train task=cheetah_run agent=drqv2 head=modern4 normalizer=spectral seed=1`."""
+"""`drq-sn train task=cheetah_run agent=drqv2 head=modern4 normalizer=spectral seed=1`."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from drq_sn.cli.running.run import run
 from drq_sn.training.loop import TrainingDiverged
 
 CONFIG_NAME = "train"
-DIVERGED_RUNS: list[str] = []
-
-
-@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
-def _train(cfg: DictConfig) -> None:
-    with exit_on_invalid_input():
-        try:
-            run(cfg)
-        except TrainingDiverged as error:
-            if HydraConfig.get().mode != RunMode.MULTIRUN:
-                raise
-            print(f"{cfg.run_dir}: {error}; the sweep goes on", file=sys.stderr)
-            DIVERGED_RUNS.append(str(cfg.run_dir))
 
 
 def main() -> None:
-    """Check the command line as a whole, then let Hydra run it, multirun included."""
-    # Hydra takes its flags before or after all overrides; `make train ARGS=-m ...` puts them between
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in SWEEP_FLAGS)
+    """Check the command line as a whole, then let Hydra run it; `--multirun` trains one run after the other."""
+    # Hydra takes flags before or after all overrides; `make train ARGS="-m ..."` puts them between
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in SWEEP_FLAGS)
     check_command_line(CONFIG_NAME)
-    _train()
-    if DIVERGED_RUNS:
+    diverged: list[str] = []
+
+    @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
+    def train(cfg: DictConfig) -> None:
+        with exit_on_invalid_input():
+            try:
+                run(cfg)
+            except TrainingDiverged as error:
+                if HydraConfig.get().mode != RunMode.MULTIRUN:
+                    raise
+                print(f"{cfg.run_dir}: {error}; continuing with the next run", file=sys.stderr)
+                diverged.append(str(cfg.run_dir))
+
+    train()
+    if diverged:
         sys.exit(ExitCode.DIVERGED)
 
 

@@ -1,9 +1,8 @@
-"""`make sweep`, from words to runs that have ended."""
+"""`drq-sn sweep`, from overrides to runs that have ended."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,55 +13,51 @@ import pytest
 
 from drq_sn.cli import sweep as command
 from drq_sn.cli.launching.grid import PlannedRun
+from drq_sn.cli.launching.job import Job
 from drq_sn.cli.sweep import sweep
 from tests.builders import TINY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SMALL = [*TINY, "num_train_frames=200", "normalizer=none", "diagnose_states=0"]
+SMALL = [*TINY, "num_train_frames=200", "head=mlp2", "normalizer=none", "diagnose_states=0"]
 
 
-def call(folder, *words):
-    return subprocess.run(
-        [sys.executable, "-m", "drq_sn.cli.sweep", *words], cwd=folder, capture_output=True, text=True
-    )
-
-
-def statuses(folder):
-    return {str(path.parent.relative_to(folder / "runs")): json.loads(path.read_text())["status"]
-            for path in folder.glob("runs/*/*/*/run.json")}  # fmt: skip
-
-
-def test_all_runs_end_whatever_becomes_of_one(tmp_path):
-    """One crashes; then the same command finds all of them over."""
-    words = [*SMALL, "head=mlp2", "lr=1e-4,1e30", "run_suffix=_lr${lr}"]
-    result = call(tmp_path, *words)
-    assert result.returncode == 3, result.stdout + result.stderr
-    assert statuses(tmp_path) == {
-        "synthetic_point/drqv2_mlp2_none_lr0.0001/seed_1": "finished",
-        "synthetic_point/drqv2_mlp2_none_lr1e+30/seed_1": "crashed",
-    }
-    assert "1 of 2 runs finished" in result.stdout
-    (folder,) = (tmp_path / "sweeps").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "1_synthetic_point_drqv2_mlp2_none_lr0.0001_seed_1.log",
-        "2_synthetic_point_drqv2_mlp2_none_lr1e+30_seed_1.log",
-        "summary.txt",
-    ]
-    assert "drqv2_mlp2_none_lr1e+30/seed_1: crashed" in (folder / "summary.txt").read_text()
-    again = call(tmp_path, *words)
-    assert again.returncode == 3
-    assert again.stdout.startswith("2 runs, 2 over already\n1 of 2 runs finished\n")
-
-
-def test_a_stopped_sweep_goes_on_where_it_was(tmp_path):
-    words = [*SMALL, "head=mlp2", "num_train_frames=2000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "drq_sn.cli.sweep", *words],
-        cwd=tmp_path,
+def start(directory, *overrides):
+    return subprocess.Popen(
+        [sys.executable, "-m", "drq_sn.cli.sweep", *overrides],
+        cwd=directory,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def statuses(directory):
+    records = (directory / "runs").glob("*/*/*/run.json")
+    return {str(path.parent.parent.name): json.loads(path.read_text())["status"] for path in records}
+
+
+def test_a_diverged_run_stops_no_other_and_ended_runs_are_skipped(tmp_path, monkeypatch, capsys):
+    overrides = [*SMALL, "lr=1e-4,1e30", "run_suffix=_lr${lr}"]
+    process = start(tmp_path, *overrides)
+    output, errors = process.communicate()
+    assert process.returncode == 3, output + errors
+    assert statuses(tmp_path) == {"drqv2_mlp2_none_lr0.0001": "finished", "drqv2_mlp2_none_lr1e+30": "diverged"}
+    assert "1 of 2 runs finished" in output
+    (directory,) = (tmp_path / "sweeps").iterdir()
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "1_synthetic_point_drqv2_mlp2_none_lr0.0001_seed_1.log",
+        "2_synthetic_point_drqv2_mlp2_none_lr1e+30_seed_1.log",
+        "summary.txt",
+    ]
+    assert "drqv2_mlp2_none_lr1e+30/seed_1: crashed at frame" in (directory / "summary.txt").read_text()
+    monkeypatch.chdir(tmp_path)
+    assert sweep(overrides) == 3
+    assert capsys.readouterr().out.startswith("2 runs, 2 already ended\n1 of 2 runs finished\n")
+
+
+def test_a_stopped_sweep_resumes(tmp_path):
+    overrides = [*SMALL, "num_train_frames=2000"]
+    process = start(tmp_path, *overrides)
     log = tmp_path / "runs/synthetic_point/drqv2_mlp2_none/seed_1/train.csv"
     while not (log.exists() and len(log.read_text().splitlines()) > 3):
         assert process.poll() is None
@@ -70,10 +65,12 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path):
     process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert "drqv2_mlp2_none/seed_1: stopped, with a checkpoint, at frame" in output
+    assert "drqv2_mlp2_none/seed_1: stopped, with a checkpoint at frame" in output
     assert errors == "stopped by SIGTERM; rerun the same command to resume\n"
     assert list(statuses(tmp_path).values()) == ["interrupted"]
-    assert call(tmp_path, *words).returncode == 0
+    again = start(tmp_path, *overrides)
+    again.communicate()
+    assert again.returncode == 0
     record = json.loads(log.with_name("run.json").read_text())
     assert record["status"] == "finished"
     assert record["resumed"][0]["frame"] > 0
@@ -83,75 +80,68 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert sweep(["experiment=table1", "task=cup_catch", "seed=1,2", "dry_run=true"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "6 runs, 0 over already"
-    assert lines[1].split() == [
-        "agent=drqv2",
-        "task=cup_catch",
-        "num_train_frames=500000",
-        "head=mlp2",
-        "normalizer=none",
-        "seed=1",
-    ]
+    assert lines[0] == "6 runs, 0 already ended"
+    assert lines[1] == "agent=drqv2 task=cup_catch num_train_frames=500000 head=mlp2 normalizer=none seed=1"
     assert len(lines) == 7
     assert list(tmp_path.iterdir()) == []
 
 
 def test_table3_is_a_profile(monkeypatch):
-    called = []
-    monkeypatch.setattr(command.subprocess, "call", lambda words: called.append(words) or 0)
+    calls = []
+    monkeypatch.setattr(command.subprocess, "call", lambda arguments: calls.append(arguments) or 0)
     assert sweep(["experiment=table3", "batch_size=8", "dry_run=true"]) == 0
-    assert called == []
-    assert sweep(["experiment=table3", "batch_size=8"]) == 0
-    words = "agent=drq heads=[mlp2,mlp4,modern2,modern4] normalizers=[none] batch_size=8"
-    assert called[0][1:] == ["-m", "drq_sn.cli.profile", *words.split()]
+    assert calls == []
+    assert sweep(["experiment=table3", "batch_size=8", "launcher=local"]) == 0
+    overrides = "agent=drq heads=[mlp2,mlp4,modern2,modern4] normalizers=[none] batch_size=8"
+    assert calls[0][1:] == ["-m", "drq_sn.cli.profile", *overrides.split()]
 
 
-def test_the_report_says_how_runs_ended_and_what_they_said_last(tmp_path, capsys):
-    runs = [PlannedRun((), tmp_path / name, 100) for name in ("refused", "killed", "waits")]
-    logs = {run: tmp_path / f"{run.run_dir.name}.log" for run in runs}
-    logs[runs[0]].write_text("first\nerror: lr must be a number > 0, got -1\n")
-    assert command._report(runs, {runs[0]: 2, runs[1]: -9}, logs, tmp_path) == 1
+def test_the_summary_says_how_runs_ended_and_the_last_line_of_their_logs(tmp_path):
+    runs = [PlannedRun((), tmp_path / name, 100) for name in ("refused", "killed", "waiting", "running")]
+    jobs = {run: Job(run.name, (), tmp_path / f"{run.run_dir.name}.log") for run in runs}
+    jobs[runs[0]].log.write_text("first\nerror: lr must be a number > 0, got -1\n")
+    (tmp_path / "running").mkdir()
+    (tmp_path / "running" / "run.json").write_text('{"status": "running"}')
+    assert command._summarize(runs, jobs, {jobs[runs[0]]: 2, jobs[runs[1]]: -9}, tmp_path) == 1
     lines = (tmp_path / "summary.txt").read_text().splitlines()
-    assert lines[0] == "0 of 3 runs finished"
-    assert lines[1].endswith("refused: refused, at frame 0: error: lr must be a number > 0, got -1")
-    assert lines[2].endswith("killed: killed by SIGKILL, at frame 0")
-    assert lines[3].endswith("waits: not begun, at frame 0")
+    assert lines[0] == "0 of 4 runs finished"
+    assert lines[1].endswith("refused: refused at frame 0: error: lr must be a number > 0, got -1")
+    assert lines[2].endswith("killed: killed by SIGKILL at frame 0")
+    assert lines[3].endswith("waiting: not started at frame 0")
+    assert lines[4].endswith("running: running at frame 0")
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "message"),
     [
         (["experiment=tabel1"], "did you mean 'table1'"),
         (["launcher=slrum"], "did you mean 'slurm'"),
-        (
-            ["experiment=table1", "head=mlp2", "normalizer=spectral"],
-            "none of its runs has head=mlp2 normalizer=spectral",
-        ),
+        (["experiment=table1", "head=mlp2", "normalizer=spectral"], "has no run with head=mlp2 normalizer=spectral"),
         (["experiment=table1", "task=cup_cach"], "unknown task 'cup_cach'"),
-        (["sed=1,2"], "did you mean 'seed'"),
-        (["seed=1,1"], "run_dir=runs/cheetah_run/drqv2_modern4_spectral/seed_1: asked for twice"),
-        (["experiment=table1", "head=modern4,simba"], "head=simba: experiment=table1 has head=mlp2, modern4 alone"),
+        (["experiment=table1", "head=modern4,simba"], "only has head mlp2 and modern4, got head=simba"),
         (["experiment=table1", "experiment=table2"], "experiment is given more than once"),
         (["experiment=table1", "experiment.seeds=[1]"], "such as seed=1,2"),
+        (["experiment=table3", "sed=1"], "unknown option 'sed'"),
+        (["experiment=table3", "launcher=ray"], "takes no launcher"),
+        (["sed=1,2"], "did you mean 'seed'"),
+        (["seed=1,1"], "run_dir=runs/cheetah_run/drqv2_modern4_spectral/seed_1: requested twice"),
+        (["seed=4294967296"], "seed must be an integer >= 0 and <= 4"),
         (["launcher=local,ray"], "only options of runs take several values"),
-        (["seed=4294967296"], "seed must be a number >= 0 and <= 4"),
         (["num_train_frames=abc"], "num_train_frames must be an integer >= 1, got 'abc'"),
         (["device=cuda:1"], "CUDA_VISIBLE_DEVICES"),
-        (["experiment=table3", "heads=[mlp7]", "nonsense"], "nonsense"),
-        (["experiment=table3", "sed=1"], "unknown option 'sed'"),
         (["fresh=true"], "not available in a sweep"),
         (["cores=[0]"], "not available in a sweep"),
         (["launcher.runs_per_gpu=0"], "launcher.runs_per_gpu must be"),
-        (["launcher.cores_per_run=999"], "launcher.cores_per_run must be at most"),
+        (["+launcher.nonsense=1"], "unexpected keyword argument 'nonsense'"),
         (["dry_run=maybe"], "dry_run must be true or false"),
     ],
 )
-def test_wrong_values_are_one_line_and_nothing_is_written(tmp_path, monkeypatch, capsys, words, said):
+def test_wrong_values_are_one_line_and_nothing_is_written(tmp_path, monkeypatch, capsys, overrides, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["sweep", *words])
+    monkeypatch.setattr(sys, "argv", ["sweep", *overrides])
     with pytest.raises(SystemExit) as end:
         command.main()
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
-    assert os.listdir(tmp_path) == []
+    assert message in line
+    assert not list(tmp_path.iterdir())

@@ -1,1 +1,1 @@
-"""Sweeps: the grid of runs and the launchers."""
+"""Sweeps: the grid of runs, the launchers and the live table."""

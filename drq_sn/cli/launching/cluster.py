@@ -1,180 +1,249 @@
-"""Runs on other machines, by Hydra's launchers for Slurm (submitit) and Ray."""
+"""Runs training on a Ray cluster or in a Slurm queue (through submitit)."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
-from unittest import mock
 
 import torch
-from hydra._internal.callbacks import Callbacks
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
-from hydra.core.utils import JobStatus
-from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
 
 from drq_sn import validation
-from drq_sn.cli.config.overrides import initialized
-from drq_sn.cli.launching.grid import PlannedRun
-from drq_sn.cli.launching.local import Endings
-from drq_sn.cli.running.exit_codes import exit_on_invalid_input
+from drq_sn.cli.launching.grid import compose_run
+from drq_sn.cli.launching.job import SIGNALED, ExitCodes, Job, describe_exit
+from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 from drq_sn.cli.running.run import run
-from drq_sn.cli.running.signals import Stopped
+from drq_sn.cli.running.signals import SignalHandler
+from drq_sn.runs.progress import number
+from drq_sn.training.cpu import available_cores
 
-EXTRAS = {"hydra_ray_launcher": "ray", "hydra_submitit_launcher": "slurm"}
-LOG = "DRQ_SN_LOG"  # environment variable that names a run's log
+POLL_SECONDS = 1.0
+CHECKPOINT_SECONDS = 180.0  # longest wait for runs on Ray to write a checkpoint after a stop signal
 
 
-def require_installed(launcher: DictConfig) -> None:
-    """See that the launcher's packages are there.
+@dataclass(frozen=True)
+class RemoteRun:
+    """A training run as a callable that is pickled and called on another machine.
 
-    Raises:
-        InvalidInput: saying how they are installed.
+    Attributes:
+        overrides: command-line arguments of `drq_sn.cli.train`.
+        log: file that its output is appended to.
+        directory: working directory; it and `log` are on a file system that all machines share.
     """
-    package = str(launcher._target_).split(".")[1]
-    extra = EXTRAS.get(package, package)
-    try:
-        __import__(f"hydra_plugins.{package}")
-    except ImportError:
-        raise validation.InvalidInput(
-            f"launcher={extra}: its packages are missing; make sweep LAUNCHER={extra} and pip install drq_sn[{extra}] get them"
-        ) from None
+
+    overrides: tuple[str, ...]
+    log: Path
+    directory: Path
+
+    def __call__(self) -> int:
+        """Train in this process and return the exit code, so that a failure never looks like a lost worker.
+
+        A run that was stopped by a signal has written a checkpoint; the signal is then raised again for the scheduler's
+        own handler: a Ray worker exits and its task is retried, submitit requeues the job.
+        """
+        os.chdir(self.directory)
+        with self.log.open("ab") as log:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        code = 0
+        try:
+            with exit_on_invalid_input():
+                run(compose_run(self.overrides))
+        except SystemExit as end:
+            code = int(end.code or 0)
+        except Exception:
+            traceback.print_exc()
+            code = int(ExitCode.FAILED)
+        if code > SIGNALED:
+            signal.raise_signal(code - SIGNALED)
+        return code
+
+    def checkpoint(self) -> Any:
+        """What submitit requeues: this same run, which resumes from its checkpoint."""
+        return importlib.import_module("submitit").helpers.DelayedSubmission(self)
 
 
-def launch(launcher: DictConfig, logs: Mapping[PlannedRun, Path], sweep_dir: Path, endings: Endings) -> None:
-    """Train runs wherever the launcher puts them, and wait until all have ended.
+class RayLauncher:
+    """Runs jobs as Ray tasks, each in a fresh worker process.
 
     Args:
-        launcher: configuration of a Hydra launcher.
-        logs: the file that each run's output is added to; it, the runs' folders and `sweep_dir` are seen by every machine.
-        sweep_dir: folder of the launcher's own files.
-        endings: filled with exit codes; None for a run whose machine or worker was lost for good.
+        address: Ray cluster to join, `auto` or `HOST:PORT`; None starts Ray on this machine for the sweep.
+        num_cpus: CPU cores of each run, also its number of threads and evaluation processes unless the run sets those.
+        num_gpus: GPUs of each run, or a fraction of one; None takes one if this machine has any, else none.
+        max_retries: retries of a run whose worker died; it resumes from its checkpoint.
 
     Raises:
-        InvalidInput: for what the launcher cannot do.
-        Stopped: when a signal has come. Jobs in Slurm's queue go on; those of a Ray of this process do not.
+        InvalidInput: for values out of range or missing packages.
     """
-    words = [_words(launcher, run, log) for run, log in logs.items()]
-    with initialized(), _raising_signals(), _waiting_for_all():
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        config = hydra.compose_config(
-            "train", ["hydra/hydra_logging=none"], RunMode.MULTIRUN, with_log_configuration=False
-        )
-        with open_dict(config):
-            config.hydra.launcher = launcher
-            config.hydra.sweep.dir, config.hydra.sweep.subdir = str(sweep_dir.absolute()), "."
-        chosen = Plugins.instance().instantiate_launcher(
-            hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config)),
-            task_function=train,
-            config=config,
-        )
-        results = chosen.launch(words, initial_job_idx=0)
-    for planned, result in zip(logs, results, strict=True):
-        endings[planned] = result.return_value if result and result.status == JobStatus.COMPLETED else None
+
+    def __init__(self, address: str | None, num_cpus: int, num_gpus: float | None, max_retries: int) -> None:
+        available_gpus = torch.cuda.device_count()
+        if num_gpus is None:
+            if address is not None:
+                raise validation.InvalidInput("launcher.num_gpus must be a number with launcher.address, got None")
+            num_gpus = min(1, available_gpus)
+        if validation.real("launcher.num_gpus", num_gpus, 0) > 1:
+            validation.integer("launcher.num_gpus", num_gpus)
+        validation.integer("launcher.num_cpus", num_cpus)
+        if address is None:  # or Ray would wait forever
+            validation.real("launcher.num_cpus", num_cpus, 1, len(available_cores()))
+            validation.real("launcher.num_gpus", num_gpus, 0, available_gpus)
+        self._address, self._num_cpus, self._num_gpus = address, num_cpus, num_gpus
+        self._max_retries = validation.integer("launcher.max_retries", max_retries, minimum=0)
+        self._ray = _import("ray", extra="ray")
+
+    def launch(self, jobs: Sequence[Job], say: Callable[[str], None], exit_codes: ExitCodes) -> None:
+        """See `Launcher.launch`; when this raises, runs have been asked to write a checkpoint."""
+        ray = self._ray
+        self._connect()
+        options = {"num_cpus": self._num_cpus, "num_gpus": self._num_gpus, "max_retries": self._max_retries}
+        task = ray.remote(max_calls=1, **options)(RemoteRun.__call__)
+        signals = SignalHandler()
+        pending: dict[Any, Job] = {}
+        try:
+            with signals.installed():
+                for job in jobs:
+                    remote_run = RemoteRun(self._with_cpus(job.overrides), job.log.absolute(), Path.cwd())
+                    pending[task.remote(remote_run)] = job
+                while pending:
+                    signals.check()
+                    for ref in ray.wait(list(pending), timeout=POLL_SECONDS)[0]:
+                        try:
+                            code, error = ray.get(ref), None
+                        except ray.exceptions.RayError as lost:
+                            code, error = None, lost
+                        _end(pending.pop(ref), code, error, say, exit_codes)
+        except BaseException:
+            say(f"stopping: {number(len(pending), 'run')} to write a checkpoint or to leave the queue")
+            for ref in pending:
+                ray.cancel(ref)
+            ray.wait(list(pending), num_returns=len(pending), timeout=CHECKPOINT_SECONDS)
+            raise
+        finally:
+            ray.shutdown()
+
+    def _connect(self) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default; else it warns
+        local = {"num_cpus": len(available_cores()), "include_dashboard": False} if self._address is None else {}
+        try:
+            self._ray.init(address=self._address or "local", logging_level="error", log_to_driver=False, **local)
+        except ConnectionError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise validation.InvalidInput(
+                f"launcher.address must be a Ray cluster, got {self._address!r}: {reason}"
+            ) from None
+
+    def _with_cpus(self, overrides: tuple[str, ...]) -> tuple[str, ...]:
+        """`overrides` with the run's own use of the CPU, which Ray does not limit."""
+        names = {override.split("=", 1)[0] for override in overrides}
+        limits = [name for name in ("num_threads", "num_eval_processes") if name not in names]
+        return (*overrides, *(f"{name}={self._num_cpus}" for name in limits))
 
 
-def fill_in(launcher: DictConfig) -> None:
-    """Settle how much of a GPU a run on Ray takes, where the user left it open.
+class SlurmLauncher:
+    """Runs jobs as one Slurm job array, submitted from this machine through submitit.
+
+    Args:
+        submitit_folder: where submitit keeps its files, on a file system that all machines share.
+        max_num_timeout: how often a job is requeued at its time limit; after preemption it always is.
+        timeout_min: time limit of a job, in minutes.
+        signal_delay_s: how long before the time limit a job is signaled, in seconds.
+        cpus_per_task: CPU cores of each run.
+        gpus_per_node: GPUs of each run.
+        mem_gb: memory of each run, in GB.
+        array_parallelism: runs at once.
+        parameters: other parameters of submitit's `SlurmExecutor`; None leaves one unset.
 
     Raises:
-        InvalidInput: on a cluster, which may have GPUs that this machine has not.
+        InvalidInput: for values out of range, missing packages, or a machine without Slurm.
     """
-    if OmegaConf.select(launcher, "ray.remote") is None or launcher.ray.remote.num_gpus is not None:
-        return
-    if launcher.ray.init.address is not None:
+
+    def __init__(
+        self,
+        submitit_folder: str,
+        max_num_timeout: int,
+        timeout_min: int,
+        signal_delay_s: int,
+        cpus_per_task: int,
+        gpus_per_node: int,
+        mem_gb: float,
+        array_parallelism: int,
+        **parameters: Any,
+    ) -> None:
+        validation.integer("launcher.max_num_timeout", max_num_timeout, minimum=0)
+        validation.integer("launcher.timeout_min", timeout_min)
+        validation.integer("launcher.signal_delay_s", signal_delay_s)
+        validation.real("launcher.signal_delay_s", signal_delay_s, 1, 60 * timeout_min - 1)
+        validation.integer("launcher.cpus_per_task", cpus_per_task)
+        validation.integer("launcher.gpus_per_node", gpus_per_node, minimum=0)
+        validation.real("launcher.mem_gb", mem_gb, 0, open_low=True)
+        validation.integer("launcher.array_parallelism", array_parallelism)
+        submitit = _import("submitit", extra="slurm")
+        parameters |= {
+            "timeout_min": timeout_min,
+            "signal_delay_s": signal_delay_s,
+            "cpus_per_task": cpus_per_task,
+            "gpus_per_node": gpus_per_node or None,
+            "mem_gb": mem_gb,
+            "array_parallelism": array_parallelism,
+        }
+        try:
+            self._executor = submitit.AutoExecutor(submitit_folder, "slurm", slurm_max_num_timeout=max_num_timeout)
+            self._executor.update_parameters(**{f"slurm_{name}": value for name, value in parameters.items()})
+        except (AssertionError, NameError, RuntimeError) as error:  # a wrong type, an unknown parameter, no srun
+            raise validation.InvalidInput(f"launcher=slurm: {str(error).splitlines()[0]}") from None
+
+    def launch(self, jobs: Sequence[Job], say: Callable[[str], None], exit_codes: ExitCodes) -> None:
+        """See `Launcher.launch`; after a signal, the jobs stay in the queue."""
+        runs = [RemoteRun(job.overrides, job.log.absolute(), Path.cwd()) for job in jobs]
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit prints sbatch's message, too
+                pending = dict(zip(self._executor.submit_array(runs), jobs, strict=True))
+        except RuntimeError as error:
+            reason = str(error).strip() or "sbatch failed without a message"
+            raise validation.InvalidInput(f"launcher=slurm: {reason.splitlines()[-1]}") from error
+        say(f"submitted as {', '.join(job.job_id for job in pending)}")
+        signals = SignalHandler()
+        with signals.installed():
+            while pending:
+                for ended in [job for job in pending if job.done()]:
+                    failure = ended.exception()
+                    _end(pending.pop(ended), None if failure else ended.result(), failure, say, exit_codes)
+                signals.check()
+                time.sleep(POLL_SECONDS)
+
+
+def _end(
+    job: Job, code: int | None, error: Exception | None, say: Callable[[str], None], exit_codes: ExitCodes
+) -> None:
+    """Record how `job` ended; `error` is why it was lost, if it was."""
+    exit_codes[job] = code
+    reason = f": {str(error).strip().splitlines()[0]}" if error else ""
+    say(f"{job.name}: {describe_exit(code)}{reason}")
+
+
+def _import(package: str, extra: str) -> Any:
+    """An optional package.
+
+    Raises:
+        InvalidInput: if it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError:
         raise validation.InvalidInput(
-            "launcher.ray.remote.num_gpus must be the share of a GPU that a run takes, such as 1, 0.25 or 0, "
-            "where launcher.ray.init.address is set; got null"
-        )
-    launcher.ray.remote.num_gpus = 1 if torch.cuda.is_available() else 0
-
-
-def _words(launcher: DictConfig, run: PlannedRun, log: Path) -> list[str]:
-    """A run's command line on another machine, whose current folder may be another."""
-    own = {word.split("=", 1)[0] for word in run.words}
-    share = {}
-    if (num_cpus := OmegaConf.select(launcher, "ray.remote.num_cpus")) is not None:  # Ray keeps nobody to his cores
-        share = dict.fromkeys(("num_threads", "num_eval_processes"), max(1, int(num_cpus)))
-    paths = {"run_dir": run.run_dir, f"+hydra.job.env_set.{LOG}": log}
-    return [
-        *run.words,
-        *(f"{name}={value}" for name, value in share.items() if name not in own),
-        *(f"{name}={_quoted(path.absolute())}" for name, path in paths.items()),
-    ]
-
-
-def _quoted(path: Path) -> str:
-    """`path` as Hydra reads it back.
-
-    Raises:
-        InvalidInput: for characters that Hydra's grammar makes something else of.
-    """
-    if any(special in str(path) for special in ("'", "\\", "${")):
-        raise validation.InvalidInput(f"{path}: a path on a cluster must not have quotes, backslashes or ${{")
-    return f"'{path}'"
-
-
-@contextlib.contextmanager
-def _waiting_for_all() -> Iterator[None]:
-    """Both launchers ask for one job's result after the other and end with the first lost one: let None stand for it."""
-
-    def forgiving(function: Callable[..., Any], lost: Any) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            try:
-                return function(*arguments, **options)
-            except Exception as error:
-                print(f"a job was lost: {str(error).strip().splitlines()[:1]}", file=sys.stderr)
-                return lost
-
-        return call
-
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(ImportError):
-            core = importlib.import_module("hydra_plugins.hydra_ray_launcher._core")
-            stack.enter_context(mock.patch.object(core.ray, "get", forgiving(core.ray.get, None)))
-        with contextlib.suppress(ImportError):
-            job = importlib.import_module("submitit.core.core").Job
-            stack.enter_context(mock.patch.object(job, "results", forgiving(job.results, [None])))
-        yield
-
-
-@contextlib.contextmanager
-def _raising_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the waiting as Ctrl-C does."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def train(cfg: DictConfig) -> int:
-    """One run on the machine that the launcher chose; returns its exit code, so that no other run is touched by it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    log = os.open(os.environ[LOG], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    for stream in (1, 2):
-        os.dup2(log, stream)
-    try:
-        with exit_on_invalid_input(stopping=False):
-            run(cfg)
-    except SystemExit as end:
-        return int(end.code or 0)
-    except Stopped as stop:
-        signal.raise_signal(stop.signal_number)  # for the launcher, which may queue the run again
-        return stop.exit_code
-    return 0
+            f"launcher={extra} needs {package}, which is not installed; use pip install 'drq_sn[{extra}]' "
+            f"or make sweep LAUNCHER={extra}"
+        ) from None

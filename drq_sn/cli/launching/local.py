@@ -1,4 +1,4 @@
-"""Many runs on one machine: so many at once, each a process of its own with its share of GPUs and cores."""
+"""Runs training processes in parallel on this machine, each pinned to a GPU and cores."""
 
 from __future__ import annotations
 
@@ -10,192 +10,135 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from drq_sn import validation
-from drq_sn.cli.launching.grid import PlannedRun
+from drq_sn.cli.launching.job import ExitCodes, Job, describe_exit
 from drq_sn.cli.running.exit_codes import ExitCode
-from drq_sn.cli.running.signals import LAUNCHER_SIGNALS, SIGNALS, SignalHandler
+from drq_sn.cli.running.signals import SignalHandler
 from drq_sn.envs.gl import EGL_DEVICE
 from drq_sn.runs.progress import number
 from drq_sn.training.cpu import available_cores
 
-FINAL = {
+FINAL = {  # a retry would end in the same way
     ExitCode.SUCCESS,
     ExitCode.INVALID_INPUT,
     ExitCode.DIVERGED,
     ExitCode.DISK_FULL,
-}  # another attempt would end in the same way
+}
 POLL_SECONDS = 0.2
-
-Endings = dict[PlannedRun, "int | None"]
-"""Run -> exit code."""
 
 
 class Slot(NamedTuple):
-    """A place for one run at a time.
+    """Resources of one run at a time.
 
     Attributes:
         gpu: as `CUDA_VISIBLE_DEVICES` names it; None for a run on the CPU.
-        cores: what it may use of the processor.
+        cores: CPU cores that the run is pinned to.
     """
 
     gpu: str | None
     cores: tuple[int, ...]
 
-    @property
-    def words(self) -> list[str]:
-        """For the run's command line."""
-        return [f"cores=[{','.join(map(str, self.cores))}]"]
-
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """Of the run's process: it sees one GPU, and draws on it too unless the user said where."""
+        """Environment of the run's process: it sees one GPU, and renders on it unless the user chose another."""
         if self.gpu is None:
             return dict(inherited)
-        drawing = {EGL_DEVICE: self.gpu} if self.gpu.isdigit() and EGL_DEVICE not in inherited else {}
-        return {**inherited, "CUDA_VISIBLE_DEVICES": self.gpu, **drawing}
+        rendering = {EGL_DEVICE: self.gpu} if self.gpu.isdigit() and EGL_DEVICE not in inherited else {}
+        return {**inherited, "CUDA_VISIBLE_DEVICES": self.gpu, **rendering}
 
 
 @dataclass
-class _Job:
-    run: PlannedRun
-    attempt: int
+class _Attempt:
+    job: Job
+    number: int
     slot: Slot
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
 
 
 def visible_gpus() -> list[str]:
     """The GPUs this process may use, by the names that `CUDA_VISIBLE_DEVICES` accepts."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    number = torch.cuda.device_count()
-    return [name.strip() for name in named.split(",")][:number] if named else [str(i) for i in range(number)]
-
-
-def slots(gpus: Sequence[str], cores: Sequence[int], runs_per_gpu: int, cores_per_run: int | None) -> list[Slot]:
-    """Places for runs: `runs_per_gpu` on every GPU, or without GPUs one per group of cores.
-
-    Args:
-        gpus: their names; none to train on the CPU.
-        cores: cores that may be used.
-        runs_per_gpu: runs side by side on a GPU.
-        cores_per_run: of each run; None shares all cores out among the places of the GPUs, or gives one.
-
-    Raises:
-        InvalidInput: if more cores are asked for than there are.
-    """
-    validation.integer("launcher.runs_per_gpu", runs_per_gpu)
-    if cores_per_run is not None and validation.integer("launcher.cores_per_run", cores_per_run) > len(cores):
-        raise validation.InvalidInput(
-            f"launcher.cores_per_run must be at most {len(cores)}, the available cores, got {cores_per_run}"
-        )
-    number = len(gpus) * runs_per_gpu or len(cores) // (cores_per_run or 1)
-    share = cores_per_run or max(1, len(cores) // number)
-    # more places than cores: they share them in turn
-    groups = [tuple(cores[(i * share + j) % len(cores)] for j in range(share)) for i in range(number)]
-    return [Slot(gpus[i % len(gpus)] if gpus else None, groups[i]) for i in range(number)]
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return [name.strip() for name in names.split(",")][:count] if names else [str(i) for i in range(count)]
 
 
 class LocalLauncher:
-    """Runs that share this machine.
+    """Runs jobs on this machine: several on each GPU, or without GPUs one per group of cores.
 
     Args:
-        runs_per_gpu, cores_per_run: see `slots`.
-        num_retries: further attempts of a run that was killed or met an error; it goes on from its checkpoint.
-        use_gpus: whether there are places on GPUs.
+        runs_per_gpu: runs in parallel on each GPU.
+        cores_per_run: CPU cores of each run; None divides the cores among the slots of the GPUs, or gives one.
+        num_retries: retries of a run that was killed or failed with an error; it resumes from its checkpoint.
+
+    Raises:
+        InvalidInput: for values out of range, or more cores than there are.
     """
 
-    def __init__(self, runs_per_gpu: int, cores_per_run: int | None, num_retries: int, use_gpus: bool = True) -> None:
-        self._slots = slots(visible_gpus() if use_gpus else [], available_cores(), runs_per_gpu, cores_per_run)
+    def __init__(self, runs_per_gpu: int, cores_per_run: int | None, num_retries: int) -> None:
+        self._runs_per_gpu = validation.integer("launcher.runs_per_gpu", runs_per_gpu)
         self._num_retries = validation.integer("launcher.num_retries", num_retries, minimum=0)
+        self._cores_per_run, self._cores = cores_per_run, available_cores()
+        if cores_per_run is not None and validation.integer("launcher.cores_per_run", cores_per_run) > len(self._cores):
+            raise validation.InvalidInput(
+                f"launcher.cores_per_run must be at most {len(self._cores)}, the available cores, got {cores_per_run}"
+            )
 
-    @property
-    def num_slots(self) -> int:
-        """Runs at once."""
-        return len(self._slots)
+    def slots(self, gpus: Sequence[str]) -> list[Slot]:
+        """Slots on `gpus`, given by name, or on the CPU if there are none."""
+        count = len(gpus) * self._runs_per_gpu or len(self._cores) // (self._cores_per_run or 1)
+        share = self._cores_per_run or max(1, len(self._cores) // count)
+        cores = deque(self._cores)
+        slots = []
+        for i in range(count):  # with more slots than cores, slots share cores
+            slots.append(Slot(gpus[i % len(gpus)] if gpus else None, tuple(cores)[:share]))
+            cores.rotate(-share)
+        return slots
 
-    def launch(self, logs: Mapping[PlannedRun, Path], say: Callable[[str], None], endings: Endings) -> None:
-        """Train every run; one that fails keeps none of the others from their turn.
-
-        Args:
-            logs: the file that each run's output is added to, in the order in which they begin.
-            say: told of every beginning and ending.
-            endings: filled with each run's exit code as it ends.
-
-        Raises:
-            Stopped: when a signal has come. Then, and after any other error, all runs have been asked to write
-                a checkpoint and have ended.
-        """
-        waiting, free, jobs = deque((run, 1) for run in logs), deque(self._slots), list[_Job]()
+    def launch(self, jobs: Sequence[Job], say: Callable[[str], None], exit_codes: ExitCodes) -> None:
+        """See `Launcher.launch`; when this raises, all runs have written a checkpoint and ended."""
+        free = deque(self.slots([] if any("device=cpu" in job.overrides for job in jobs) else visible_gpus()))
+        waiting, running = deque((job, 1) for job in jobs), list[_Attempt]()
+        say(f"up to {number(len(free), 'run')} at once")
         signals = SignalHandler()
         with signals.installed():
             try:
-                while waiting or jobs:
+                while waiting or running:
                     signals.check()
                     while waiting and free:
-                        run, attempt = waiting.popleft()
-                        jobs.append(_start(run, attempt, free.popleft(), logs[run]))
-                        say(f"{run.name}: {'begins' if attempt == 1 else f'attempt {attempt}'}")
-                    for job in self._ended(jobs, say, endings):
-                        free.append(job.slot)
-                        if self._deserves_another(job):
-                            waiting.append((job.run, job.attempt + 1))
+                        job, attempt = waiting.popleft()
+                        running.append(_start(job, attempt, free.popleft()))
+                        say(f"{job.name}: {'started' if attempt == 1 else f'attempt {attempt} started'}")
+                    for ended in [one for one in running if one.process.poll() is not None]:
+                        running.remove(ended)
+                        free.append(ended.slot)
+                        exit_codes[ended.job] = code = ended.process.returncode
+                        retry = code not in FINAL and ended.number <= self._num_retries
+                        say(f"{ended.job.name}: {describe_exit(code)}{'; will be retried' if retry else ''}")
+                        if retry:
+                            waiting.append((ended.job, ended.number + 1))
                     time.sleep(POLL_SECONDS)
             except BaseException:
-                _stop(jobs, say, endings)
+                say(f"stopping: {number(len(running), 'run')} to write a checkpoint")
+                for stopped in running:
+                    stopped.process.send_signal(signal.SIGTERM)
+                for stopped in running:
+                    exit_codes[stopped.job] = stopped.process.wait()
                 raise
 
-    def _ended(self, jobs: list[_Job], say: Callable[[str], None], endings: Endings) -> list[_Job]:
-        """Take the jobs that have ended out of `jobs`."""
-        ended = [job for job in jobs if job.process.poll() is not None]
-        for job in ended:
-            jobs.remove(job)
-            endings[job.run] = job.process.returncode
-            more = "; will be retried" if self._deserves_another(job) else ""
-            say(f"{job.run.name}: {ending(job.process.returncode)}{more}")
-        return ended
 
-    def _deserves_another(self, job: _Job) -> bool:
-        return job.process.returncode not in FINAL and job.attempt <= self._num_retries
-
-
-def _start(run: PlannedRun, attempt: int, slot: Slot, log: Path) -> _Job:
-    """Begin `run` in a process that no signal of this terminal reaches: it is asked to stop by us."""
-    command = [sys.executable, "-m", "drq_sn.cli.train", *run.words, *slot.words]
-    with log.open("ab") as file:
+def _start(job: Job, attempt: int, slot: Slot) -> _Attempt:
+    """Start `job` in a session of its own, so that a terminal's Ctrl-C reaches the launcher only."""
+    cores = f"cores=[{','.join(map(str, slot.cores))}]"
+    with job.log.open("ab") as log:
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "drq_sn.cli.train", *job.overrides, cores],
             stdin=subprocess.DEVNULL,
-            stdout=file,
+            stdout=log,
             stderr=subprocess.STDOUT,
             env=slot.environment(os.environ),
             start_new_session=True,
         )
-    return _Job(run, attempt, slot, process)
-
-
-def _stop(jobs: Sequence[_Job], say: Callable[[str], None], endings: Endings) -> None:
-    """Ask all to write a checkpoint, and wait for them."""
-    say(f"stopping: {number(len(jobs), 'run')} to write a checkpoint")
-    for job in jobs:
-        job.process.send_signal(signal.SIGTERM)
-    for job in jobs:
-        endings[job.run] = job.process.wait()
-
-
-def ending(code: int | None) -> str:
-    """What an exit code of `drq_sn.cli.train` means; None for a run that nobody has heard of."""
-    if code is None:
-        return "lost"
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    meaning: dict[int, str] = {
-        ExitCode.SUCCESS: "finished",
-        ExitCode.INVALID_INPUT: "refused",
-        ExitCode.DIVERGED: "training diverged",
-        ExitCode.DISK_FULL: "the disk is full",
-    }
-    meaning |= dict.fromkeys((128 + number for number in (*SIGNALS, *LAUNCHER_SIGNALS)), "stopped, with a checkpoint")
-    return meaning.get(code, f"failed with exit code {code}")
+    return _Attempt(job, attempt, slot, process)

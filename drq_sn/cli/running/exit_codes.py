@@ -35,12 +35,8 @@ class ExitCode(enum.IntEnum):
 
 
 @contextlib.contextmanager
-def exit_on_invalid_input(stopping: bool = True) -> Iterator[None]:
-    """Turn expected exceptions into one line on stderr and an exit code (README, "How a run ends").
-
-    Args:
-        stopping: whether to handle signals too; otherwise `Stopped` propagates to the caller.
-    """
+def exit_on_invalid_input() -> Iterator[None]:
+    """Turn expected exceptions into one line on stderr and an exit code (docs/runs.md)."""
     try:
         yield
     except InvalidInput as error:
@@ -48,8 +44,6 @@ def exit_on_invalid_input(stopping: bool = True) -> Iterator[None]:
     except TrainingDiverged as error:
         _exit(f"{error}; its last evaluation is carried forward; fresh=true starts over", ExitCode.DIVERGED)
     except Stopped as stop:
-        if not stopping:
-            raise
         _exit(f"{stop}; rerun the same command to resume", stop.exit_code)
     except KeyboardInterrupt:
         _exit("interrupted", ExitCode.INTERRUPTED)

@@ -1,163 +1,272 @@
-"""Sweeps on clusters: Ray's own processes on this machine, submitit's local executor, and Slurm's command line.
-
-What only a real Slurm can show, queues and preemption by its own rules, is not tested.
-"""
+"""Sweeps on Ray, whose processes all run on this machine, and on Slurm, whose commands are simulated."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from drq_sn.cli.config.build import config_dir, instantiate
+from drq_sn.validation import InvalidInput
 from tests.builders import TINY
 
-pytestmark = pytest.mark.cluster
-PERIOD = 470  # frames, of which no evaluation falls on a multiple
-WORDS = [
+PERIOD = 470  # frames between checkpoints; no evaluation falls on a multiple
+RUN = [
     *TINY,
     "head=mlp2",
     "normalizer=none",
-    "num_train_frames=6000",
+    "num_train_frames=4000",
     "eval_every_frames=2000",
     f"checkpoint_every_frames={PERIOD}",
 ]
 DEADLINE_SECONDS = 240.0
-SUBMITIT = """
-import sys
-from pathlib import Path
-from omegaconf import OmegaConf
-from drq_sn.cli.launching import cluster
-from drq_sn.cli.launching.grid import plan
-runs = plan(sys.argv[1:])
-out = Path("sweep")
-out.mkdir()
-launcher = OmegaConf.create({
-    "_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
-    "submitit_folder": "sweep/.submitit/%j", "timeout_min": 10, "max_num_timeout": 3, "name": "drq_sn",
-    "cpus_per_task": 1, "gpus_per_node": 0, "tasks_per_node": 1, "nodes": 1})
-endings = {}
-cluster.launch(launcher, {run: out / f"{i}.log" for i, run in enumerate(runs)}, out, endings)
-print("endings", list(endings.values()))
-"""
+TASK_DIR = "runs/synthetic_point/drqv2_mlp2_none"
+SLURM = {
+    # starts every task of the array in the background; a task that was requeued runs again
+    "sbatch": """
+cp "$1" "$SLURM_STATE/script"
+task() {
+  export SLURM_JOB_ID=42 SLURM_ARRAY_JOB_ID=42 SLURM_ARRAY_TASK_ID=$1
+  while :; do
+    rm -f "$SLURM_STATE/requeue_42_$1"
+    bash "$2"
+    [ -e "$SLURM_STATE/requeue_42_$1" ] || break
+  done
+  touch "$SLURM_STATE/ended_42_$1"
+}
+for i in 0 1; do task $i "$SLURM_STATE/script" > /dev/null 2>&1 & done
+echo Submitted batch job 42
+""",
+    "srun": """
+while :; do
+  case $1 in
+    --unbuffered) shift;;
+    --output|--error) shift 2;;
+    *) break;;
+  esac
+done
+exec "$@"
+""",
+    "scontrol": 'touch "$SLURM_STATE/requeue_$2"\n',
+    "sacct": """
+echo "JobID|State|NodeList"
+for i in 0 1; do
+  if [ -e "$SLURM_STATE/ended_42_$i" ]; then echo "42_$i|FAILED|here"; else echo "42_$i|RUNNING|here"; fi
+done
+""",
+}
 
 
-def records(folder):
-    return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("runs/*/*/seed_*/run.json"))}
+def build(launcher, **options):
+    node = OmegaConf.load(config_dir() / "launcher" / f"{launcher}.yaml")
+    return instantiate(OmegaConf.create({"sweep_dir": "unused", "launcher": OmegaConf.merge(node, options)}).launcher)
 
 
-def when_it_learns(folder, process, seed):
-    """The process of the run with `seed`, as soon as it has written a checkpoint and some episodes after."""
-    run = folder / "runs/synthetic_point/drqv2_mlp2_none" / f"seed_{seed}"
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Puts simulated Slurm commands on PATH; returns `write(name, script)`, which replaces one."""
+    programs, state = tmp_path / "bin", tmp_path / "slurm"
+
+    def write(name, script):
+        (programs / name).write_text(f"#!/bin/bash\n{script}")
+        (programs / name).chmod(0o755)
+
+    programs.mkdir()
+    state.mkdir()
+    for name, script in SLURM.items():
+        write(name, script)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_STATE", str(state))
+    return write
+
+
+@pytest.fixture
+def start_sweep(tmp_path):
+    """`start_sweep("launcher=ray", ...)` -> the process of a sweep in `tmp_path`; killed at the end of the test."""
+    processes = []
+
+    def start(*overrides):
+        command = [sys.executable, "-m", "drq_sn.cli.sweep", *RUN, *overrides]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+
+
+def wait_until_learning(process, directory, seed):
+    """Process id of the run with `seed`, once it has written a checkpoint and trained on."""
+    run = directory / TASK_DIR / f"seed_{seed}"
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
-        if any((run / "checkpoint").glob("*")) and len((run / "train.csv").read_text().splitlines()) > 10:
+        if any((run / "checkpoint").glob("*.json")) and len((run / "train.csv").read_text().splitlines()) > 10:
             return int((run / ".lock").read_text())
-        time.sleep(0.1)
-    raise AssertionError("the run did not begin to learn")
+        time.sleep(0.05)
+    raise AssertionError("the run did not start to learn")
 
 
-def began(folder, *command):
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def record(directory, seed):
+    return json.loads((directory / TASK_DIR / f"seed_{seed}" / "run.json").read_text())
 
 
-def test_a_ray_sweep_outlives_the_death_of_a_worker(tmp_path):
-    sweep = [sys.executable, "-m", "drq_sn.cli.sweep", *WORDS, "launcher=ray", "+launcher.ray.init.num_cpus=2"]
-    process = began(tmp_path, *sweep, "seed=1,2,3")
-    os.kill(when_it_learns(tmp_path, process, 1), signal.SIGKILL)
+def finish(process):
     output, _ = process.communicate(timeout=DEADLINE_SECONDS)
+    return output
+
+
+@pytest.mark.cluster
+def test_ray_retries_runs_whose_worker_died_from_their_checkpoints(tmp_path, start_sweep):
+    process = start_sweep("launcher=ray", "seed=1,2")
+    os.kill(wait_until_learning(process, tmp_path, 1), signal.SIGKILL)
+    os.kill(wait_until_learning(process, tmp_path, 2), signal.SIGTERM)
+    output = finish(process)
     assert process.returncode == 0, output
-    assert "3 of 3 runs finished" in output
-    ended = records(tmp_path)
-    assert [record["status"] for record in ended.values()] == ["finished"] * 3
-    assert ended["seed_1"]["resumed"][0]["frame"] >= PERIOD  # from a checkpoint, not from the start
-    report = subprocess.run([sys.executable, "-m", "drq_sn.cli.report"], cwd=tmp_path, capture_output=True, text=True)
-    assert report.returncode == 0, report.stderr
-    assert len((tmp_path / "report" / "runs.csv").read_text().splitlines()) == 1 + 3
+    assert "2 of 2 runs finished" in output
+    killed, stopped = record(tmp_path, 1)["resumed"], record(tmp_path, 2)["resumed"]
+    assert killed[0]["frame"] >= PERIOD
+    assert killed[0]["frame"] % PERIOD == 0
+    assert stopped[0]["frame"] % PERIOD != 0  # from the checkpoint that the signal caused
 
 
-def test_a_ray_worker_that_is_asked_to_stop_goes_on_elsewhere_from_that_very_step(tmp_path):
-    sweep = [sys.executable, "-m", "drq_sn.cli.sweep", *WORDS, "launcher=ray", "+launcher.ray.init.num_cpus=1"]
-    process = began(tmp_path, *sweep, "seed=1")
-    os.kill(when_it_learns(tmp_path, process, 1), signal.SIGTERM)
-    output, _ = process.communicate(timeout=DEADLINE_SECONDS)
-    assert process.returncode == 0, output
-    (resumed,) = records(tmp_path)["seed_1"]["resumed"]
-    assert resumed["frame"] % PERIOD  # no periodic checkpoint, but that of the signal
-
-
-def test_submitit_queues_a_preempted_run_again(tmp_path):
-    process = began(tmp_path, sys.executable, "-c", SUBMITIT, *WORDS, "seed=1,2")
-    os.kill(when_it_learns(tmp_path, process, 1), signal.SIGUSR2)
-    output, _ = process.communicate(timeout=DEADLINE_SECONDS)
-    assert process.returncode == 0, output
-    ended = records(tmp_path)
-    assert [record["status"] for record in ended.values()] == ["finished"] * 2
-    (resumed,) = ended["seed_1"]["resumed"]
-    assert resumed["frame"] % PERIOD
-    assert "resumed" not in ended["seed_2"]
-    assert "continuing at frame" in (tmp_path / "sweep" / "0.log").read_text()
-
-
-def test_a_lost_job_ends_the_waiting_for_no_other(tmp_path):
-    process = began(tmp_path, sys.executable, "-c", SUBMITIT, *WORDS, "seed=1,2")
-    os.kill(when_it_learns(tmp_path, process, 1), signal.SIGKILL)
-    output, _ = process.communicate(timeout=DEADLINE_SECONDS)
-    assert process.returncode == 0, output
-    assert "endings [None, 0]" in output
-    assert records(tmp_path)["seed_2"]["status"] == "finished"
-
-
-def test_a_lost_ray_worker_ends_the_waiting_for_no_other(tmp_path):
-    sweep = [sys.executable, "-m", "drq_sn.cli.sweep", *WORDS, "launcher=ray", "+launcher.ray.init.num_cpus=2"]
-    process = began(tmp_path, *sweep, "launcher.ray.remote.max_retries=0", "seed=1,2")
-    os.kill(when_it_learns(tmp_path, process, 1), signal.SIGKILL)
-    output, _ = process.communicate(timeout=DEADLINE_SECONDS)
+@pytest.mark.cluster
+def test_a_lost_ray_worker_stops_no_other_run(tmp_path, start_sweep):
+    process = start_sweep("launcher=ray", "launcher.max_retries=0", "seed=1,2")
+    os.kill(wait_until_learning(process, tmp_path, 1), signal.SIGKILL)
+    output = finish(process)
     assert process.returncode == 1, output
-    assert "seed_1: lost, at frame" in output
-    assert records(tmp_path)["seed_2"]["status"] == "finished"
+    assert "seed_1: lost (no exit status) at frame" in output
+    assert record(tmp_path, 2)["status"] == "finished"
 
 
-def test_what_slurm_is_asked_for(tmp_path):
-    """A stand-in for sbatch keeps the script and fails, which ends the sweep with its reason."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    sbatch = programs / "sbatch"
-    sbatch.write_text(f'#!/bin/sh\nfor last; do :; done\ncp "$last" {tmp_path}/script.sh\nexit 1\n')
-    for name in ("srun", "sacct", "scontrol"):
-        (programs / name).write_text("#!/bin/sh\nexit 1\n")
-    for program in programs.iterdir():
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    sweep = [sys.executable, "-m", "drq_sn.cli.sweep", *WORDS, "launcher=slurm", "launcher.partition=gpu", "seed=1,2"]
-    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
-    result = subprocess.run(sweep, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert "FailedJobError" in result.stderr  # submitit's own, of sbatch
-    script = (tmp_path / "script.sh").read_text()
-    for line in (
-        "--array=0-1%2",
-        "--requeue",
-        "--signal=USR2@180",
-        "--time=1440",
-        "--partition=gpu",
-        "--gpus-per-node=1",
+@pytest.mark.cluster
+def test_a_stopped_ray_sweep_leaves_checkpoints(tmp_path, start_sweep):
+    process = start_sweep("launcher=ray", "launcher.num_cpus=2", "num_threads=1", "seed=1,2")
+    wait_until_learning(process, tmp_path, 1)
+    process.send_signal(signal.SIGTERM)
+    output = finish(process)
+    assert process.returncode == 143, output
+    assert "seed_1: interrupted at frame" in output
+    assert "seed_2: not started at frame 0" in output
+    assert record(tmp_path, 1)["status"] == "interrupted"
+
+
+@pytest.mark.cluster
+def test_slurm_requeues_a_preempted_run_and_reports_a_lost_one(tmp_path, slurm, start_sweep):
+    process = start_sweep("launcher=slurm", "launcher.partition=gpu", "+launcher.comment=paper", "seed=1,2")
+    os.kill(wait_until_learning(process, tmp_path, 1), signal.SIGUSR2)
+    os.kill(wait_until_learning(process, tmp_path, 2), signal.SIGKILL)
+    output = finish(process)
+    assert process.returncode == 1, output
+    assert "submitted as 42_0, 42_1" in output
+    assert "seed_2: lost (no exit status) at frame" in output
+    assert record(tmp_path, 1)["status"] == "finished"
+    (resumed,) = record(tmp_path, 1)["resumed"]
+    assert resumed["frame"] % PERIOD != 0
+    script = (tmp_path / "slurm" / "script").read_text().splitlines()
+    for option in (
+        "array=0-1%2",
+        "comment=paper",
+        "cpus-per-task=4",
+        "gpus-per-node=1",
+        "mem=32GB",
+        "partition=gpu",
+        "requeue",
+        "signal=USR2@180",
+        "time=1440",
     ):
-        assert f"#SBATCH {line}\n" in script, script
+        assert f"#SBATCH --{option}" in script
+    assert not any("qos" in line for line in script)
 
 
-def test_a_missing_extra_is_one_line(tmp_path):
-    hide = (
-        "import sys; sys.modules['hydra_plugins.hydra_ray_launcher'] = None; from drq_sn.cli.sweep import main; main()"
-    )
-    command = [sys.executable, "-c", hide, *WORDS, "launcher=ray"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
-    assert "make sweep LAUNCHER=ray" in result.stderr
-    assert list(Path(tmp_path).iterdir()) == []
+@pytest.mark.cluster
+def test_what_sbatch_or_submitit_refuses_is_one_line(tmp_path, slurm):
+    slurm("sbatch", "echo 'sbatch: error: invalid partition specified: gpu' >&2\nexit 1\n")
+    for override, message in {
+        "launcher.partition=gpu": "invalid partition specified: gpu",
+        "+launcher.nodez=2": "Unknown argument 'nodez'",
+    }.items():
+        command = [sys.executable, "-m", "drq_sn.cli.sweep", *RUN, "launcher=slurm", override]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 2
+        (line,) = result.stderr.splitlines()
+        assert message in line
+
+
+REMOTE_RUN = """
+import os, signal, sys
+from pathlib import Path
+from drq_sn.cli.launching import cluster
+from drq_sn.cli.running.signals import Stopped
+
+def call(*overrides):
+    return cluster.RemoteRun(overrides, Path("log").absolute(), Path.cwd())()
+
+def fail(cfg):
+    raise ValueError("broken")
+
+def stop(cfg):
+    raise Stopped(signal.SIGUSR2)
+
+stdout = os.dup(1)
+signal.signal(signal.SIGUSR2, lambda *_: os.write(stdout, b"requeued "))
+codes = [call("task=cheetah_rum")]
+cluster.run = fail
+codes.append(call())
+cluster.run = stop
+codes.append(call())
+os.write(stdout, str(codes).encode())
+"""
+
+
+def test_a_remote_run_returns_its_exit_code_and_raises_signals_again(tmp_path):
+    command = [sys.executable, "-c", REMOTE_RUN]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout == "requeued [2, 1, 140]"  # 128 + SIGUSR2
+    log = (tmp_path / "log").read_text()
+    assert log.startswith("error: unknown task 'cheetah_rum'")
+    assert "ValueError: broken" in log
+
+
+@pytest.mark.parametrize(
+    ("launcher", "option", "value"),
+    [
+        ("ray", "num_cpus", 0),
+        ("ray", "num_cpus", 10_000),
+        ("ray", "num_gpus", -1),
+        ("ray", "num_gpus", 1.5),
+        ("ray", "num_gpus", 10_000),
+        ("ray", "max_retries", -1),
+        ("slurm", "timeout_min", 0),
+        ("slurm", "max_num_timeout", -1),
+        ("slurm", "signal_delay_s", 0),
+        ("slurm", "signal_delay_s", 100_000),
+        ("slurm", "cpus_per_task", 0),
+        ("slurm", "gpus_per_node", "two"),
+        ("slurm", "mem_gb", 0),
+        ("slurm", "array_parallelism", 0),
+    ],
+)
+def test_options_are_checked(launcher, option, value):
+    with pytest.raises(InvalidInput, match=rf"launcher\.{option} must be .*, got {value!r}"):
+        build(launcher, **{option: value})
+
+
+def test_gpus_of_a_ray_cluster_must_be_given():
+    with pytest.raises(InvalidInput, match=r"launcher\.num_gpus must be a number with launcher\.address"):
+        build("ray", address="auto")
+
+
+@pytest.mark.parametrize(("launcher", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_missing_package_is_named(monkeypatch, launcher, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InvalidInput, match=f"pip install 'drq_sn.{launcher}.' or make sweep LAUNCHER={launcher}"):
+        build(launcher)

@@ -83,9 +83,9 @@ def test_without_a_terminal_lines_are_printed(tmp_path):
     console = Console(file=io.StringIO(), width=80)
     run = folder_of(tmp_path / "a[1]", "running")
     with SweepTable([Row("a[1]", 100, partial(read_progress, run))], console) as table:
-        table.say("a[1]: begins")
+        table.say("a[1]: started")
         assert [state.status for state in table.states().values()] == ["running"]
-    assert console.file.getvalue().endswith(" a[1]: begins\n")
+    assert console.file.getvalue().endswith(" a[1]: started\n")
 
 
 def test_in_a_terminal_the_last_table_stays(tmp_path):

@@ -1,4 +1,4 @@
-"""Runs side by side on one machine, with stand-ins for runs that end as they are told."""
+"""The local launcher, with a stand-in for Python that runs a given script per job."""
 
 from __future__ import annotations
 
@@ -11,89 +11,96 @@ import time
 import pytest
 
 from drq_sn.cli.launching import local
-from drq_sn.cli.launching.grid import PlannedRun
-from drq_sn.cli.launching.local import LocalLauncher, slots
+from drq_sn.cli.launching.job import Job
+from drq_sn.cli.launching.local import LocalLauncher, Slot
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.validation import InvalidInput
 
 STAND_IN = """
 import os, signal, sys, time
 from pathlib import Path
-folder = Path(sys.argv[1])
-with (folder / "begun").open("a") as file:
-    file.write(" ".join(sys.argv[2:]) + " gpu=" + os.environ.get("CUDA_VISIBLE_DEVICES", "") + "\\n")
-signal.signal(signal.SIGTERM, lambda number, frame: ((folder / "saved").touch(), sys.exit(143)))
-print("said by the run")
-attempt = len((folder / "begun").read_text().splitlines())
+directory = Path(sys.argv[1].removeprefix("task="))
+with (directory / "starts").open("a") as file:
+    file.write(" ".join(sys.argv[2:]) + "\\n")
+signal.signal(signal.SIGTERM, lambda number, frame: ((directory / "saved").touch(), sys.exit(143)))
+print("output of the run")
+attempt = len((directory / "starts").read_text().splitlines())
+exec((directory / "script").read_text())
 """
 
 
 @pytest.fixture
-def planned(tmp_path, monkeypatch):
-    """`planned(name, code)` -> a run that executes `code`, in which `attempt` counts from 1."""
-    codes = {}
+def make_job(tmp_path, monkeypatch):
+    """`make_job(name, script)` -> a job that executes `script`, in which `attempt` counts from 1."""
+    python = tmp_path / "python"
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    python.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} {tmp_path}/stand_in.py "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(local.sys, "executable", str(python))
 
-    def start(run, *arguments, real=local._start):
-        monkeypatch.setattr(local.sys, "executable", str(codes[run]))
-        return real(run, *arguments)
+    def make(name, script):
+        directory = tmp_path / name
+        directory.mkdir()
+        (directory / "script").write_text(script)
+        return Job(name, (f"task={directory}",), tmp_path / f"{name}.log")
 
-    def build(name, code):
-        folder = tmp_path / name
-        folder.mkdir()
-        program = folder / "python"
-        program.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} {folder}/code.py {folder} "$@"\n')
-        program.chmod(0o755)
-        (folder / "code.py").write_text(STAND_IN + code)
-        run = PlannedRun((f"task={name}",), folder, 100)
-        codes[run] = program
-        return run
-
-    monkeypatch.setattr(local, "_start", start)
-    return build
+    return make
 
 
 @pytest.fixture
-def endings():
-    """Filled with how runs ended."""
+def exit_codes():
+    """Filled in as jobs end."""
     return {}
 
 
 @pytest.fixture
-def launch(tmp_path, monkeypatch, endings):
-    """`launch(runs, num_slots, num_retries)` -> what was said."""
+def launch(monkeypatch, exit_codes):
+    """`launch(jobs)` -> the lines of progress, from two slots on the CPU."""
 
-    def call(runs, num_slots=2, num_retries=1):
-        monkeypatch.setattr(local, "visible_gpus", lambda: [])
-        monkeypatch.setattr(local, "available_cores", lambda: list(range(num_slots)))
-        said, logs = [], {run: tmp_path / f"{run.run_dir.name}.log" for run in runs}
-        LocalLauncher(1, None, num_retries).launch(logs, said.append, endings)
-        return said
+    def call(jobs):
+        monkeypatch.setattr(local, "visible_gpus", list)
+        lines = []
+        make_launcher(monkeypatch, 2).launch(jobs, lines.append, exit_codes)
+        return lines
 
     return call
 
 
-def begun(run):
-    return (run.run_dir / "begun").read_text().splitlines()
+def make_launcher(monkeypatch, num_cores, runs_per_gpu=1, cores_per_run=None, num_retries=1):
+    monkeypatch.setattr(local, "available_cores", lambda: list(range(num_cores)))
+    return LocalLauncher(runs_per_gpu, cores_per_run, num_retries)
 
 
-def test_places_without_a_gpu_are_groups_of_cores():
-    assert [slot.cores for slot in slots([], [0, 1, 2, 3, 5], 1, None)] == [(0,), (1,), (2,), (3,), (5,)]
-    assert [slot.cores for slot in slots([], [0, 1, 2, 3, 5], 7, 2)] == [(0, 1), (2, 3)]
+def starts(job):
+    return (job.log.with_suffix("") / "starts").read_text().splitlines()
 
 
-def test_places_on_gpus_share_the_cores_out():
-    places = slots(["0", "3"], list(range(8)), 2, None)
-    assert [(slot.gpu, slot.cores) for slot in places] == [("0", (0, 1)), ("3", (2, 3)), ("0", (4, 5)), ("3", (6, 7))]
-    assert slots(["0"], [0, 1], 3, None)[2].cores == (0,)  # more runs than cores
+def saved(job):
+    return (job.log.with_suffix("") / "saved").exists()
 
 
-@pytest.mark.parametrize("arguments", [([], [0], 0, None), ([], [0], 1, 2), ([], [0], 1, 0)])
-def test_places_that_cannot_be(arguments):
-    with pytest.raises(InvalidInput, match="launcher"):
-        slots(*arguments)
+@pytest.mark.parametrize(
+    ("num_cores", "options", "gpus", "slots"),
+    [
+        (3, {}, [], [(None, (0,)), (None, (1,)), (None, (2,))]),
+        (5, {"runs_per_gpu": 7, "cores_per_run": 2}, [], [(None, (0, 1)), (None, (2, 3))]),
+        (8, {"runs_per_gpu": 2}, ["0", "3"], [("0", (0, 1)), ("3", (2, 3)), ("0", (4, 5)), ("3", (6, 7))]),
+        (2, {"runs_per_gpu": 3}, ["0"], [("0", (0,)), ("0", (1,)), ("0", (0,))]),
+    ],
+)
+def test_slots_divide_gpus_and_cores(monkeypatch, num_cores, options, gpus, slots):
+    assert make_launcher(monkeypatch, num_cores, **options).slots(gpus) == slots
 
 
-def test_a_named_gpu_is_kept(monkeypatch):
+@pytest.mark.parametrize(
+    ("option", "value"), [("runs_per_gpu", 0), ("cores_per_run", 3), ("cores_per_run", 0), ("num_retries", -1)]
+)
+def test_options_are_checked(monkeypatch, option, value):
+    with pytest.raises(InvalidInput, match=rf"launcher\.{option} must be .*, got {value}"):
+        make_launcher(monkeypatch, 2, **{option: value})
+
+
+def test_visible_gpus_keep_the_names_that_the_user_gave(monkeypatch):
     monkeypatch.setattr(local.torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
     assert local.visible_gpus() == ["GPU-a", "GPU-b"]
@@ -101,67 +108,67 @@ def test_a_named_gpu_is_kept(monkeypatch):
     assert local.visible_gpus() == ["0", "1"]
 
 
-def test_all_run_each_on_its_cores_and_into_its_log(planned, launch, tmp_path):
-    runs = [planned(f"run{i}", "time.sleep(0.3)") for i in range(4)]
-    said = launch(runs)
-    assert [begun(run)[0].split()[0] for run in runs] == [f"task=run{i}" for i in range(4)]
-    assert {begun(run)[0].split()[1] for run in runs} == {"cores=[0]", "cores=[1]"}
-    assert (tmp_path / "run3.log").read_text() == "said by the run\n"
-    assert sum("finished" in line for line in said) == 4
+def test_a_run_renders_on_its_own_gpu_unless_the_user_chose_another():
+    slot = Slot("3", (0,))
+    assert slot.environment({"A": "b"}) == {"A": "b", "CUDA_VISIBLE_DEVICES": "3", "MUJOCO_EGL_DEVICE_ID": "3"}
+    assert slot.environment({"MUJOCO_EGL_DEVICE_ID": "0"})["MUJOCO_EGL_DEVICE_ID"] == "0"
+    assert "MUJOCO_EGL_DEVICE_ID" not in Slot("GPU-a", (0,)).environment({})
+    assert Slot(None, (0,)).environment({}) == {}
 
 
-def test_no_more_run_at_once_than_there_are_places(planned, launch, tmp_path):
-    code = f"""
-mark = Path({str(tmp_path)!r}) / f"now_{{os.getpid()}}"
+def test_jobs_run_on_separate_cores_and_write_to_their_logs(make_job, launch, tmp_path):
+    script = f"""
+mark = Path({str(tmp_path)!r}) / f"running_{{os.getpid()}}"
 mark.touch()
-assert len(list(mark.parent.glob("now_*"))) <= 2
+assert len(list(mark.parent.glob("running_*"))) <= 2
 time.sleep(0.3)
 mark.unlink()
 """
-    assert all("finished" in line or "begins" in line for line in launch([planned(f"run{i}", code) for i in range(5)]))
+    jobs = [make_job(f"run{i}", script) for i in range(4)]
+    lines = launch(jobs)
+    assert lines[0] == "up to 2 runs at once"
+    assert sum(line.endswith(": finished") for line in lines) == 4
+    assert [len(starts(job)) for job in jobs] == [1] * 4
+    assert {starts(job)[0] for job in jobs} == {"cores=[0]", "cores=[1]"}
+    assert jobs[3].log.read_text() == "output of the run\n"
 
 
-def test_a_failing_run_is_tried_again_and_the_others_go_on(planned, launch, endings):
-    broken = planned("broken", "sys.exit(1)")
-    killed_once = planned("killed_once", "attempt == 1 and os.kill(os.getpid(), signal.SIGKILL)")
-    refused, crashed, fine = planned("refused", "sys.exit(2)"), planned("crashed", "sys.exit(3)"), planned("fine", "")
-    said = launch([broken, killed_once, refused, crashed, fine])
-    assert [len(begun(run)) for run in (broken, killed_once, refused, crashed, fine)] == [2, 2, 1, 1, 1]
-    text = "\n".join(said)
-    assert "killed by SIGKILL; will be retried" in text
-    assert "training diverged" in text
-    assert sum("finished" in line for line in said) == 2
-    assert [endings[run] for run in (broken, killed_once, refused, crashed, fine)] == [1, 0, 2, 3, 0]
+def test_failed_runs_are_retried_and_final_endings_are_not(make_job, launch, exit_codes):
+    scripts = {
+        "broken": "sys.exit(1)",
+        "killed_once": "attempt == 1 and os.kill(os.getpid(), signal.SIGKILL)",
+        "refused": "sys.exit(2)",
+        "diverged": "sys.exit(3)",
+        "fine": "",
+    }
+    jobs = [make_job(name, script) for name, script in scripts.items()]
+    lines = launch(jobs)
+    assert [len(starts(job)) for job in jobs] == [2, 2, 1, 1, 1]
+    assert [exit_codes[job] for job in jobs] == [1, 0, 2, 3, 0]
+    assert "killed_once: killed by SIGKILL; will be retried" in lines
+    assert "killed_once: attempt 2 started" in lines
+    assert "diverged: training diverged" in lines
 
 
-def test_an_error_of_the_sweep_itself_leaves_no_run_behind(planned, launch, tmp_path):
-    runs = [planned("run0", "time.sleep(60)"), planned("run1", "time.sleep(60)")]
-    (tmp_path / "run1.log").mkdir()  # cannot be written
+def test_an_error_of_the_launcher_leaves_no_run_behind(make_job, launch, exit_codes):
+    jobs = [make_job(f"run{i}", "time.sleep(60)") for i in range(2)]
+    jobs[1].log.mkdir()  # cannot be opened
     with pytest.raises(IsADirectoryError):
-        launch(runs)
-    assert (runs[0].run_dir / "saved").exists() or not (runs[0].run_dir / "begun").exists()
+        launch(jobs)
+    assert exit_codes[jobs[0]] in (143, -signal.SIGTERM)  # it may not have installed its handler yet
 
 
-def test_a_run_draws_on_its_own_gpu_unless_the_user_says_where():
-    slot = local.Slot("3", (0,))
-    assert slot.environment({"A": "b"}) == {"A": "b", "CUDA_VISIBLE_DEVICES": "3", "MUJOCO_EGL_DEVICE_ID": "3"}
-    assert slot.environment({"MUJOCO_EGL_DEVICE_ID": "0"})["MUJOCO_EGL_DEVICE_ID"] == "0"
-    assert "MUJOCO_EGL_DEVICE_ID" not in local.Slot("GPU-a", (0,)).environment({})
-    assert local.Slot(None, (0,)).environment({}) == {}
-
-
-def test_a_signal_lets_every_run_save_first(planned, launch, endings):
-    runs = [planned(f"run{i}", "time.sleep(60)") for i in range(3)]
+def test_a_signal_lets_every_run_write_its_checkpoint(make_job, launch, exit_codes):
+    jobs = [make_job(f"run{i}", "(directory / 'ready').touch(); time.sleep(60)") for i in range(3)]
 
     def interrupt():
-        while not all((run.run_dir / "begun").exists() for run in runs[:2]):
-            time.sleep(0.05)
-        time.sleep(0.3)
+        while not all((job.log.with_suffix("") / "ready").exists() for job in jobs[:2]):
+            time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(Stopped) as stopped:
-        launch(runs)
+        launch(jobs)
     assert stopped.value.exit_code == 143
-    assert [(run.run_dir / "saved").exists() for run in runs] == [True, True, False]
-    assert [endings.get(run) for run in runs] == [143, 143, None]
+    assert [saved(job) for job in jobs] == [True, True, False]
+    assert [exit_codes.get(job) for job in jobs] == [143, 143, None]

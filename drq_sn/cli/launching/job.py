@@ -1,0 +1,65 @@
+"""What the launchers share: jobs, the interface, and what exit codes mean."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from drq_sn.cli.running.exit_codes import ExitCode
+from drq_sn.cli.running.signals import LAUNCHER_SIGNALS, SIGNALS
+
+SIGNALED = 128  # added to the signal's number in the exit code of a run that a signal stopped, as shells do
+
+
+class Job(NamedTuple):
+    """One training run as a launcher sees it.
+
+    Attributes:
+        name: short name for messages.
+        overrides: command-line arguments of `drq_sn.cli.train`.
+        log: file that the run's output is appended to.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    log: Path
+
+
+ExitCodes = dict[Job, "int | None"]
+"""Job -> exit code of its training; None if its process or worker was lost."""
+
+
+class Launcher(Protocol):
+    """Runs jobs somewhere. Launchers are built from cfg/launcher and check their own options."""
+
+    def launch(self, jobs: Sequence[Job], say: Callable[[str], None], exit_codes: ExitCodes) -> None:
+        """Train every job and return when all have ended; a failing job does not stop the others.
+
+        Args:
+            jobs: in the order in which they start.
+            say: prints one line of progress.
+            exit_codes: filled in as jobs end.
+
+        Raises:
+            InvalidInput: if the jobs cannot be started with these options.
+            Stopped: after SIGINT, SIGTERM or SIGHUP.
+        """
+
+
+def describe_exit(code: int | None) -> str:
+    """What an exit code of `drq_sn.cli.train` means."""
+    if code is None:
+        return "lost (no exit status)"
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    meanings: dict[int, str] = {
+        ExitCode.SUCCESS: "finished",
+        ExitCode.INVALID_INPUT: "refused",
+        ExitCode.DIVERGED: "training diverged",
+        ExitCode.DISK_FULL: "disk full",
+    }
+    signals = (*SIGNALS, *LAUNCHER_SIGNALS)
+    meanings |= dict.fromkeys((SIGNALED + number for number in signals), "stopped, with a checkpoint")
+    return meanings.get(code, f"failed with exit code {code}")
