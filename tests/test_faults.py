@@ -6,6 +6,8 @@ import pytest
 
 from tests.fault_injection import Faults
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def faults(tmp_path_factory):
@@ -13,17 +15,25 @@ def faults(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "fault", ["kill_at_random", "kill_while_writing", "terminate_while_filming", "poison", "kill_encoder"]
+    "fault",
+    [
+        "kill_while_writing",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("kill_at_random", "terminate_while_filming", "poison", "kill_encoder")
+        ),
+    ],
 )
 def test_no_run_is_lost(faults, fault):
     assert getattr(faults, fault)(), faults.lost
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_damaged_file_loses_no_run(faults, number):
     assert faults.corrupt(), faults.lost
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_training_with_a_line(faults):
     survived = faults.fill_disk()
     if survived is None:

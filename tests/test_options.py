@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS
+from tests.builders import markdown_headings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,15 +34,6 @@ def leaves(cfg, prefix=""):
             yield from leaves(cfg[key], f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
-
-
-def headings_of(page):
-    """The names under which GitHub links to the headings of a page."""
-    return {
-        re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
-        for line in page.splitlines()
-        if line[:1] == "#"
-    }
 
 
 def test_every_option_has_a_description(options):
@@ -76,7 +68,7 @@ def test_links_of_the_contents_lead_somewhere(options):
     page = options.PAGE.read_text()
     links = re.findall(r"\]\(#([^)]+)\)", page)
     assert len(links) > 40
-    assert set(links) <= headings_of(page)
+    assert set(links) <= markdown_headings(page)
 
 
 YAML = """# @package _global_

@@ -16,24 +16,6 @@ from drq_sn.envs import make_env
 from tests.builders import ROOT, invoke
 
 README = (ROOT / "README.md").read_text()
-SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.S))
-TARGETS = sorted(set(re.findall(r"^make ([a-z0-9-]+)", SHELL, re.M)) | set(re.findall(r"`make ([a-z0-9-]+)", README)))
-
-
-@pytest.mark.parametrize("target", TARGETS)
-def test_every_make_target_exists(target):
-    result = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-
-
-def test_every_module_that_is_named_exists():
-    for module in re.findall(r"python -m (drq_sn[\w.]+)", README):
-        assert (ROOT / f"{module.replace('.', '/')}.py").exists()
-
-
-def test_every_file_that_is_linked_exists():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
 
 
 def test_the_python_example_runs(configure, tmp_path, monkeypatch):

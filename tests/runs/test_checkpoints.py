@@ -12,19 +12,19 @@ import torch
 from drq_sn.runs import checkpoints
 from drq_sn.runs.checkpoints import CheckpointStore, _digest
 from drq_sn.validation import InvalidInput
-from tests.training.test_replay import contents, make, play
+from tests.builders import make_replay, play_episodes, stored_transitions
 
 
 @pytest.fixture
 def replay():
-    return make(capacity=60, n_step=2)
+    return make_replay(capacity=60, n_step=2)
 
 
 def save(tmp_path, replay, *steps):
     """A checkpoint at each of `steps`, with one more episode of 9 steps before each."""
     store = CheckpointStore(tmp_path)
     for step in steps:
-        play(replay, [9])
+        play_episodes(replay, [9])
         store.save(step, {"step": step, "weights": torch.full((3,), float(step))}, replay)
     return store
 
@@ -45,10 +45,10 @@ def test_what_is_saved_is_found(tmp_path, replay):
     save(tmp_path, replay, 10, 20)
     store, checkpoint, said = newest(tmp_path)
     assert (checkpoint.step, checkpoint.state["weights"].tolist(), said) == (20, [20.0] * 3, [])
-    restored = make(capacity=60, n_step=2)
+    restored = make_replay(capacity=60, n_step=2)
     state = replay.state_dict()
     restored.restore(state, store.replay_parts(checkpoint.parts))
-    assert contents(restored) == contents(replay)
+    assert stored_transitions(restored) == stored_transitions(replay)
 
 
 def test_nothing_saved_is_nothing_found(tmp_path):
@@ -57,12 +57,12 @@ def test_nothing_saved_is_nothing_found(tmp_path):
 
 def test_a_checkpoint_writes_what_is_new_and_not_the_whole_replay(tmp_path, replay):
     store = CheckpointStore(tmp_path)
-    play(replay, [9, 9, 9, 9])
+    play_episodes(replay, [9, 9, 9, 9])
     store.save(1, {}, replay)
     first = store.bytes_written
     store.save(2, {}, replay)
     nothing_new = store.bytes_written
-    play(replay, [9])
+    play_episodes(replay, [9])
     store.save(3, {}, replay)
     one_more = store.bytes_written
     assert nothing_new < one_more < first
@@ -73,7 +73,7 @@ def test_large_stretches_are_written_in_parts(tmp_path, replay, monkeypatch):
     monkeypatch.setattr(checkpoints, "PART_SLOTS", 16)
     save(tmp_path, replay, 1, 2, 3)
     assert files(tmp_path, "replay_*")[-1] == "replay_000000020_000000030.npz"
-    play(replay, [29])
+    play_episodes(replay, [29])
     CheckpointStore(tmp_path).save(4, {}, replay)
     assert "replay_000000016_000000032.npz" in files(tmp_path, "replay_*")
 
@@ -206,7 +206,7 @@ def test_a_disk_that_is_full_harms_nothing(tmp_path, replay, monkeypatch):
         if len(calls) == 3:
             raise OSError(28, "No space left on device")
 
-    play(replay, [9])
+    play_episodes(replay, [9])
     monkeypatch.setattr("drq_sn.runs.files.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         store.save(3, {}, replay)

@@ -11,42 +11,7 @@ from hypothesis import strategies as st
 
 from drq_sn import validation
 from drq_sn.training.replay import UniformReplay, bytes_per_step
-
-SIZE, STACK, ACTION_DIM, GAMMA = 2, 3, 2, 0.9
-
-
-def make(capacity=50, n_step=3, batch_size=4, **options):
-    return UniformReplay(
-        (3 * STACK, SIZE, SIZE),
-        ACTION_DIM,
-        capacity_steps=capacity,
-        batch_size=batch_size,
-        n_step=n_step,
-        gamma=GAMMA,
-        **options,
-    )
-
-
-def play(replay, lengths, terminal=()):
-    """Feed episodes of given lengths (steps); frame k of the whole history is filled with k % 256.
-
-    Returns the history as a list of episodes, each a list of (frame number, action, reward, discount).
-    """
-    history, number = [], 0
-    for index, length in enumerate(lengths):
-        episode = []
-        for t in range(length + 1):
-            kind = dm_env.StepType.FIRST if t == 0 else dm_env.StepType.LAST if t == length else dm_env.StepType.MID
-            stacked = [max(number - back, number - t) % 256 for back in (2, 1, 0)]
-            observation = np.repeat(np.array(stacked, np.uint8), 3)[:, None, None] * np.ones((1, SIZE, SIZE), np.uint8)
-            action = None if t == 0 else np.array([number, -number], np.float32)
-            reward = None if t == 0 else float(number)
-            discount = None if t == 0 else (0.0 if t == length and index in terminal else 1.0)
-            replay.add(dm_env.TimeStep(kind, reward, discount, observation), action)
-            episode.append((number, action, reward, discount))
-            number += 1
-        history.append(episode)
-    return history
+from tests.builders import FRAME_SIZE, GAMMA, STACK, make_replay, play_episodes, stored_transitions
 
 
 def transitions(history, n_step, capacity):
@@ -67,26 +32,6 @@ def transitions(history, n_step, capacity):
     return found
 
 
-def contents(replay):
-    """Every transition that the replay would draw from, as the brute force writes it."""
-    starts = torch.tensor(
-        [int(replay._starts[i % replay.capacity]) for i in range(replay._first_start, replay._end_start)]
-    )
-    if len(starts) == 0:
-        return {}
-    batch = replay.gather(starts)
-    return {
-        int(start): (
-            batch.obs[i, ::3, 0, 0].tolist(),
-            batch.action[i].tolist(),
-            float(batch.reward[i]),
-            float(batch.discount[i]),
-            batch.next_obs[i, ::3, 0, 0].tolist(),
-        )
-        for i, start in enumerate(starts)
-    }
-
-
 @settings(deadline=None, max_examples=150)
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=10),
@@ -95,9 +40,9 @@ def contents(replay):
     terminal=st.sets(st.integers(0, 9)),
 )
 def test_it_holds_exactly_the_transitions_of_a_plain_list(lengths, capacity, n_step, terminal):
-    replay = make(capacity, n_step)
-    expected = transitions(play(replay, lengths, terminal), n_step, capacity)
-    found = contents(replay)
+    replay = make_replay(capacity, n_step)
+    expected = transitions(play_episodes(replay, lengths, terminal), n_step, capacity)
+    found = stored_transitions(replay)
     assert set(found) == set(expected)
     assert replay.num_transitions == len(expected)
     for start, (stack, action, reward, discount, next_stack) in expected.items():
@@ -110,8 +55,8 @@ def test_it_holds_exactly_the_transitions_of_a_plain_list(lengths, capacity, n_s
 
 
 def test_draws_are_uniform_over_all_transitions():
-    replay = make(capacity=30, n_step=2, batch_size=60_000)
-    expected = transitions(play(replay, [9, 9, 9, 9]), 2, 30)
+    replay = make_replay(capacity=30, n_step=2, batch_size=60_000)
+    expected = transitions(play_episodes(replay, [9, 9, 9, 9]), 2, 30)
     drawn = replay.sample().obs[:, 6, 0, 0]
     counts = torch.bincount(drawn.int(), minlength=40)
     assert set(counts.nonzero().flatten().tolist()) == set(expected)
@@ -120,28 +65,28 @@ def test_draws_are_uniform_over_all_transitions():
 
 
 def test_a_transition_can_be_sampled_the_moment_it_is_complete():
-    replay = make(n_step=3)
-    play(replay, [2])
+    replay = make_replay(n_step=3)
+    play_episodes(replay, [2])
     assert replay.num_transitions == 0
     with pytest.raises(IndexError, match="no transition"):
         replay.sample()
-    play(replay, [3])
+    play_episodes(replay, [3])
     assert replay.num_transitions == 1
-    assert replay.sample().obs.shape == (4, 9, SIZE, SIZE)
+    assert replay.sample().obs.shape == (4, 9, FRAME_SIZE, FRAME_SIZE)
 
 
 def test_a_termination_stops_the_bootstrap_and_a_time_limit_does_not():
-    ended, limited = make(n_step=3), make(n_step=3)
-    play(ended, [3], terminal={0})
-    play(limited, [3])
+    ended, limited = make_replay(n_step=3), make_replay(n_step=3)
+    play_episodes(ended, [3], terminal={0})
+    play_episodes(limited, [3])
     assert float(ended.sample().discount[0]) == 0.0
     assert float(limited.sample().discount[0]) == pytest.approx(GAMMA**3)
 
 
 def test_one_seed_gives_one_sequence_of_draws():
-    replays = [make(seed=3), make(seed=3), make(seed=4)]
+    replays = [make_replay(seed=3), make_replay(seed=3), make_replay(seed=4)]
     for replay in replays:
-        play(replay, [12, 12])
+        play_episodes(replay, [12, 12])
     first, second, other = ([r.sample().reward.tolist() for _ in range(5)] for r in replays)
     assert first == second != other
 
@@ -158,21 +103,21 @@ def test_a_replay_that_cannot_fit_says_what_would(monkeypatch):
     with pytest.raises(
         validation.InvalidInput, match=r"replay.capacity_steps must be at most about \d+, got 100000: it needs 0.0.* GB"
     ):
-        make(capacity=100_000)
+        make_replay(capacity=100_000)
 
 
 def test_a_place_for_frames_that_does_not_exist_is_named():
     with pytest.raises(validation.InvalidInput, match=r"replay.storage must be one of auto, device, host, got 'disk'"):
-        make(storage="disk")
+        make_replay(storage="disk")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("storage", ["auto", "device", "host"])
 def test_batches_for_a_gpu_are_the_hosts(storage):
-    expected, replay = make(seed=3), make(storage=storage, seed=3, device="cuda")
+    expected, replay = make_replay(seed=3), make_replay(storage=storage, seed=3, device="cuda")
     for each in (expected, replay):
-        play(each, [12, 40])
-    restored = make(storage=storage, seed=4, device="cuda")
+        play_episodes(each, [12, 40])
+    restored = make_replay(storage=storage, seed=4, device="cuda")
     restored.restore(replay.state_dict(), iter(parts_of(replay, 7)))
     for _ in range(3):
         for ours, again, theirs in zip(replay.sample(), restored.sample(), expected.sample(), strict=True):
@@ -199,15 +144,15 @@ def parts_of(replay, size):
 @given(histories())
 def test_a_restored_replay_draws_and_goes_on_as_the_saved_one(history):
     lengths, capacity, n_step, size = history
-    saved, restored = make(capacity, n_step, seed=1), make(capacity, n_step, seed=2)
-    play(saved, lengths)
+    saved, restored = make_replay(capacity, n_step, seed=1), make_replay(capacity, n_step, seed=2)
+    play_episodes(saved, lengths)
     restored.restore(saved.state_dict(), iter(parts_of(saved, size)))
     for replay in (saved, restored):
         replay.drawn = [replay.sample().reward.tolist() for _ in range(3) if replay.num_transitions]
-    play(saved, [5, 7])
-    play(restored, [5, 7])
+    play_episodes(saved, [5, 7])
+    play_episodes(restored, [5, 7])
     assert restored.drawn == saved.drawn
-    assert contents(restored) == contents(saved)
+    assert stored_transitions(restored) == stored_transitions(saved)
     assert restored.state_dict().keys() == saved.state_dict().keys()
     assert (restored._first_start, restored._end_start) == (saved._first_start, saved._end_start)
 
@@ -215,24 +160,24 @@ def test_a_restored_replay_draws_and_goes_on_as_the_saved_one(history):
 def go_on(replay, num_steps):
     """More steps of the present episode."""
     for number in range(num_steps):
-        observation = np.full((3 * STACK, SIZE, SIZE), number, np.uint8)
-        replay.add(dm_env.transition(1.0, observation), np.zeros(ACTION_DIM, np.float32))
+        observation = np.full((3 * STACK, FRAME_SIZE, FRAME_SIZE), number, np.uint8)
+        replay.add(dm_env.transition(1.0, observation), np.zeros(2, np.float32))
 
 
 def test_a_smaller_ring_takes_what_fits():
-    saved, restored = make(capacity=60, n_step=2), make(capacity=20, n_step=2)
-    play(saved, [9, 9, 9, 9])
+    saved, restored = make_replay(capacity=60, n_step=2), make_replay(capacity=20, n_step=2)
+    play_episodes(saved, [9, 9, 9, 9])
     restored.restore(saved.state_dict(), parts_of(saved, 10))
-    assert set(contents(restored)) == {start for start in contents(saved) if start >= 20}
-    assert contents(restored).items() <= contents(saved).items()
+    assert set(stored_transitions(restored)) == {start for start in stored_transitions(saved) if start >= 20}
+    assert stored_transitions(restored).items() <= stored_transitions(saved).items()
 
 
 @settings(deadline=None, max_examples=100)
 @given(histories(), st.data())
 def test_a_replay_with_a_damaged_part_draws_every_intact_transition(history, data):
     lengths, capacity, n_step, size = history
-    saved, restored = make(capacity, n_step), make(capacity, n_step)
-    play(saved, lengths)
+    saved, restored = make_replay(capacity, n_step), make_replay(capacity, n_step)
+    play_episodes(saved, lengths)
     parts = parts_of(saved, size)
     lost = data.draw(st.integers(0, len(parts) - 1))
     if lost == len(parts) - 1:
@@ -241,11 +186,11 @@ def test_a_replay_with_a_damaged_part_draws_every_intact_transition(history, dat
     restored.restore(saved.state_dict(), parts[:lost] + parts[lost + 1 :])
     for replay in (saved, restored):  # the present episode goes on, then another
         go_on(replay, 3)
-        play(replay, [4])
+        play_episodes(replay, [4])
     expected = {}
-    for start, transition in contents(saved).items():
+    for start, transition in stored_transitions(saved).items():
         episode = int(saved._episode_starts[start % capacity])
         needed = range(max(start - STACK + 1, episode), start + n_step + 1)
         if not set(needed) & set(gap):
             expected[start] = transition
-    assert contents(restored) == expected
+    assert stored_transitions(restored) == expected

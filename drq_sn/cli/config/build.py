@@ -40,7 +40,7 @@ def config_dir() -> Path:
 
 
 def instantiate(node: DictConfig, *arguments: Any, **options: Any) -> Any:
-    """Build what `node` names from its options and the given ones; an invalid value raises its class's `InvalidInput`."""
+    """Build the class that `node` names, from its options and the given ones; raises the class's `InvalidInput`."""
     try:
         return hydra.utils.instantiate(node, *arguments, **options)
     except InstantiationException as error:
