@@ -22,7 +22,7 @@ from drq_sn import validation
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.overrides import check_command_line, check_overrides, group_options
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
-from drq_sn.cli.running.run_dir import make_folder, move_aside
+from drq_sn.cli.running.run_dir import make_folder, move_to_backup
 from drq_sn.cli.workload import NUM_REAL_STEPS, build_row, choices, device_options, exit_on_sigterm, plain
 from drq_sn.envs import make_env, require_task
 from drq_sn.envs.gl import select_backend
@@ -60,7 +60,7 @@ def run_bench(cfg: DictConfig, overrides: list[str]) -> Path:
     settings = check_settings(cfg, device, overrides)
     backend = select_backend()
     out_dir = make_folder(Path(cfg.out_dir) / provenance.slug(provenance.device_name(device)), "out_dir")
-    move_aside(out_dir)
+    move_to_backup(out_dir)
     exit_on_sigterm()
     results: dict[str, list[dict[str, Any]]] = {part: [] for part in settings["parts"]}
     bench = {

@@ -16,7 +16,7 @@ from drq_sn import validation
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.overrides import check_command_line
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
-from drq_sn.cli.running.run_dir import make_folder, move_aside
+from drq_sn.cli.running.run_dir import make_folder, move_to_backup
 from drq_sn.cli.workload import NUM_REAL_STEPS, build_row, choices, device_options, exit_on_sigterm
 from drq_sn.envs import require_task
 from drq_sn.envs.gl import select_backend
@@ -46,7 +46,7 @@ def run_profile(cfg: DictConfig, overrides: list[str]) -> Path:
     agent = str(HydraConfig.get().runtime.choices["agent"])
     machine = provenance.slug(provenance.device_name(device))
     out_dir = make_folder(Path(cfg.out_dir) / machine / f"{agent}_batch{settings['batch_size']}", "out_dir")
-    move_aside(out_dir)
+    move_to_backup(out_dir)
     exit_on_sigterm()
     batch = f"batch_size={settings['batch_size']}"
     rows = []

@@ -1,4 +1,4 @@
-"""One run from start to end: its folder, its record, its training."""
+"""One run from start to end: run directory, record, training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from drq_sn.cli.running.exit_codes import exit_stalled
 from drq_sn.cli.running.run_dir import (
     claimed,
     mark_finished,
-    move_aside,
+    move_to_backup,
     recorded,
     require_same,
     write_config,
@@ -54,11 +54,11 @@ from drq_sn.training.loop import TrainingDiverged
 
 
 def run(cfg: DictConfig) -> None:
-    """Train as `cfg` says and leave everything in `cfg.run_dir`; continue there what an earlier call began.
+    """Train with configuration `cfg` in `cfg.run_dir`; resume an unfinished run there.
 
     Raises:
-        InvalidInput: before anything is written, if `cfg` cannot be run.
-        Stopped: after a checkpoint, when a signal asked for it.
+        InvalidInput: before anything is written, if `cfg` is invalid.
+        Stopped: after a signal and a checkpoint.
         TrainingDiverged: if a loss or weight is not finite.
     """
     require_task(cfg.task)
@@ -77,15 +77,15 @@ def run(cfg: DictConfig) -> None:
         session = Session(agent, replay, loop, CheckpointStore(run_dir), OmegaConf.to_yaml(own), *schedule)
         checkpoint = session.store.newest()
         _require_own_run(run_dir, checkpoint, own)
-        if _is_over(run_dir, cfg):
+        if _has_finished(run_dir, cfg):
             return
         _announce(cfg, run_dir, device, backend)
         if checkpoint is not None:
             _require_more_frames(run_dir, cfg, checkpoint.step * loop.action_repeat)
             session.restore(checkpoint)
-            print(f"continuing at frame {loop.step * loop.action_repeat}")
-        elif (aside := move_aside(run_dir)) is not None:
-            print(f"the run there left no checkpoint that can be read: starting over; what it left is in {aside}")
+            print(f"resuming at frame {loop.step * loop.action_repeat}")
+        elif (backup := move_to_backup(run_dir)) is not None:
+            print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
         write_config(run_dir, own)
         frame = loop.step * loop.action_repeat if checkpoint else None
         with recorded(run_dir, _description(cfg, device, backend), frame):
@@ -148,7 +148,7 @@ def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpo
 
 
 def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConfig) -> None:
-    """Refuse a folder that holds a run with other settings, or an unfinished one of older code."""
+    """Refuse a directory with a run of other settings, or with an unfinished run of older code."""
     if checkpoint is not None:
         if checkpoint.state.get("format") != FORMAT:
             commit = read_record(run_dir).get("git_commit") or "unknown"
@@ -161,11 +161,11 @@ def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConf
         require_same(run_dir, OmegaConf.to_yaml(read_config(run_dir)), own)
 
 
-def _is_over(run_dir: Path, cfg: DictConfig) -> bool:
-    """Whether nothing is left to do, which it says.
+def _has_finished(run_dir: Path, cfg: DictConfig) -> bool:
+    """Whether the run has finished; prints so.
 
     Raises:
-        InvalidInput: for a finished run that should go on.
+        InvalidInput: for a finished run shorter than `num_train_frames`.
         TrainingDiverged: for a run that diverged.
     """
     record = read_record(run_dir)
@@ -182,7 +182,7 @@ def _is_over(run_dir: Path, cfg: DictConfig) -> bool:
         mark_finished(run_dir)
     if not cfg.keep_checkpoint:
         CheckpointStore(run_dir).delete()
-    print(f"{run_dir}: finished already, at frame {frame}; fresh=true starts over")
+    print(f"{run_dir} already finished at frame {frame}; fresh=true starts over")
     return True
 
 
@@ -211,13 +211,13 @@ def _description(cfg: DictConfig, device: torch.device, backend: Backend) -> dic
 
 def _announce(cfg: DictConfig, run_dir: Path, device: torch.device, backend: Backend) -> None:
     print(
-        f"{cfg.task}: training on {provenance.device_name(device)}; rendering by {backend.name} on {backend.renderer}"
+        f"{cfg.task}: training on {provenance.device_name(device)}; rendering with {backend.name} on {backend.renderer}"
     )
     print(f"results in {run_dir}")
     if backend.is_software and device.type == "cuda":
-        print("warning: frames are drawn in software although there is a GPU; `make doctor` says more", file=sys.stderr)
+        print("warning: frames are rendered in software although there is a GPU; see `drq-sn doctor`", file=sys.stderr)
     if device.type == "cpu" and not cfg.run_suffix:
         print(
-            "no GPU: the published setting takes days on a few cores; "
-            "PRESET=laptop (preset=laptop) trains smaller images and networks in half an hour to an hour"
+            "no GPU: the published setting takes days on a few cores; preset=laptop (make: PRESET=laptop) trains "
+            "smaller images and networks in 30 to 60 minutes"
         )

@@ -1,4 +1,4 @@
-"""The folder of a run: who may write there, whether it holds the run that is asked for, its record."""
+"""Run directories: locking, backups, comparison of settings, and the record of the run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from drq_sn.runs.status import Status
 from drq_sn.training.loop import TrainingDiverged
 
 LOCK = ".lock"
-# what may change when a run is continued: where and how far, not what
+# options that may change when a run is resumed
 MAY_DIFFER = {"run_dir", "fresh", "device", "num_threads", "num_train_frames", "video_every_frames", "keep_checkpoint"}
 MAY_DIFFER |= {
     "cores",
@@ -38,7 +38,7 @@ MAY_DIFFER |= {
     "diagnose_states",
 }
 NUM_NAMED = 3
-MADE_BY = ("versions", "gl", "device", "git_commit", "first_frame_sha256")  # may change where a run is continued
+MADE_BY = ("versions", "gl", "device", "git_commit", "first_frame_sha256")  # may change when a run is resumed
 
 
 def make_folder(path: Path, option: str = "run_dir") -> Path:
@@ -59,59 +59,59 @@ def make_folder(path: Path, option: str = "run_dir") -> Path:
 
 
 def require_own(out: Path, marker: str, header: bytes, what: str) -> None:
-    """Refuse a folder that holds files of somebody else's.
+    """Refuse a directory with foreign files.
 
     Args:
         out: the value of the option `out`.
-        marker: file that tells a former result.
-        header: what that file begins with.
-        what: the result, in a word.
+        marker: file by which an earlier result is recognized.
+        header: first bytes of that file.
+        what: name of the result.
 
     Raises:
-        InvalidInput: if `out` is a file, or a folder with files but without `marker`.
+        InvalidInput: if `out` is a file, or a directory with files but without `marker`.
     """
     remedy = f"use a new or empty directory, or an earlier {what}"
     if out.exists() and not out.is_dir():
         raise validation.InvalidInput(f"out={out} is a file; {remedy}")
-    former = (out / marker).is_file() and (out / marker).read_bytes()[: len(header)] == header
-    if out.is_dir() and any(out.iterdir()) and not former:
+    is_earlier_result = (out / marker).is_file() and (out / marker).read_bytes()[: len(header)] == header
+    if out.is_dir() and any(out.iterdir()) and not is_earlier_result:
         raise validation.InvalidInput(f"out={out} holds files but no {what}; {remedy}")
 
 
-def move_aside(path: Path) -> Path | None:
+def move_to_backup(path: Path) -> Path | None:
     """Move the contents of `path` to the first free of `{name}.1`, `{name}.2`, ...; None if there are none."""
     files = [file for file in path.iterdir() if file.name != LOCK]
     if not files:
         return None
     number = next(n for n in range(1, sys.maxsize) if not path.with_name(f"{path.name}.{n}").exists())
-    aside = path.with_name(f"{path.name}.{number}")
-    aside.mkdir()
+    backup = path.with_name(f"{path.name}.{number}")
+    backup.mkdir()
     for file in files:
-        file.rename(aside / file.name)
-    return aside
+        file.rename(backup / file.name)
+    return backup
 
 
 @contextlib.contextmanager
 def claimed(path: Path, fresh: bool) -> Iterator[Path]:
-    """Hold the folder of a run, alone, while the `with` block lasts; the lock goes with the process.
+    """Lock a run directory while the `with` block lasts; the lock ends with the process.
 
     Args:
-        path: the folder; made if it is not there.
-        fresh: move what it holds aside first.
+        path: run directory; created if missing.
+        fresh: move its contents to a backup first.
 
     Raises:
-        InvalidInput: if another process trains there, it cannot be written, or it holds anything but a run.
+        InvalidInput: if it is locked, not writable, or holds files but no run.
     """
     if path == Path():
         raise validation.InvalidInput("run_dir is empty or the current directory; give the run a directory of its own")
     names = {file.name for file in path.iterdir()} - {LOCK} if path.is_dir() else set()
     if names and not fresh and not names & {CONFIG, RECORD, FOLDER, WEIGHTS}:
         raise validation.InvalidInput(
-            f"run_dir={path}: holds files but no run; fresh=true moves it aside and starts over"
+            f"run_dir={path} holds files but no run; fresh=true moves them to a backup and starts over"
         )
     with _lock(make_folder(path)):
         if fresh:
-            move_aside(path)
+            move_to_backup(path)
         yield path
 
 
@@ -132,29 +132,28 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def require_same(path: Path, saved: str, cfg: DictConfig, remedy: str = "another run_dir, or fresh=true") -> None:
-    """Refuse to continue a run with other settings.
+    """Refuse to resume a run with other settings.
 
     Args:
-        path: folder of the run.
+        path: run directory.
         saved: its configuration, as YAML.
-        cfg: the present one, resolved.
-        remedy: what the user can do, beside taking the same settings.
+        cfg: the current configuration, resolved.
+        remedy: what the user can do besides using the same settings.
 
     Raises:
-        InvalidInput: naming what differs.
+        InvalidInput: with the options that differ.
     """
     before = FORMER_MEANING | flatten(OmegaConf.create(parse_config(saved)))
     now = FORMER_MEANING | flatten(cfg)
     changed = [
-        f"{name} was {before.get(name)!r} and is {now.get(name)!r} now"
+        f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name) and not {name, name.split(".")[0]} & MAY_DIFFER
     ]
     if changed:
         more = f" and {len(changed) - NUM_NAMED} more" if len(changed) > NUM_NAMED else ""
         raise validation.InvalidInput(
-            f"run_dir={path}: holds another run: {'; '.join(changed[:NUM_NAMED])}{more}; "
-            f"use the same settings, {remedy}"
+            f"run_dir={path} holds another run: {'; '.join(changed[:NUM_NAMED])}{more}; use the same settings, {remedy}"
         )
 
 
@@ -162,21 +161,21 @@ def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted name of every option in `cfg` -> its value, resolved."""
     if not OmegaConf.is_dict(cfg):
         return {prefix.rstrip("."): OmegaConf.to_container(cfg) if OmegaConf.is_list(cfg) else cfg}
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for key in cfg:
-        found |= flatten(cfg[key], f"{prefix}{key}.")
-    return found
+        options |= flatten(cfg[key], f"{prefix}{key}.")
+    return options
 
 
 @contextlib.contextmanager
 def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iterator[None]:
-    """Keep `run.json` true: running, then finished, interrupted, diverged, or failed with the reason.
+    """Record the status in `run.json`: running, then finished, interrupted, diverged, or failed with the error.
 
     Args:
-        path: folder of the run.
-        description: what else the record says.
-        frame: where an earlier run is continued; None at a start. What `MADE_BY` names is kept under
-            `resumed` as it was before, if it is another now.
+        path: run directory.
+        description: the other entries of the record.
+        frame: where an earlier run is resumed; None for a new run. Entries in `MADE_BY` that changed keep their
+            earlier value under `resumed`.
     """
     earlier = read_record(path)
     description = {**description, "started": _now()}
@@ -206,12 +205,12 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
 
 
 def mark_finished(path: Path) -> None:
-    """Let `run.json` say so, for a run that was killed between its last two files."""
+    """Set the status of a run that was killed between its last two writes."""
     write_json(path / RECORD, {**read_record(path), "status": Status.FINISHED})
 
 
 def write_config(path: Path, cfg: DictConfig) -> str:
-    """Write `cfg` to folder `path`, and return its YAML."""
+    """Write `cfg` to run directory `path` and return its YAML."""
     text = OmegaConf.to_yaml(cfg)
     write_atomically(path / CONFIG, text.encode())
     return text

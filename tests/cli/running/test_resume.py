@@ -123,11 +123,11 @@ def test_diagnostics_are_kept_while_they_are_off(configure, tmp_path, interrupt)
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["agent=drq"], "agent._target_ was 'drq_sn.agents.DrQV2' and is 'drq_sn.agents.DrQ' now"),
-        (["head.critic.num_blocks=1"], "head.critic.num_blocks was 3 and is 1 now"),
-        (["task=cartpole_balance"], "task was 'synthetic_point' and is 'cartpole_balance' now"),
-        (["seed=2"], "seed was 1 and is 2 now"),
-        (["normalizer.layers=[-2]"], "normalizer.layers was 'inner' and is [-2] now"),
+        (["agent=drq"], "agent._target_ was 'drq_sn.agents.DrQV2', now 'drq_sn.agents.DrQ'"),
+        (["head.critic.num_blocks=1"], "head.critic.num_blocks was 3, now 1"),
+        (["task=cartpole_balance"], "task was 'synthetic_point', now 'cartpole_balance'"),
+        (["seed=2"], "seed was 1, now 2"),
+        (["normalizer.layers=[-2]"], "normalizer.layers was 'inner', now [-2]"),
         (["num_train_frames=200"], "num_train_frames must be at least 302"),
     ],
 )
@@ -140,7 +140,7 @@ def test_another_run_in_the_directory_is_refused_by_name(configure, stopped_run,
 
 def test_another_run_is_refused_without_a_checkpoint_too(configure, stopped_run):
     shutil.rmtree(stopped_run / "checkpoint")
-    with pytest.raises(InvalidInput, match="seed was 1 and is 2 now"):
+    with pytest.raises(InvalidInput, match="seed was 1, now 2"):
         run(configure("seed=2"))
 
 

@@ -30,7 +30,7 @@ def record_of(run_dir):
 def test_a_finished_run_is_left_alone(configure, finished_run, capsys):
     log = (finished_run / "train.csv").read_bytes()
     run(configure())
-    assert "finished already, at frame 400" in capsys.readouterr().out
+    assert "already finished at frame 400" in capsys.readouterr().out
     assert (finished_run / "train.csv").read_bytes() == log
     with pytest.raises(InvalidInput, match=r"the run in .* already finished at frame 400"):
         run(configure("num_train_frames=600"))
@@ -78,9 +78,9 @@ def test_a_run_without_newer_options_is_the_same_run(configure, finished_run, ca
         node.pop("pnorm", None)
     OmegaConf.save(config, path)
     run(configure())
-    assert "finished already, at frame 400" in capsys.readouterr().out
+    assert "already finished at frame 400" in capsys.readouterr().out
     assert load_agent(finished_run, "cpu").act(np.zeros((9, 24, 24), np.uint8), 0, explore=False).shape == (2,)
-    with pytest.raises(InvalidInput, match="matmul_precision was 'highest' and is 'high' now"):
+    with pytest.raises(InvalidInput, match="matmul_precision was 'highest', now 'high'"):
         run(configure("matmul_precision=high"))
 
 
