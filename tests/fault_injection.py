@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WORDS = [
     "task=synthetic_point", "num_train_frames=1000", "eval_every_frames=500", "num_eval_episodes=2",
     "num_random_steps=60", "batch_size=8", "head.width=16", "env.image_size=24", "agent.num_filters=4",
-    "video_every_frames=500", "device=cpu", "num_threads=1", "replay.capacity_steps=200",
+    "video_every_frames=500", "device=cpu", "num_threads=1", "replay.capacity_steps=200", "head=mlp2",
 ]  # fmt: skip
 OFTEN, SELDOM = "checkpoint_every_frames=40", "checkpoint_every_frames=150"
 CLOCKS = {"wall_time_s", "frames_per_second", "seconds"}

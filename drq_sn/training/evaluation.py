@@ -15,7 +15,7 @@ from drq_sn.envs.subprocess_env import EnvironmentProcess
 from drq_sn.envs.watchdog import POLLS_PER_LIMIT, Watchdog
 from drq_sn.types import Agent, Episode
 
-STACK_SECONDS = 0.5  # time for stalled processes to print their stacks
+STACK_SECONDS = 0.2  # time for a stalled process to print its stack
 
 Recorder = Callable[[Any], None]
 """Called with an object that has `render(height, width)` at every step of the first evaluation episode."""
@@ -103,7 +103,7 @@ class EnvironmentPool:
         if self._num_polls == POLLS_PER_LIMIT:
             for process in self._processes:
                 process.print_stack()
-            time.sleep(STACK_SECONDS)
+                time.sleep(STACK_SECONDS)
             self._on_stall(f"no environment has answered for {self._limit_seconds:g} s (in an evaluation)")
         return [process for process in self._processes if process in workers and process.connection in ready]
 

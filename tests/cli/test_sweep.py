@@ -49,14 +49,14 @@ def test_a_diverged_run_stops_no_other_and_ended_runs_are_skipped(tmp_path, monk
         "2_synthetic_point_drqv2_mlp2_none_lr1e+30_seed_1.log",
         "summary.txt",
     ]
-    assert "drqv2_mlp2_none_lr1e+30/seed_1: crashed at frame" in (directory / "summary.txt").read_text()
+    assert "drqv2_mlp2_none_lr1e+30/seed_1: diverged at frame" in (directory / "summary.txt").read_text()
     monkeypatch.chdir(tmp_path)
     assert sweep(overrides) == 3
     assert capsys.readouterr().out.startswith("2 runs, 2 already ended\n1 of 2 runs finished\n")
 
 
 def test_a_stopped_sweep_resumes(tmp_path):
-    overrides = [*SMALL, "num_train_frames=2000"]
+    overrides = [*SMALL, "num_train_frames=1200"]
     process = start(tmp_path, *overrides)
     log = tmp_path / "runs/synthetic_point/drqv2_mlp2_none/seed_1/train.csv"
     while not (log.exists() and len(log.read_text().splitlines()) > 3):

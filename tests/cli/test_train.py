@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import drq_sn
 from drq_sn.cli import evaluate
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
+from tests.builders import TINY, compose_config
 
 SMALL_CARTPOLE = [
     "task=cartpole_balance",
@@ -30,10 +34,21 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.fixture(scope="module")
+def _trained(tmp_path_factory):
+    cfg = compose_config(*TINY, "video_every_frames=200", "seed=3", return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    cfg.run_dir = str(tmp_path_factory.mktemp("trained") / "run")
+    run(cfg)
+    return Path(cfg.run_dir)
+
+
 @pytest.fixture
-def trained(configure, tmp_path):
-    run(configure("video_every_frames=200", "seed=3"))
-    return tmp_path / "run"
+def trained(_trained, tmp_path):
+    """A copy of a finished run."""
+    return shutil.copytree(_trained, tmp_path / "run")
 
 
 def test_a_run_leaves_what_it_promises(trained):
@@ -63,14 +78,12 @@ def test_a_run_leaves_what_it_promises(trained):
 
 @pytest.mark.parametrize("agent", ["drq", "drqv2"])
 def test_one_seed_gives_one_result_whatever_is_evaluated_and_filmed(configure, tmp_path, agent):
-    run(configure(f"agent={agent}", run_dir="a"))
-    run(configure(f"agent={agent}", "num_eval_processes=2", run_dir="b"))
-    run(
-        configure(
-            f"agent={agent}", "eval_every_frames=100", "video_every_frames=100", "num_eval_episodes=1", run_dir="c"
-        )
-    )
-    run(configure(f"agent={agent}", "seed=2", run_dir="d"))
+    small = [f"agent={agent}", "head=mlp2", "normalizer=none", "num_train_frames=200", "eval_every_frames=200"]
+    run(configure(*small, run_dir="a"))
+    run(configure(*small, "num_eval_processes=2", run_dir="b"))
+    often = ["eval_every_frames=100", "video_every_frames=100", "num_eval_episodes=1"]
+    run(configure(*small, *often, run_dir="c"))
+    run(configure(*small, "seed=2", run_dir="d"))
     weights = [torch.load(tmp_path / name / "weights.pt")["networks"] for name in "abcd"]
     for other in (1, 2):
         assert all(torch.equal(value, weights[other][name]) for name, value in weights[0].items())
