@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -15,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import drq_sn
-from drq_sn.cli import evaluate
+from drq_sn.cli import evaluate, train
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
 from tests.builders import TINY, compose_config
@@ -158,3 +159,13 @@ def test_a_damaged_configuration_is_named(tmp_path, text, message):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(InvalidInput, match=message):
         drq_sn.load_agent(tmp_path)
+
+
+@pytest.mark.parametrize("override", ["launcher=ray", "launcher.num_cpus=2", "hydra/launcher=submitit_slurm"])
+def test_multirun_takes_no_launcher(monkeypatch, capsys, override):
+    monkeypatch.setattr(sys, "argv", ["train", "--multirun", "seed=1,2", override])
+    with pytest.raises(SystemExit) as end:
+        train.main()
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert override.split("=")[0] in line
