@@ -26,6 +26,12 @@ SWEEP, SWEEP_GROUPS = "sweep", {"experiment", "launcher"}  # what one command al
 
 RENAMED = {  # options and values of earlier versions -> their present names
     "agent.lr": "lr",
+    "launcher.ray.init.address": "launcher.address",
+    "launcher.ray.remote.max_retries": "launcher.max_retries",
+    "launcher.ray.remote.num_cpus": "launcher.num_cpus",
+    "launcher.ray.remote.num_gpus": "launcher.num_gpus",
+    "num_repeats": "num_rounds",
+    "num_runs": "num_rounds",
     "noise_decay_steps": "agent.std_schedule.duration_steps",
     "preset=full": "preset=published",
     "replay_capacity_steps": "replay.capacity_steps",
@@ -98,7 +104,7 @@ def _check_sweeps(parsed: list[Override], multirun: bool) -> None:
     for override in parsed:
         if override.is_sweep_override() and not multirun:
             raise validation.InvalidInput(
-                f"{override.input_line}: several values need --multirun (sequential) or make sweep"
+                f"{override.input_line}: several values need --multirun (sequential) or 'drq-sn sweep'"
             )
 
 
@@ -114,7 +120,7 @@ def _check_choices(parsed: list[Override], config_name: str) -> None:
     for override in parsed:
         if override.key_or_group.split(".")[0] in SWEEP_GROUPS and config_name != SWEEP:
             raise validation.InvalidInput(
-                f"{override.input_line}: only make sweep (python -m drq_sn.cli.sweep) takes this option"
+                f"{override.input_line}: only 'drq-sn sweep' takes this option"
             )
         if override.key_or_group in groups:
             for line in alternatives(override):
