@@ -8,16 +8,18 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from drq_sn.cli.config.build import build_agent
+from drq_sn.cli.running.run import run as train_run
 from drq_sn.envs import make_env
 from tests.builders import TINY, compose_config, random_batch
 
-STARTERS = {"subprocess", "run_module", "EnvironmentProcess"}  # names of what starts other processes
+STARTERS = {"subprocess", "run_module", "EnvironmentProcess", "row_config"}  # of processes or published networks
 
 
 def pytest_collection_modifyitems(items):
-    """Mark every test of a module that imports one of `STARTERS` as `process`."""
+    """Mark as `process` what starts processes, renders, trains whole runs or networks of published size."""
     for item in items:
-        if STARTERS & vars(item.module).keys():
+        names = vars(item.module)
+        if STARTERS & names.keys() or names.get("run") is train_run or "/envs/" in item.nodeid:
             item.add_marker(pytest.mark.process)
 
 

@@ -119,9 +119,7 @@ def _check_choices(parsed: list[Override], config_name: str) -> None:
     groups = group_options(config_name)
     for override in parsed:
         if override.key_or_group.split(".")[0] in SWEEP_GROUPS and config_name != SWEEP:
-            raise validation.InvalidInput(
-                f"{override.input_line}: only 'drq-sn sweep' takes this option"
-            )
+            raise validation.InvalidInput(f"{override.input_line}: only 'drq-sn sweep' takes this option")
         if override.key_or_group in groups:
             for line in alternatives(override):
                 validation.choice(override.key_or_group, line.split("=", 1)[-1], groups[override.key_or_group])
