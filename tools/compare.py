@@ -30,7 +30,7 @@ class Learner:
     """What a worker measures, built from the `drq_sn` that it imports."""
 
     def prepare(self, options: list[str]) -> dict[str, str]:
-        """Build the agent and a full replay, and warm up; returns where the code is."""
+        """Build the agent and a full replay, and warm up; returns the directory of the code."""
         import torch
         from hydra import compose, initialize_config_dir
         from omegaconf import OmegaConf
@@ -88,9 +88,12 @@ def main() -> None:
         for row, number, measured in TURNS["take_turns"](rows, args.rounds, {"num_updates": args.updates}):
             if "error" in measured:
                 sys.exit(f"{row.title}: {measured['error']}")
-            results.append({**row.columns, "round": number, **measured})
+            if number == 0:
+                print(f"{row.title}: {measured['code']}", flush=True)
+            else:
+                results.append({**row.columns, "round": number, **measured})
         for what in ("update", "action"):
-            samples = [result for result in results if result["model"] == model and what in result]
+            samples = [result for result in results if result["model"] == model]
             ms = {when: [sample[what] for sample in samples if sample["when"] == when] for when in codes}
             texts = [f"{when} {median(v):.2f} ({min(v):.2f} to {max(v):.2f})" for when, v in ms.items()]
             ratio = median(after / before for before, after in zip(ms["before"], ms["after"], strict=True))
