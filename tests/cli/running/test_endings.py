@@ -45,8 +45,15 @@ def test_other_errors_are_not_hidden():
         raise PermissionError(errno.EACCES, "Permission denied")
 
 
-def test_the_first_signal_is_noted_and_the_second_does_what_it_always_did():
-    before = signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def default_interrupt():
+    """Python's own handler of SIGINT, also where this process was started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_signal_is_noted_and_the_second_does_what_it_always_did(default_interrupt):
     signals = SignalHandler()
     with signals.installed():
         signals.check()
@@ -55,7 +62,7 @@ def test_the_first_signal_is_noted_and_the_second_does_what_it_always_did():
             signals.check()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is default_interrupt
 
 
 def answer(signal_number):
