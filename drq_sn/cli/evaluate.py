@@ -1,4 +1,4 @@
-"""`python -m drq_sn.cli.evaluate run=DIR episodes=10 [video=true]`: play a finished run again."""
+"""`drq-sn evaluate run=DIR episodes=10 [video=true]`: evaluate a finished run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from drq_sn import validation
 from drq_sn.cli.config.build import build_env, config_dir, load_agent, partial_env, random_states_of, read_config
 from drq_sn.cli.config.overrides import check_command_line
+from drq_sn.cli.config.ranges import EVALUATE, check_ranges
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input, exit_stalled
 from drq_sn.runs.video import VideoRecorder, playback_rate
 from drq_sn.training import cpu
@@ -23,12 +24,10 @@ ENV_LIMIT_SECONDS = 60.0
 
 
 def run_evaluation(run_dir: Path, num_episodes: int, seed: int, device: str, video: bool) -> list[float]:
-    """Play `num_episodes` with the final weights of `run_dir`; print returns, record a video of the first if asked."""
-    validation.integer("episodes", num_episodes)
+    """Play `num_episodes` with the final weights of `run_dir` and print their returns; `video` records the first."""
     cfg = read_config(run_dir)
     cpu.set_up(None, None)
     agent = load_agent(run_dir, device)
-    validation.integer("seed", seed, minimum=0)
     path = run_dir / "video" / f"final_seed_{seed}.mp4"
     with contextlib.ExitStack() as stack:
         env = stack.enter_context(contextlib.closing(build_env(cfg, seed)))
@@ -50,6 +49,7 @@ def _evaluate(cfg: DictConfig) -> None:
     with exit_on_invalid_input():
         if cfg.run is None:
             raise validation.InvalidInput("run must be a run directory: run=runs/TASK/AGENT_HEAD_NORM/seed_N")
+        check_ranges(cfg, EVALUATE)
         run_evaluation(Path(str(cfg.run)), cfg.episodes, cfg.seed, cfg.device, cfg.video)
 
 

@@ -15,6 +15,7 @@ from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.experiments import load_experiment
 from drq_sn.cli.config.identify import identify
 from drq_sn.cli.config.overrides import check_command_line
+from drq_sn.cli.config.ranges import REPORT, check_ranges
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder, require_own
 from drq_sn.report.build import INDEX, RUNS, Choices, Report
@@ -110,9 +111,8 @@ def parse_patterns(value: Any) -> list[str]:
 
 def parse_choices(cfg: DictConfig) -> Choices:
     """The options of the report, checked."""
-    frame = None if cfg.frame is None else validation.integer("frame", cfg.frame, minimum=0)
-    num_bootstrap = validation.integer("num_bootstrap", cfg.num_bootstrap)
-    return Choices(frame, num_bootstrap, validation.integer("seed", cfg.seed, minimum=0))
+    check_ranges(cfg, REPORT)
+    return Choices(cfg.frame, cfg.num_bootstrap, cfg.seed)
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)

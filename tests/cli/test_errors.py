@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drq_sn.cli import train
+from drq_sn.cli import evaluate, train
 from drq_sn.cli.config.overrides import check_overrides
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
@@ -144,3 +144,15 @@ def test_the_command_ends_with_code_2_and_one_line(tmp_path, words):
     assert result.returncode == 2
     assert result.stderr == "error: unknown task 'synthetic_pont'; did you mean 'synthetic_point'?\n"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("episodes=0", "episodes must be an integer >= 1"), ("video=maybe", "video must be true or false"),
+     ("seed=99999999999999999999", "seed must be an integer >= 0 and <= 4294967295")],
+)  # fmt: skip
+def test_options_of_an_evaluation_are_checked(option, message):
+    result = invoke(evaluate.main, "run=nowhere", option)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1

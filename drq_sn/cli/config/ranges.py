@@ -37,6 +37,8 @@ TRAIN: dict[str, Check] = {
     "diagnose_states": at_least_0,
     "video_every_frames": at_least_0,
 }
+EVALUATE: dict[str, Check] = {"episodes": at_least_1, "seed": seed, "video": validation.boolean}
+REPORT: dict[str, Check] = {"frame": optional(at_least_0), "num_bootstrap": at_least_1, "seed": seed}
 
 
 def check_ranges(cfg: DictConfig, ranges: Mapping[str, Check]) -> None:
