@@ -108,10 +108,11 @@ class DrQ(ActorCriticAgent):
         with torch.no_grad():
             features = self.encoder(obs)
         action, log_prob, pre_tanh = self.sample_action(features)
-        temperature = self.temperature()
-        actor_loss = losses.soft_actor_loss(self.critic(features, action), log_prob, temperature.detach())
+        actor_loss = losses.soft_actor_loss(self.critic(features, action), log_prob, self.temperature().detach())
+        grad_norms = self.descend_(actor_loss, "actor")
+        temperature = self.temperature()  # after the actor's step, so that a compiled update has two separate graphs
         temperature_loss = losses.temperature_loss(temperature, log_prob, self.target_entropy)
-        grad_norms = self.descend_(actor_loss, "actor") | self.descend_(temperature_loss, "temperature")
+        grad_norms |= self.descend_(temperature_loss, "temperature")
         return grad_norms | {
             "actor_loss": actor_loss.detach(),
             "actor_log_prob": log_prob.detach().mean(),

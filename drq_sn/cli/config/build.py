@@ -22,6 +22,7 @@ from drq_sn.cli.config.older_runs import parse_config
 from drq_sn.envs import make_env
 from drq_sn.envs.wrappers import PixelStack, random_state_to_json
 from drq_sn.networks.actor_critic import HeadFactory
+from drq_sn.networks.normalizers.base import Normalizer
 from drq_sn.runs import provenance
 from drq_sn.runs.files import load_weights
 from drq_sn.training.loop import Loop
@@ -88,12 +89,17 @@ def build_agent(
         raise validation.InvalidInput(
             f"penalty: {cfg.penalty._target_} differentiates twice, which torch.compile cannot; use runtime=eager"
         )
+    normalizer: Normalizer = instantiate(cfg.normalizer)
+    if runtime.compiles and not normalizer.compilable:
+        raise validation.InvalidInput(
+            f"normalizer: {cfg.normalizer._target_} gives other results with torch.compile; use runtime=eager"
+        )
     components = Components(
         obs_shape=tuple(env.observation_spec().shape),
         action_dim=env.action_spec().shape[0],
         actor_head=build_head(cfg.head, "actor"),
         critic_head=build_head(cfg.head, "critic"),
-        normalizer=instantiate(cfg.normalizer),
+        normalizer=normalizer,
         penalty=penalty,
         lr=cfg.lr,
         lr_schedule=instantiate(cfg.lr_schedule),

@@ -28,7 +28,12 @@ class Normalizer:
         networks: networks whose heads are normalized: `actor`, `critic`, or both.
         layers: linear layers of a head to normalize: `inner` (all but the first and the last: Bjorck 5.1), `hidden`
             (all but the last), `all`, `last`, `none`, or Python-style indices such as `[-2]` (Gogianu et al. 2021).
+
+    Attributes:
+        compilable: whether torch.compile gives the results of eager updates.
     """
+
+    compilable = True
 
     def __init__(self, networks: Sequence[str] = NETWORKS, layers: Layers = "inner") -> None:
         if isinstance(networks, str) or not isinstance(networks, Sequence):
