@@ -86,8 +86,9 @@ def check_settings(cfg: DictConfig, device: torch.device, overrides: list[str]) 
     require_task(cfg.task)
     select_backend()
     settings = device_options(cfg, device) | {"num_acts": cfg.num_acts, "replay_steps": cfg.replay_steps}
+    minimums = dict.fromkeys(settings, 1) | {"replay_steps": NUM_REAL_STEPS}
     for name, value in settings.items():
-        validation.integer(name, value, minimum=NUM_REAL_STEPS if name == "replay_steps" else 1)
+        validation.integer(name, value, minimums[name])
     validation.boolean("trace", cfg.trace)
     paper = cfg.device_settings.cuda
     reduced = [f"{name} {settings[name]} (paper: {paper[name]})" for name in paper if settings[name] < paper[name]]

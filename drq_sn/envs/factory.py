@@ -73,7 +73,7 @@ def make_env(
         image_size: height and width of a frame, in pixels.
         action_repeat: simulator frames per step.
         shadows: render shadows; without them, software rendering is several times faster and pixels differ.
-        reflections: render reflections; likewise.
+        reflections: render reflections; turning them off has the same effects.
         shadow_map_size: side of the shadow texture, in pixels; None for the task's default. Smaller
             ones are faster in software and move some edges of shadows (docs/performance.md).
 

@@ -46,7 +46,7 @@ def phase_seconds(
 
     Args:
         call: what is traced.
-        phases: where each phase happens; `other` stands for the rest.
+        phases: where each phase happens; `other` is the rest.
         device: where `call` computes.
         trace_path: also write the trace there, for TensorBoard or Perfetto (a `.json` or `.json.gz`).
     """

@@ -68,7 +68,7 @@ class Departure(NamedTuple):
     Attributes:
         name: dotted name, as on the command line.
         value: in the run; `absent` where the option does not exist.
-        published: value in the published setting, likewise.
+        published: value in the published setting; `absent` where the option does not exist.
     """
 
     name: str

@@ -92,7 +92,7 @@ def group_options(config_name: str = "train") -> dict[str, list[str]]:
 
 
 def alternatives(override: Override) -> Iterator[str]:
-    """Each `name=value` that a possibly sweeping override stands for."""
+    """Each `name=value` of an override, which may have several values."""
     line = override.input_line or ""
     if override.is_sweep_override():
         name = line.split("=", 1)[0]

@@ -62,7 +62,7 @@ class RemoteRun:
                 run(compose_run(self.overrides))
         except SystemExit as end:
             code = int(end.code or 0)
-        except Exception:
+        except Exception:  # whatever it is: a job that raises would be reported as lost
             traceback.print_exc()
             code = int(ExitCode.FAILED)
         if code > SIGNALED:
