@@ -26,8 +26,10 @@ class UniformReplay:
     """A ring of single frames from which n-step transitions are sampled uniformly.
 
     A *slot* holds one time step: its newest frame, and the action, reward and discount that led to
-    it. A *transition* from slot s ends at s + n_step, in the same episode. Slots are counted from 0
-    without wrapping; slot s is stored at s % capacity. The start slots of all transitions form a
+    it. A *transition* from slot s ends at s + n_step, in the same episode. The last n_step - 1
+    transitions of an episode have fewer steps: they are kept if the episode terminated (discount 0), and
+    dropped, as in the published replay, if it was truncated, unless `keep_truncated`. Slots are counted
+    from 0 without wrapping; slot s is stored at s % capacity. The start slots of all transitions form a
     queue in the order of completion, so sampling is one uniform integer per transition, and a
     transition leaves the queue when the ring overwrites the oldest frame of its stack.
 
@@ -42,6 +44,8 @@ class UniformReplay:
         storage: where frames are stored: `device`, `host`, or `auto`: on `device` if they fit there. Batches
             go from the host to a CUDA device through pinned memory; everything but frames is small and
             stays on the host.
+        keep_truncated: also keep transitions cut short by a truncation; after k < n_step steps they bootstrap
+            from the last observation with gamma^k.
         seed: seed of sampling.
 
     Raises:
@@ -59,13 +63,16 @@ class UniformReplay:
         gamma: float,
         device: torch.device | str = "cpu",
         storage: str = "auto",
+        keep_truncated: bool = False,
         seed: int = 0,
     ) -> None:
         self.n_step = validation.integer("n_step", n_step)
-        self.capacity = validation.integer("replay.capacity_steps", capacity_steps, minimum=n_step + 2)
+        self._num_stacked = obs_shape[0] // RGB
+        smallest = n_step + self._num_stacked  # frames of one transition
+        self.capacity = validation.integer("replay.capacity_steps", capacity_steps, minimum=smallest)
+        self._keep_truncated = validation.boolean("replay.keep_truncated", keep_truncated)
         self.batch_size = validation.integer("batch_size", batch_size)
         self.gamma = validation.real("gamma", gamma, 0, 1)
-        self._num_stacked = obs_shape[0] // RGB
         self._device = torch.device(device)
         frame_shape = (RGB, *obs_shape[1:])
         num_bytes = self.capacity * bytes_per_step(frame_shape, action_dim)
@@ -81,6 +88,7 @@ class UniformReplay:
         self._num_slots = 0
         self._first_start = self._end_start = 0  # the queue, counted like slots
         self._current_episode = self._intact_from = 0
+        self._episode_is_open = False
         self._generator = torch.Generator().manual_seed(seed)
 
     def _frame_device(self, storage: str, num_bytes: int) -> torch.device:
@@ -101,10 +109,14 @@ class UniformReplay:
         return sum(t.numel() * t.element_size() for t in self._storage())
 
     def add(self, time_step: dm_env.TimeStep, action: np.ndarray | None) -> None:
-        """Store `time_step` and the action that led to it (None at the first step of an episode)."""
+        """Store `time_step` and the action that led to it (None at the first step of an episode).
+
+        An episode ends with a last step, or else as a truncation when the next one starts.
+        """
         slot = self._num_slots
         if time_step.first():
-            self._current_episode = slot
+            self._end_episode()
+            self._current_episode, self._episode_is_open = slot, True
         i = slot % self.capacity
         self._frames[i] = torch.from_numpy(np.ascontiguousarray(time_step.observation[-RGB:]))
         self._episode_starts[i] = self._current_episode
@@ -113,14 +125,30 @@ class UniformReplay:
             self._rewards[i] = time_step.reward
             self._discounts[i] = time_step.discount
         self._num_slots += 1
-        start = slot - self.n_step
-        if (
-            start >= self._current_episode
-            and max(start - self._num_stacked + 1, self._current_episode) >= self._intact_from
-        ):
+        if slot - self.n_step >= self._current_episode:
+            self._append(slot - self.n_step)
+        if time_step.last():
+            self._end_episode()
+        self._drop_overwritten()
+
+    def _end_episode(self) -> None:
+        """Append the shorter transitions at the end of the current episode."""
+        if self._episode_is_open:
+            self._episode_is_open = False
+            for start in self._cut_starts(self._num_slots - 1):
+                self._append(start)
+
+    def _cut_starts(self, last_slot: int) -> range:
+        """Starts of the transitions of fewer than n_step steps that are kept of the episode that ends at `last_slot`."""
+        i = last_slot % self.capacity
+        is_kept = self._keep_truncated or float(self._discounts[i]) == 0.0
+        return range(max(last_slot - self.n_step + 1, int(self._episode_starts[i])), last_slot if is_kept else 0)
+
+    def _append(self, start: int) -> None:
+        """Add the transition from `start` to the queue, unless slots that it needs are missing."""
+        if self._is_intact(start, self._current_episode):
             self._starts[self._end_start % self.capacity] = start
             self._end_start += 1
-        self._drop_overwritten()
 
     def _drop_overwritten(self) -> None:
         oldest = self._num_slots - self.capacity
@@ -149,7 +177,7 @@ class UniformReplay:
 
     def _sample(self, num_transitions: int, generator: torch.Generator) -> Batch:
         if self.num_transitions == 0:
-            raise IndexError(f"the replay holds no transition of {self.n_step} steps yet")
+            raise IndexError("the replay holds no complete transition yet")
         index = torch.randint(self._first_start, self._end_start, (num_transitions,), generator=generator)
         return self.gather(self._starts[index % self.capacity])
 
@@ -157,16 +185,19 @@ class UniformReplay:
         """The transitions that start at slots `starts` (B,) int64, as a batch."""
         episodes = self._episode_starts[starts % self.capacity]
         reward, discount = torch.zeros(len(starts)), torch.ones(len(starts))
+        ends, continues = starts.clone(), torch.ones(len(starts), dtype=torch.bool)
         for k in range(1, self.n_step + 1):
             i = (starts + k) % self.capacity
-            reward += discount * self._rewards[i]
-            discount *= self.gamma * self._discounts[i]
+            continues &= (starts + k < self._num_slots) & (self._episode_starts[i] == episodes)
+            reward += discount * self._rewards[i] * continues
+            discount *= torch.where(continues, self.gamma * self._discounts[i], 1.0)
+            ends += continues
         batch = Batch(
             obs=self._stack(starts, episodes),
             action=self._actions[(starts + 1) % self.capacity],
             reward=reward,
             discount=discount,
-            next_obs=self._stack(starts + self.n_step, episodes),
+            next_obs=self._stack(ends, episodes),
         )
         return Batch(*(field.to(self._device, non_blocking=True) for field in batch))
 
@@ -206,6 +237,7 @@ class UniformReplay:
             "first_start": self._first_start,
             "end_start": self._end_start,
             "current_episode": self._current_episode,
+            "episode_is_open": self._episode_is_open,
             "generator": self._generator.get_state(),
         }
 
@@ -218,6 +250,7 @@ class UniformReplay:
                 missing slots are dropped.
         """
         self._num_slots, self._current_episode = state["num_slots"], state["current_episode"]
+        self._episode_is_open = state["episode_is_open"]
         self._generator.set_state(state["generator"])
         starts: list[int] = []
         expected = self._intact_from = self.oldest_slot
@@ -229,19 +262,33 @@ class UniformReplay:
             for name, storage in self._columns().items():
                 rows = torch.from_numpy(arrays[name])[slots - first]
                 storage[(slots % self.capacity).to(storage.device)] = rows.to(storage.device)
-            starts += self._transition_starts(slots)
+            starts += self._starts_completed_by(slots)
+        if not state["episode_is_open"]:
+            starts += self._intact_cut_starts(self._num_slots - 1)
         self._end_start = state["end_start"]
         self._first_start = self._end_start - len(starts)
         self._starts[torch.arange(self._first_start, self._end_start) % self.capacity] = torch.tensor(
             starts, dtype=torch.int64
         )
 
-    def _transition_starts(self, last_slots: Tensor) -> list[int]:
-        """Starts of the transitions that end at `last_slots` and need no missing slot."""
-        episodes = self._episode_starts[last_slots % self.capacity]
-        starts = last_slots - self.n_step
-        first_needed = torch.maximum(starts - self._num_stacked + 1, episodes)
-        return list(starts[(starts >= episodes) & (first_needed >= self._intact_from)].tolist())
+    def _starts_completed_by(self, slots: Tensor) -> list[int]:
+        """Starts of the transitions that `slots` complete and that need no missing slot, in order."""
+        episodes = self._episode_starts[slots % self.capacity]
+        starts = slots - self.n_step
+        is_intact = torch.maximum(starts - self._num_stacked + 1, episodes) >= self._intact_from
+        completed = starts[(starts >= episodes) & is_intact].tolist()
+        for first in slots[episodes == slots].tolist():
+            if first > self._intact_from:  # the last slot of the episode before is not missing
+                completed += self._intact_cut_starts(first - 1)
+        return sorted(completed)
+
+    def _intact_cut_starts(self, last_slot: int) -> list[int]:
+        episode = int(self._episode_starts[last_slot % self.capacity])
+        return [start for start in self._cut_starts(last_slot) if self._is_intact(start, episode)]
+
+    def _is_intact(self, start: int, episode: int) -> bool:
+        """Whether the transition from `start` needs no missing slot."""
+        return max(start - self._num_stacked + 1, episode) >= self._intact_from
 
     def _columns(self) -> dict[str, Tensor]:
         """Storage of each field of a slot."""

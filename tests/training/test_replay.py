@@ -14,34 +14,37 @@ from drq_sn.training.replay import UniformReplay, bytes_per_step
 from tests.builders import FRAME_SIZE, GAMMA, STACK, make_replay, play_episodes, stored_transitions
 
 
-def transitions(history, n_step, capacity):
+def transitions(history, n_step, capacity, keep_truncated=False):
     """Every transition whose frames are all among the newest `capacity`, by brute force: start slot -> contents."""
     total = sum(map(len, history))
     found = {}
     for episode in history:
-        for t in range(len(episode) - n_step):
+        for t in range(len(episode) - 1):
+            num_steps = min(n_step, len(episode) - 1 - t)
             stack = [episode[max(t - back, 0)][0] for back in (2, 1, 0)]
-            next_stack = [episode[max(t + n_step - back, 0)][0] for back in (2, 1, 0)]
-            if stack[0] < total - capacity:
+            next_stack = [episode[max(t + num_steps - back, 0)][0] for back in (2, 1, 0)]
+            is_truncated = num_steps < n_step and episode[-1][3] != 0.0
+            if stack[0] < total - capacity or (is_truncated and not keep_truncated):
                 continue
             reward, discount = 0.0, 1.0
-            for k in range(1, n_step + 1):
+            for k in range(1, num_steps + 1):
                 reward += discount * episode[t + k][2]
                 discount *= GAMMA * episode[t + k][3]
             found[episode[t][0]] = (stack, episode[t + 1][1], reward, discount, next_stack)
     return found
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=250)
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=10),
     capacity=st.integers(8, 40),
-    n_step=st.integers(1, 4),
+    n_step=st.integers(1, 5),
     terminal=st.sets(st.integers(0, 9)),
+    keep_truncated=st.booleans(),
 )
-def test_it_holds_exactly_the_transitions_of_a_plain_list(lengths, capacity, n_step, terminal):
-    replay = make_replay(capacity, n_step)
-    expected = transitions(play_episodes(replay, lengths, terminal), n_step, capacity)
+def test_it_holds_exactly_the_transitions_of_a_plain_list(lengths, capacity, n_step, terminal, keep_truncated):
+    replay = make_replay(capacity, n_step, keep_truncated=keep_truncated)
+    expected = transitions(play_episodes(replay, lengths, terminal), n_step, capacity, keep_truncated)
     found = stored_transitions(replay)
     assert set(found) == set(expected)
     assert replay.num_transitions == len(expected)
@@ -68,7 +71,7 @@ def test_a_transition_can_be_sampled_the_moment_it_is_complete():
     replay = make_replay(n_step=3)
     play_episodes(replay, [2])
     assert replay.num_transitions == 0
-    with pytest.raises(IndexError, match="no transition"):
+    with pytest.raises(IndexError, match="no complete transition"):
         replay.sample()
     play_episodes(replay, [3])
     assert replay.num_transitions == 1
@@ -81,6 +84,29 @@ def test_a_termination_stops_the_bootstrap_and_a_time_limit_does_not():
     play_episodes(limited, [3])
     assert float(ended.sample().discount[0]) == 0.0
     assert float(limited.sample().discount[0]) == pytest.approx(GAMMA**3)
+
+
+@pytest.mark.parametrize("keep_truncated", [False, True])
+def test_an_episode_without_a_last_step_ends_as_a_truncation_when_the_next_one_starts(keep_truncated):
+    replay = make_replay(n_step=3, keep_truncated=keep_truncated)
+    history = play_episodes(make_replay(), [5])
+    for number, (_, action, reward, discount) in enumerate(history[0][:-1]):
+        kind = dm_env.StepType.MID if number else dm_env.StepType.FIRST
+        observation = np.full((3 * STACK, FRAME_SIZE, FRAME_SIZE), number, np.uint8)
+        replay.add(dm_env.TimeStep(kind, reward, discount, observation), action)
+    before = replay.num_transitions
+    replay.add(dm_env.restart(observation), None)
+    assert (before, replay.num_transitions) == (2, 4 if keep_truncated else 2)
+    last = replay.gather(torch.tensor([3]))
+    assert (float(last.reward[0]), float(last.discount[0])) == (4.0, pytest.approx(GAMMA))
+
+
+def test_the_smallest_ring_holds_one_transition_in_the_middle_of_an_episode():
+    with pytest.raises(validation.InvalidInput, match="replay.capacity_steps must be an integer >= 7, got 6"):
+        make_replay(capacity=6, n_step=4)
+    replay = make_replay(capacity=7, n_step=4)
+    play_episodes(replay, [30])
+    assert replay.num_transitions == 1
 
 
 def test_one_seed_gives_one_sequence_of_draws():
@@ -129,8 +155,9 @@ def test_batches_for_a_gpu_are_the_hosts(storage):
 @st.composite
 def histories(draw):
     lengths = draw(st.lists(st.integers(1, 12), min_size=1, max_size=8))
-    capacity, n_step = draw(st.integers(8, 40)), draw(st.integers(1, 4))
-    return lengths, capacity, n_step, draw(st.integers(1, 30))
+    options = {"capacity": draw(st.integers(8, 40)), "n_step": draw(st.integers(1, 4))}
+    options["keep_truncated"] = draw(st.booleans())
+    return lengths, draw(st.sets(st.integers(0, 7))), options, draw(st.integers(1, 30))
 
 
 def parts_of(replay, size):
@@ -143,9 +170,9 @@ def parts_of(replay, size):
 @settings(deadline=None, max_examples=100)
 @given(histories())
 def test_a_restored_replay_draws_and_goes_on_as_the_saved_one(history):
-    lengths, capacity, n_step, size = history
-    saved, restored = make_replay(capacity, n_step, seed=1), make_replay(capacity, n_step, seed=2)
-    play_episodes(saved, lengths)
+    lengths, terminal, options, size = history
+    saved, restored = make_replay(**options, seed=1), make_replay(**options, seed=2)
+    play_episodes(saved, lengths, terminal)
     restored.restore(saved.state_dict(), iter(parts_of(saved, size)))
     for replay in (saved, restored):
         replay.drawn = [replay.sample().reward.tolist() for _ in range(3) if replay.num_transitions]
@@ -175,9 +202,9 @@ def test_a_smaller_ring_takes_what_fits():
 @settings(deadline=None, max_examples=100)
 @given(histories(), st.data())
 def test_a_replay_with_a_damaged_part_draws_every_intact_transition(history, data):
-    lengths, capacity, n_step, size = history
-    saved, restored = make_replay(capacity, n_step), make_replay(capacity, n_step)
-    play_episodes(saved, lengths)
+    lengths, terminal, options, size = history
+    saved, restored = make_replay(**options), make_replay(**options)
+    play_episodes(saved, lengths, terminal)
     parts = parts_of(saved, size)
     lost = data.draw(st.integers(0, len(parts) - 1))
     if lost == len(parts) - 1:
@@ -189,8 +216,10 @@ def test_a_replay_with_a_damaged_part_draws_every_intact_transition(history, dat
         play_episodes(replay, [4])
     expected = {}
     for start, transition in stored_transitions(saved).items():
-        episode = int(saved._episode_starts[start % capacity])
-        needed = range(max(start - STACK + 1, episode), start + n_step + 1)
-        if not set(needed) & set(gap):
+        episode = int(saved._episode_starts[start % saved.capacity])
+        slots = range(max(start - STACK + 1, episode), start + saved.n_step + 1)
+        num_after = sum(int(saved._episode_starts[slot % saved.capacity]) > episode for slot in slots)
+        # a shorter one also needs the first slot of the next episode, from which its end is known
+        if not set(slots[: len(slots) - max(0, num_after - 1)]) & set(gap):
             expected[start] = transition
     assert stored_transitions(restored) == expected

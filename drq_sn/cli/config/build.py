@@ -136,6 +136,7 @@ def build_replay(cfg: DictConfig, env: PixelStack, device: torch.device) -> Unif
         gamma=cfg.gamma,
         device=device,
         storage=cfg.replay.storage,
+        keep_truncated=cfg.replay.keep_truncated,
         seed=cfg.seed,
     )
 

@@ -18,12 +18,13 @@ MOVED = {  # modules of `_target_` -> where their classes are now
 COPIES = ("noise_decay_steps", "replay_capacity_steps", "shift_pad")  # second names of values that remain under one
 REQUIRED: dict[str, dict[str, Any]] = {  # group -> options that building needs, with what they meant
     "agent": {"adam_eps": 1e-8},
-    "replay": {"storage": "auto"},
+    "replay": {"storage": "auto", "keep_truncated": False},
     "penalty": {"_target_": "drq_sn.agents.penalties.NoPenalty"},
     "lr_schedule": {"_target_": "drq_sn.training.schedules.Constant", "value": 1.0},
 }
 FORMER_MEANING = {  # further options that did not exist, and what they would have been
     "matmul_precision": "highest",
+    "replay.keep_truncated": False,
     "head.pnorm": False,
     "normalizer.networks": ["actor", "critic"],
     "normalizer.conv_layers": "none",

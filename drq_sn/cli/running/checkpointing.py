@@ -18,7 +18,7 @@ from drq_sn.runs.logger import RunLogger
 from drq_sn.training.loop import Loop
 from drq_sn.training.replay import UniformReplay
 
-FORMAT = 2
+FORMAT = 3
 """Format of a checkpoint's state; increased when older ones can no longer be resumed."""
 
 
