@@ -1,8 +1,9 @@
-"""Shared types: Batch, Metrics and the protocols."""
+"""Shared types: Batch, Metrics, episodes and the protocols."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import dm_env
@@ -32,16 +33,29 @@ class Batch(NamedTuple):
     next_obs: Tensor
 
 
+class SimulationDiverged(Exception):
+    """A simulation reached an invalid state; an environment may raise it to end the episode there."""
+
+
+class DivergedStep(dm_env.TimeStep):  # type: ignore[misc]  # dm_env has no type hints
+    """Last step of an episode whose simulation diverged: an end, not a transition.
+
+    The observation is the last valid one. The episode counts as truncated after it.
+    """
+
+
 class Episode(NamedTuple):
     """An evaluation episode.
 
     Attributes:
         first_obs: (C, H, W) uint8, the first observation.
         rewards: reward of every step.
+        diverged: whether the simulation diverged and ended it.
     """
 
     first_obs: np.ndarray
     rewards: list[float]
+    diverged: bool = False
 
     @property
     def episode_return(self) -> float:
@@ -112,8 +126,10 @@ class Logger(Protocol):
     def step(self, frame: int) -> None:
         """Record that training has reached `frame`."""
 
-    def episode(self, frame: int, step: int, episode_return: float, num_steps: int, sigmas: Metrics) -> None:
-        """Record the end of a training episode."""
+    def episode(
+        self, frame: int, step: int, episode_return: float, num_steps: int, sigmas: Metrics, diverged: bool
+    ) -> None:
+        """Record the end of a training episode, and whether a diverged simulation was the reason."""
 
-    def evaluation(self, frame: int, step: int, episode_returns: list[float]) -> None:
+    def evaluation(self, frame: int, step: int, episodes: Sequence[Episode]) -> None:
         """Record one evaluation."""

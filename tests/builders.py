@@ -1,7 +1,7 @@
 """What several test modules build or run; fixtures around it stand in `tests/conftest.py`.
 
 Commands: `invoke` (in this process), `run_module` (in a process of its own), `kill_children`.
-Configurations and batches: `TINY`, `compose_config`, `resolved_options`, `random_batch`.
+Configurations and batches: `TINY`, `compose_config`, `resolved_options`, `random_batch`, `make_episodes`.
 Replays: `make_replay`, `play_episodes`, `stored_transitions`.
 Run directories without training: `RECORD`, `published_options`, `write_config`, `write_run`.
 Runs in memory, for reports: `make_log`, `make_run`.
@@ -35,7 +35,7 @@ from drq_sn.report.types import Run, Variant
 from drq_sn.runs.reader import EVAL, Log
 from drq_sn.runs.status import Status
 from drq_sn.training.replay import UniformReplay
-from drq_sn.types import Batch
+from drq_sn.types import Batch, Episode
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = [
@@ -139,6 +139,11 @@ def random_batch(size=8, image_size=24, action_dim=2, seed=0):
         discount=torch.full((size,), 0.97),
         next_obs=torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
     )
+
+
+def make_episodes(*returns):
+    """Evaluation episodes of one step with these returns."""
+    return [Episode(np.zeros((9, 24, 24), np.uint8), [episode_return]) for episode_return in returns]
 
 
 # replays

@@ -30,7 +30,7 @@ def run_evaluation(run_dir: Path, num_episodes: int, seed: int, device: str, vid
     agent = load_agent(run_dir, device)
     path = run_dir / "video" / f"final_seed_{seed}.mp4"
     with contextlib.ExitStack() as stack:
-        env = stack.enter_context(contextlib.closing(build_env(cfg, seed)))
+        env = stack.enter_context(contextlib.closing(build_env(cfg)))
         pool = EnvironmentPool(partial_env(cfg), 1, ENV_LIMIT_SECONDS, exit_stalled)
         stack.enter_context(contextlib.closing(pool))
         record = stack.enter_context(VideoRecorder(path, playback_rate(env))) if video else None
@@ -38,6 +38,8 @@ def run_evaluation(run_dir: Path, num_episodes: int, seed: int, device: str, vid
         episodes = evaluate(pool, agent, random_states_of(seed, num_episodes), record)
         returns = [episode.episode_return for episode in episodes]
     print(f"{run_dir}: return {np.mean(returns):.1f} over {num_episodes} episodes in {time.monotonic() - start:.0f} s")
+    if num_diverged := sum(episode.diverged for episode in episodes):
+        print(f"{num_diverged} of them ended early because the simulation diverged")
     print("single returns: " + " ".join(f"{value:.1f}" for value in returns))
     if video:
         print(f"video: {path}")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 from drq_sn import validation
+from drq_sn.envs.divergence import DivergenceGuard
 from drq_sn.envs.gl import select_backend
 from drq_sn.envs.renderer import Renderer
 from drq_sn.envs.synthetic import PointMass
-from drq_sn.envs.wrappers import ActionRepeat, PixelStack
+from drq_sn.envs.wrappers import ActionRepeat, PixelStack, TimeLimit
 
 ALIASES = {"cup_catch": "ball_in_cup_catch"}
 SYNTHETIC = {"synthetic_point": PointMass}  # task -> simulator(seed) that has render() and close()
@@ -18,6 +20,7 @@ MANIPULATION_SUFFIX = "_features"
 MANIPULATION_CAMERA = "front_close"
 CAMERAS = {"quadruped": 2}
 NUM_STACKED_FRAMES = 3
+TIME_LIMIT_FRAMES = 1000  # of tasks without one; the longest episode of those that have one
 
 
 def task_names() -> dict[str, tuple[str, str]]:
@@ -63,6 +66,7 @@ def make_env(
     shadows: bool = True,
     reflections: bool = True,
     shadow_map_size: int | None = None,
+    time_limit_frames: int | None = None,
 ) -> PixelStack:
     """Build a task of the DeepMind Control Suite with pixel observations.
 
@@ -76,9 +80,12 @@ def make_env(
         reflections: render reflections; turning them off has the same effects.
         shadow_map_size: side of the shadow texture, in pixels; None for the task's default. Smaller
             ones are faster in software and move some edges of shadows (docs/performance.md).
+        time_limit_frames: frames after which an episode is truncated, if the task has not ended it by then;
+            None for 1000, with a warning the first time that it is needed.
 
     Returns:
-        A `dm_env.Environment`: observations uint8 (9, image_size, image_size), actions in [-1, 1].
+        A `dm_env.Environment`: observations uint8 (9, image_size, image_size), actions in [-1, 1]. An episode
+        whose simulation diverges ends with a `drq_sn.types.DivergedStep`.
 
     Raises:
         InvalidInput: for an unknown task (with the nearest names) or a wrong number.
@@ -90,10 +97,12 @@ def make_env(
     validation.boolean("env.reflections", reflections)
     if shadow_map_size is not None:
         validation.integer("env.shadow_map_size", shadow_map_size)
+    if time_limit_frames is not None:
+        validation.integer("env.time_limit_frames", time_limit_frames)
     if task in SYNTHETIC:
         simulator = SYNTHETIC[task](seed)
         return PixelStack(
-            ActionRepeat(simulator, action_repeat),
+            ActionRepeat(_bounded(simulator, task, time_limit_frames), action_repeat),
             simulator.render,
             simulator.close,
             simulator.random,
@@ -108,10 +117,25 @@ def make_env(
 
     from dm_control.suite.wrappers import action_scale
 
-    scaled = action_scale.Wrapper(ActionRepeat(env, action_repeat), minimum=-1.0, maximum=1.0)
+    repeated = ActionRepeat(_bounded(env, task, time_limit_frames), action_repeat)
+    scaled = action_scale.Wrapper(repeated, minimum=-1.0, maximum=1.0)
     random = env.random_state if domain == MANIPULATION else env.task.random
     renderer = Renderer(task, env, camera, off, shadow_map_size)
     return PixelStack(scaled, renderer, lambda: env.physics.free(), random, image_size, NUM_STACKED_FRAMES)
+
+
+def _bounded(env: Any, task: str, time_limit_frames: int | None) -> TimeLimit:
+    """`env` with episodes that end: at the time limit, or where the simulation diverges."""
+
+    def warn() -> None:
+        if time_limit_frames is None:
+            warnings.warn(
+                f"{task}: an episode did not end within {TIME_LIMIT_FRAMES} frames and is truncated there; "
+                "env.time_limit_frames sets the limit",
+                stacklevel=2,
+            )
+
+    return TimeLimit(DivergenceGuard(env, task), time_limit_frames or TIME_LIMIT_FRAMES, warn)
 
 
 def _load(domain: str, name: str, seed: int) -> Any:

@@ -17,6 +17,8 @@ from typing import Any
 import dm_env
 import numpy as np
 
+from drq_sn.types import SimulationDiverged
+
 START_SECONDS, CLOSE_SECONDS = 300.0, 5.0
 MAX_RESTARTS = 3  # per episode
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -70,9 +72,10 @@ class EnvironmentProcess:
 
         Raises:
             RuntimeError: if the process keeps dying.
+            SimulationDiverged: if no reset succeeds.
         """
         try:
-            return self.connection.recv()
+            return _result(self.connection.recv())
         except (EOFError, OSError):
             return self._restart_episode()
 
@@ -115,7 +118,7 @@ class EnvironmentProcess:
     def _receive_within(self, seconds: float) -> Any:
         if not self.connection.poll(seconds):
             raise TimeoutError(f"the environment has not answered for {seconds:g} s")
-        return self.connection.recv()
+        return _result(self.connection.recv())
 
     def print_stack(self) -> None:
         """Let the process print its stack to stderr."""
@@ -132,6 +135,12 @@ class EnvironmentProcess:
             self._process.wait()
 
 
+def _result(answer: Any) -> Any:
+    if isinstance(answer, SimulationDiverged):
+        raise answer
+    return answer
+
+
 def serve(connection: Connection) -> None:
     """Answer requests until the other end is closed."""
     try:
@@ -144,7 +153,11 @@ def serve(connection: Connection) -> None:
         connection.send("ready")
         while True:
             request, argument = connection.recv()
-            connection.send(handlers[request](argument))
+            try:
+                result = handlers[request](argument)
+            except SimulationDiverged as error:  # a reset that fails every time would fail in a new process too
+                result = error
+            connection.send(result)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

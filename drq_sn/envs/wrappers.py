@@ -1,7 +1,7 @@
 """Wrappers of `dm_env.Environment`.
 
-Order, from the inside: ActionRepeat, dm_control's action_scale, PixelStack. Pixels come last so
-that a frame is rendered once per step instead of once per repeat.
+Order, from the inside: DivergenceGuard, TimeLimit, ActionRepeat, dm_control's action_scale, PixelStack.
+Pixels come last so that a frame is rendered once per step instead of once per repeat.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import dm_env
 import numpy as np
 from dm_env import specs
+
+from drq_sn.types import DivergedStep
 
 
 def random_state_to_json(state: Any) -> str:
@@ -57,6 +59,39 @@ class Wrapper(dm_env.Environment):  # type: ignore[misc]  # dm_env has no type h
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._env, name)
+
+
+class TimeLimit(Wrapper):
+    """Truncates an episode after `num_frames` frames, if it has not ended by then.
+
+    Args:
+        env: environment to wrap; one call of `step` is one frame.
+        num_frames: longest episode.
+        on_first_cut: called when an episode is truncated for the first time.
+    """
+
+    def __init__(self, env: Any, num_frames: int, on_first_cut: Callable[[], None] = lambda: None) -> None:
+        super().__init__(env)
+        self._num_frames, self._on_cut = num_frames, on_first_cut
+        self._frame, self._is_over = 0, True
+
+    def reset(self) -> dm_env.TimeStep:
+        """Start an episode."""
+        self._frame, self._is_over = 0, False
+        return self._env.reset()
+
+    def step(self, action: np.ndarray) -> dm_env.TimeStep:
+        """Advance one frame."""
+        if self._is_over:
+            return self.reset()
+        time_step = self._env.step(action)
+        self._frame += 1
+        if self._frame >= self._num_frames and not time_step.last():
+            self._on_cut()
+            self._on_cut = lambda: None
+            time_step = time_step._replace(step_type=dm_env.StepType.LAST)
+        self._is_over = time_step.last()
+        return time_step
 
 
 class ActionRepeat(Wrapper):
@@ -153,6 +188,8 @@ class PixelStack(Wrapper):
         return np.array(self._render(height, width))
 
     def _observe(self, time_step: dm_env.TimeStep) -> dm_env.TimeStep:
+        if isinstance(time_step, DivergedStep):  # the state may be impossible to draw
+            return time_step._replace(observation=np.concatenate(self._frames))
         # a copy: the renderer may reuse the array for the next frame
         frame = np.array(self._render(self._image_size, self._image_size).transpose(2, 0, 1), order="C")
         copies = (self._frames.maxlen or 0) if time_step.first() else 1

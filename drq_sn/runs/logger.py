@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from drq_sn.runs.tensorboard import EventWriter, Hyperparameters
 from drq_sn.training.metrics import GRAD_NORM, GRAD_NORM_MAX, MetricAccumulator, to_host
-from drq_sn.types import Metrics
+from drq_sn.types import Episode, Metrics
 
 EPISODE_FIELDS = (
     "frame",
@@ -23,15 +23,25 @@ EPISODE_FIELDS = (
     "episode_return",
     "num_steps",
     "num_updates",
+    "num_diverged_simulations",
     "frames_per_second",
     "wall_time_s",
 )
-EVAL_FIELDS = ("frame", "step", "episode_return_mean", "episode_return_sd", "num_episodes", "wall_time_s")
+EVAL_FIELDS = (
+    "frame",
+    "step",
+    "episode_return_mean",
+    "episode_return_sd",
+    "num_episodes",
+    "num_diverged_simulations",
+    "wall_time_s",
+)
 DIAGNOSTICS_FIELDS = ("frame", "step")
 LOG_SECONDS = 30.0  # between progress lines if stderr is not a terminal
 INITIAL_STATE: dict[str, Any] = {
     "frame": 0,
     "counters": (0, 0, 0),
+    "diverged_simulations": {"training": 0, "evaluation": 0},
     "seconds": 0.0,
     "episode_seconds": 0.0,
     "metrics": {"sums": {}, "counts": {}, "maxima": {}},
@@ -108,6 +118,9 @@ class RunLogger:
         num_eval_episodes: returns per row of `eval.csv`.
         state: from `state_dict` if a run is resumed; rows written since then are dropped.
         hyperparameters: the run's row on TensorBoard's HPARAMS page; empty for none.
+
+    Attributes:
+        diverged_simulations: episodes that ended because the simulation diverged, in `training` and `evaluation`.
     """
 
     def __init__(
@@ -128,6 +141,7 @@ class RunLogger:
         state = state or INITIAL_STATE
         self._frame = state["frame"]
         self._num_episodes, self._num_updates, self._last_frame = state["counters"]
+        self.diverged_simulations: dict[str, int] = dict(state["diverged_simulations"])
         self._metrics = MetricAccumulator()
         self._metrics.load_state_dict(state["metrics"])
         self._start = time.monotonic() - state["seconds"]
@@ -153,6 +167,7 @@ class RunLogger:
         return {
             "frame": self._frame,
             "counters": (self._num_episodes, self._num_updates, self._last_frame),
+            "diverged_simulations": dict(self.diverged_simulations),
             "seconds": now - self._start,
             "episode_seconds": now - self._episode_end,
             "metrics": self._metrics.state_dict(),
@@ -172,25 +187,34 @@ class RunLogger:
         self._metrics.add(metrics)
         self._num_updates += 1
 
-    def episode(self, frame: int, step: int, episode_return: float, num_steps: int, sigmas: Metrics) -> None:
+    def episode(
+        self, frame: int, step: int, episode_return: float, num_steps: int, sigmas: Metrics, diverged: bool
+    ) -> None:
         """Write a row of `train.csv`: the episode, and means over the updates since the last row."""
         now = time.monotonic()
         self._num_episodes += 1
+        self.diverged_simulations["training"] += diverged
         speed = (frame - self._last_frame) / (now - self._episode_end)
         self._last_frame, self._episode_end = frame, now
         metrics = self._metrics.pop() | to_host(sigmas)
         wall_time = now - self._start
-        values = (frame, step, self._num_episodes, episode_return, num_steps, self._num_updates, speed, wall_time)
+        counts = (num_steps, self._num_updates, self.diverged_simulations["training"])
+        values = (frame, step, self._num_episodes, episode_return, *counts, speed, wall_time)
         self._train.write(dict(zip(EPISODE_FIELDS, values, strict=True)) | metrics)
         scalars = {"train/episode_return": episode_return, "throughput/frames_per_second": speed}
+        if diverged:
+            scalars["train/diverged_simulations"] = self.diverged_simulations["training"]
         self._events.scalars(scalars | {_tag(name): value for name, value in metrics.items()}, frame)
         self._show("return", f"{episode_return:.1f}")
 
-    def evaluation(self, frame: int, step: int, episode_returns: list[float]) -> None:
+    def evaluation(self, frame: int, step: int, episodes: Sequence[Episode]) -> None:
         """Write a row of `eval.csv`: mean, sample standard deviation, and every return."""
+        episode_returns = [episode.episode_return for episode in episodes]
+        num_diverged = sum(episode.diverged for episode in episodes)
+        self.diverged_simulations["evaluation"] += num_diverged
         mean = float(np.mean(episode_returns))
         sd = float(np.std(episode_returns, ddof=1)) if len(episode_returns) > 1 else float("nan")
-        values = (frame, step, mean, sd, len(episode_returns), time.monotonic() - self._start)
+        values = (frame, step, mean, sd, len(episode_returns), num_diverged, time.monotonic() - self._start)
         returns = {f"return_{i}": value for i, value in enumerate(episode_returns, 1)}
         self._eval.write(dict(zip(EVAL_FIELDS, values, strict=True)) | returns)
         self._events.scalars({"eval/episode_return": mean}, frame)

@@ -13,7 +13,7 @@ import numpy as np
 
 from drq_sn.envs.subprocess_env import EnvironmentProcess
 from drq_sn.envs.watchdog import POLLS_PER_LIMIT, Watchdog
-from drq_sn.types import Agent, Episode
+from drq_sn.types import Agent, DivergedStep, Episode
 
 STACK_SECONDS = 0.2  # time for a stalled process to print its stack
 
@@ -147,9 +147,11 @@ def evaluate(
             number, time_step = playing[worker], worker.receive()
             if time_step.first():
                 episodes[number] = Episode(np.array(time_step.observation), [])
+            elif isinstance(time_step, DivergedStep):
+                episodes[number] = episodes[number]._replace(diverged=True)
             else:
                 episodes[number].rewards.append(float(time_step.reward))
-            if record is not None and number == 0:
+            if record is not None and number == 0 and not isinstance(time_step, DivergedStep):
                 record(worker)
             if time_step.last():
                 del playing[worker]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import dm_env
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from drq_sn import validation
-from drq_sn.types import Agent, Environment, Logger, Replay
+from drq_sn.types import Agent, DivergedStep, Environment, Episode, Logger, Replay, SimulationDiverged
 
 
 class TrainingDiverged(Exception):
@@ -37,6 +37,7 @@ class Loop:
         num_random_steps: steps of uniform actions at the start, without updates.
         update_every_steps: period of updates, in steps.
         eval_every_frames: period of evaluations, from frame 0 on; there is one more at the end.
+        max_diverged_episodes: training episodes in a row whose simulation diverged, after which training ends.
         seed: seed of the uniform actions.
     """
 
@@ -48,6 +49,7 @@ class Loop:
         num_random_steps: int,
         update_every_steps: int,
         eval_every_frames: int,
+        max_diverged_episodes: int,
         seed: int,
     ) -> None:
         self.action_repeat = validation.integer("action_repeat", action_repeat)
@@ -59,8 +61,11 @@ class Loop:
         )
         self.num_random_steps = validation.integer("num_random_steps", num_random_steps)
         self.update_every_steps = validation.integer("update_every_steps", update_every_steps)
+        self._max_diverged_episodes = validation.integer("max_diverged_episodes", max_diverged_episodes)
         self._random = np.random.default_rng(seed)
         self.step = 0
+        self._num_diverged_in_a_row = 0
+        self._longest_episode, self._has_updated = 0, False
         self._episode_start, self._episode_return = 0, 0.0
         self._episode_random_state = ""  # empty before the first episode
         self._episode_actions: list[np.ndarray] = []
@@ -71,7 +76,7 @@ class Loop:
         agent: Agent,
         replay: Replay,
         logger: Logger,
-        run_evaluation: Callable[[int], list[float]],
+        run_evaluation: Callable[[int], Sequence[Episode]],
         before_step: Callable[[], None],
     ) -> None:
         """Train from the current step to the end.
@@ -81,13 +86,15 @@ class Loop:
             agent: acts and learns.
             replay: stores and samples transitions.
             logger: records updates, episodes and evaluations.
-            run_evaluation: frame -> episode returns; must restore every random state.
+            run_evaluation: frame -> episodes; must restore every random state.
             before_step: called at the start of every step, and at the end. Training can be resumed exactly
                 from a `state_dict` taken there, also when it or an evaluation raised.
 
         Raises:
             TrainingDiverged: if a loss or weight is not finite; checked at actions, at the end of
                 episodes and before evaluations.
+            SimulationDiverged: after `max_diverged_episodes` in a row.
+            InvalidInput: if an update is due after the first episode and no episode was long enough for a transition.
         """
         time_step = self._replay_episode(env) if self._episode_random_state else self._start_episode(env, replay)
         for step in range(self.step, self.num_steps):
@@ -97,17 +104,20 @@ class Loop:
                 self._evaluate(agent, logger, run_evaluation)
             action = self._act(agent, time_step, step, env.action_spec().shape)
             if step >= self.num_random_steps and step % self.update_every_steps == 0:
-                logger.update(agent.update(replay.sample(), step))
+                self._update(agent, replay, logger)
             time_step = env.step(action)
-            replay.add(time_step, action)
+            diverged = isinstance(time_step, DivergedStep)
+            if not diverged:
+                replay.add(time_step, action)
+                self._episode_return += float(time_step.reward)
             self._episode_actions.append(action)
-            self._episode_return += float(time_step.reward)
             self.step, frame = step + 1, frame + self.action_repeat
             logger.step(frame)
             if time_step.last():
                 self._require_finite(agent)
                 num_steps = self.step - self._episode_start
-                logger.episode(frame, self.step, self._episode_return, num_steps, agent.sigmas())
+                logger.episode(frame, self.step, self._episode_return, num_steps, agent.sigmas(), diverged)
+                self._count_ending(diverged)
                 time_step = self._start_episode(env, replay)
         before_step()
         self._evaluate(agent, logger, run_evaluation)
@@ -117,6 +127,9 @@ class Loop:
         return {
             "step": self.step,
             "random": json.dumps(self._random.bit_generator.state),
+            "num_diverged_in_a_row": self._num_diverged_in_a_row,
+            "longest_episode": self._longest_episode,
+            "has_updated": self._has_updated,
             "episode_start": self._episode_start,
             "episode_return": self._episode_return,
             "episode_random_state": self._episode_random_state,
@@ -127,11 +140,33 @@ class Loop:
         """Restore what `state_dict` returned."""
         self.step = state["step"]
         self._random.bit_generator.state = json.loads(state["random"])
+        self._num_diverged_in_a_row = state["num_diverged_in_a_row"]
+        self._longest_episode, self._has_updated = state["longest_episode"], state["has_updated"]
         self._episode_start, self._episode_return = state["episode_start"], state["episode_return"]
         self._episode_random_state = state["episode_random_state"]
         self._episode_actions = list(state["episode_actions"].numpy())
 
-    def _evaluate(self, agent: Agent, logger: Logger, run_evaluation: Callable[[int], list[float]]) -> None:
+    def _update(self, agent: Agent, replay: Replay, logger: Logger) -> None:
+        """Update `agent`, unless the replay holds no transition: all episodes in it were cut before `n_step`."""
+        if replay.num_transitions:
+            logger.update(agent.update(replay.sample(), self.step))
+            self._has_updated = True
+        elif self._longest_episode and not self._has_updated:
+            raise validation.InvalidInput(
+                f"n_step must be at most {self._longest_episode}, the number of steps of the longest episode so far; "
+                "replay.keep_truncated=true also learns from shorter transitions"
+            )
+
+    def _count_ending(self, diverged: bool) -> None:
+        self._num_diverged_in_a_row = self._num_diverged_in_a_row + 1 if diverged else 0
+        if not diverged:
+            self._longest_episode = max(self._longest_episode, self.step - self._episode_start)
+        if self._num_diverged_in_a_row >= self._max_diverged_episodes:
+            raise SimulationDiverged(
+                f"the simulation diverged in {self._num_diverged_in_a_row} episodes in a row (max_diverged_episodes)"
+            )
+
+    def _evaluate(self, agent: Agent, logger: Logger, run_evaluation: Callable[[int], Sequence[Episode]]) -> None:
         self._require_finite(agent)
         frame = self.step * self.action_repeat
         logger.evaluation(frame, self.step, run_evaluation(frame))

@@ -139,7 +139,7 @@ class UniformReplay:
                 self._append(start)
 
     def _cut_starts(self, last_slot: int) -> range:
-        """Starts of the transitions of fewer than n_step steps that are kept of the episode that ends at `last_slot`."""
+        """Starts of the kept transitions of fewer than n_step steps in the episode that ends at `last_slot`."""
         i = last_slot % self.capacity
         is_kept = self._keep_truncated or float(self._discounts[i]) == 0.0
         return range(max(last_slot - self.n_step + 1, int(self._episode_starts[i])), last_slot if is_kept else 0)

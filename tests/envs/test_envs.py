@@ -243,3 +243,64 @@ def test_the_probe_reports_why_a_backend_fails():
     renderer, error = gl.probe("no_such_backend")
     assert renderer is None
     assert "no_such_backend" in error
+
+
+DEFAULT_TASKS = ["lqr_lqr_2_1", "cheetah_run", "pendulum_swingup", "quadruped_walk", "reach_duplo"]
+
+
+def play_episode(task):
+    """Play one episode with random actions, which may end in any way, but must end."""
+    with contextlib.closing(make_env(task, image_size=17, action_repeat=100, shadows=False, reflections=False)) as env:
+        spec, random = env.action_spec(), np.random.RandomState(0)
+        time_step = env.reset()
+        for _ in range(10):
+            time_step = env.step(random.uniform(-1, 1, spec.shape).astype(np.float32))
+            if time_step.last():
+                break
+    assert time_step.last()
+    assert time_step.discount in (0.0, 1.0)
+    assert np.isfinite(time_step.reward)
+
+
+@pytest.mark.filterwarnings("ignore:.*(did not end within|simulation diverged)")
+@pytest.mark.parametrize("task", DEFAULT_TASKS)
+def test_an_episode_ends_within_1000_frames(task):
+    play_episode(task)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*(did not end within|simulation diverged)")
+def test_an_episode_of_every_task_ends_within_1000_frames(subtests):
+    for task in sorted(set(task_names()) - set(DEFAULT_TASKS)):
+        with subtests.test(task):
+            play_episode(task)
+
+
+def test_a_task_without_a_time_limit_is_truncated_with_one_warning():
+    with contextlib.closing(make_env("lqr_lqr_2_1", image_size=17, action_repeat=100)) as env:
+        action = np.zeros(1, np.float32)
+        for number in range(2):
+            env.reset()
+            steps = [env.step(action) for _ in range(9)]
+            assert not any(step.last() for step in steps)
+            if number == 0:
+                with pytest.warns(UserWarning, match=r"env\.time_limit_frames sets the limit"):
+                    last = env.step(action)
+            else:
+                last = env.step(action)
+            assert (last.last(), last.discount) == (True, 1.0)
+        assert env.step(action).first()
+
+
+@pytest.mark.parametrize(("limit", "action_repeat", "num_steps"), [(7, 2, 4), (8, 2, 4), (1, 1, 1), (100, 1, 100)])
+def test_a_time_limit_counts_frames(limit, action_repeat, num_steps):
+    env = make_env("synthetic_point", image_size=24, action_repeat=action_repeat, time_limit_frames=limit)
+    env.reset()
+    steps = [env.step(np.zeros(2, np.float32)) for _ in range(num_steps)]
+    assert [step.last() for step in steps] == [False] * (num_steps - 1) + [True]
+    assert steps[-1].discount == 1.0
+
+
+def test_a_time_limit_must_be_a_number_of_frames():
+    with pytest.raises(InvalidInput, match=r"env\.time_limit_frames must be an integer >= 1, got 0"):
+        make_env("synthetic_point", time_limit_frames=0)

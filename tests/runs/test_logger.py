@@ -14,6 +14,7 @@ from drq_sn.agents import DrQ, DrQV2
 from drq_sn.runs.logger import RunLogger
 from drq_sn.runs.tensorboard import chart_layout
 from drq_sn.training.diagnostics import EPISODE_METRICS, STATE_METRICS
+from tests.builders import make_episodes
 
 NAMES = ("critic_loss", "q1", "grad_norm/actor")
 SIGMAS = ("sigma/critic.q1.blocks.0.expand",)
@@ -28,11 +29,12 @@ def metrics(*values):
 def logged(tmp_path):
     logger = RunLogger(tmp_path, 2000, NAMES, SIGMAS, DIAGNOSTICS, num_eval_episodes=3)
     logger.diagnostics(0, 0, {"seconds": 0.5, "sigma/critic.q1.first": 1.0})  # before there are states to look at
-    logger.evaluation(0, 0, [1.0, 2.0, 6.0])
-    logger.episode(1000, 500, 12.5, 500, {})
+    logger.evaluation(0, 0, [*make_episodes(1.0, 2.0), make_episodes(6.0)[0]._replace(diverged=True)])
+    logger.episode(1000, 500, 12.5, 500, {}, diverged=True)
     logger.update(metrics(1, 10, 5))
     logger.update(metrics(3, 20, 2))
-    logger.episode(2000, 1000, 20.0, 500, {SIGMAS[0]: torch.tensor(1.25)})
+    logger.episode(2000, 1000, 20.0, 500, {SIGMAS[0]: torch.tensor(1.25)}, diverged=False)
+    assert logger.diverged_simulations == {"training": 1, "evaluation": 1}
     whole_before_closing = (tmp_path / "train.csv").read_text()
     logger.close()
     assert (tmp_path / "train.csv").read_text() == whole_before_closing
@@ -46,7 +48,9 @@ def rows(path):
 
 def test_eval_csv(logged):
     (row,) = rows(logged / "eval.csv")
-    assert list(row)[:6] == ["frame", "step", "episode_return_mean", "episode_return_sd", "num_episodes", "wall_time_s"]
+    names = ["frame", "step", "episode_return_mean", "episode_return_sd", "num_episodes", "num_diverged_simulations"]
+    assert list(row)[:7] == [*names, "wall_time_s"]
+    assert row["num_diverged_simulations"] == "1"
     assert (row["frame"], row["step"], row["num_episodes"]) == ("0", "0", "3")
     assert float(row["episode_return_mean"]) == 3.0
     assert float(row["episode_return_sd"]) == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
@@ -57,6 +61,7 @@ def test_train_csv(logged):
     first, second = rows(logged / "train.csv")
     assert first["critic_loss"] == ""  # nothing was learned yet
     assert (second["frame"], second["episode"], second["num_updates"]) == ("2000", "2", "2")
+    assert [row["num_diverged_simulations"] for row in (first, second)] == ["1", "1"]
     assert float(second["critic_loss"]) == 2.0
     assert float(second["grad_norm_max/actor"]) == 5.0
     assert float(second[SIGMAS[0]]) == 1.25

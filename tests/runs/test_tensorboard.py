@@ -7,6 +7,7 @@ from tensorboard.summary.writer import event_file_writer
 
 from drq_sn.runs.logger import RunLogger
 from tests.board_reader import table, tags_written
+from tests.builders import make_episodes
 
 VALUES = {"agent": "drq", "lr": 1e-3, "seed": 2, "head.pnorm": True, "head.critic.num_blocks": None}
 START, END = "_hparams_/session_start_info", "_hparams_/session_end_info"
@@ -26,8 +27,8 @@ def logger(folder, values=VALUES, state=None):
 def test_one_line_per_run_with_its_values_and_its_last_return(tmp_path):
     for name, seed in (("a", 1), ("b", 2)):
         run = logger(tmp_path / name, VALUES | {"seed": seed})
-        run.evaluation(0, 0, [1.0])
-        run.evaluation(1000, 500, [10.0 * seed])
+        run.evaluation(0, 0, make_episodes(1.0))
+        run.evaluation(1000, 500, make_episodes(10.0 * seed))
         run.close()
     lines = table(tmp_path)
     assert set(lines) == {"a", "b"}  # equal runs in two folders would still be two lines
@@ -47,12 +48,12 @@ def test_the_end_of_a_run_stands_in_its_line(tmp_path, success, status):
 
 def test_a_continued_run_keeps_its_line(tmp_path):
     run = logger(tmp_path / "a")
-    run.evaluation(0, 0, [1.0])
+    run.evaluation(0, 0, make_episodes(1.0))
     state = run.state_dict()
-    run.evaluation(1000, 500, [2.0])  # after the checkpoint: done again below
+    run.evaluation(1000, 500, make_episodes(2.0))  # after the checkpoint: done again below
     run.close()
     run = logger(tmp_path / "a", state=state)
-    run.evaluation(1000, 500, [3.0])
+    run.evaluation(1000, 500, make_episodes(3.0))
     run.end(success=True)
     run.close()
     written = tags_written(tmp_path / "a")

@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drq_sn.cli.config.build import random_states_of
-from drq_sn.envs import make_env
+from drq_sn.cli.config.build import build_env, partial_env, random_states_of
+from drq_sn.envs import factory, make_env
 from drq_sn.envs.subprocess_env import EnvironmentProcess
-from drq_sn.training.evaluation import EnvironmentPool, evaluate
+from drq_sn.envs.synthetic import PointMass
+from drq_sn.training.evaluation import EnvironmentPool, LocalWorker, evaluate
+from tests.builders import compose_config
 
 SYNTHETIC = functools.partial(make_env, "synthetic_point", image_size=24)
 CARTPOLE = functools.partial(
@@ -188,3 +190,30 @@ def test_a_process_ends_when_its_connection_is_closed():
     env.connection.close()
     assert env._process.wait(10) == 0
     env.close()
+
+
+@pytest.mark.parametrize("action_repeat", [1, 2])
+def test_an_episode_whose_simulation_diverges_keeps_its_rewards_so_far(action_repeat, monkeypatch):
+    class Diverging(PointMass):
+        def step(self, action):
+            time_step = super().step(action)
+            return time_step._replace(reward=np.nan) if self._frame == 5 else time_step
+
+    monkeypatch.setitem(factory.SYNTHETIC, "x", Diverging)
+    frames, make_x = [], functools.partial(make_env, "x", image_size=24, action_repeat=action_repeat)
+    with open_pool(make_x, 1) as pool, pytest.warns(UserWarning, match="at frame 5 of an episode"):
+        episodes = evaluate(pool, PixelSum(), random_states_of(3, 2), lambda env: frames.append(env.render(8, 8)))
+    assert [(len(episode.rewards), episode.diverged) for episode in episodes] == [(4 // action_repeat, True)] * 2
+    assert all(np.isfinite(episode.episode_return) for episode in episodes)
+    assert len(frames) == 1 + 4 // action_repeat
+
+
+@pytest.mark.process
+def test_training_and_evaluation_see_the_same_lqr_whatever_the_number_of_workers():
+    cfg = compose_config(
+        "task=lqr_lqr_2_1", "seed=3", "env.image_size=24", "action_repeat=50", "env.time_limit_frames=200"
+    )
+    states = random_states_of(5, 2)
+    one, two = (play(partial_env(cfg), num_workers, states, PixelSum(1)) for num_workers in (1, 2))
+    training = types.SimpleNamespace(workers=[LocalWorker(build_env(cfg))], wait=list)
+    assert one == two == comparable(evaluate(training, PixelSum(1), states))

@@ -8,7 +8,9 @@ import pytest
 from dm_env import specs
 
 from drq_sn.training.loop import Loop
+from drq_sn.types import DivergedStep, Episode, SimulationDiverged
 from drq_sn.validation import InvalidInput
+from tests.builders import make_replay
 
 EPISODE_STEPS = 4
 
@@ -61,6 +63,8 @@ class Replay:
     def __init__(self, diary):
         self.diary, self.stored = diary, []
 
+    num_transitions = 1
+
     def add(self, time_step, action):
         self.diary.append("store")
         self.stored.append((time_step, action))
@@ -71,7 +75,7 @@ class Replay:
 
 class Logger:
     def __init__(self):
-        self.episodes, self.evaluations, self.frames = [], [], []
+        self.episodes, self.evaluations, self.frames, self.diverged = [], [], [], []
 
     def update(self, metrics):
         pass
@@ -79,33 +83,35 @@ class Logger:
     def step(self, frame):
         self.frames.append(frame)
 
-    def episode(self, frame, step, episode_return, num_steps, sigmas):
+    def episode(self, frame, step, episode_return, num_steps, sigmas, diverged):
         self.episodes.append((frame, step, episode_return, num_steps))
+        self.diverged.append(diverged)
 
-    def evaluation(self, frame, step, episode_returns):
+    def evaluation(self, frame, step, episodes):
         self.evaluations.append((frame, step))
 
 
-def make_loop(num_frames=20, random_steps=3, update_every=2, eval_every=8):
+def make_loop(num_frames=20, random_steps=3, update_every=2, eval_every=8, max_diverged=3):
     return Loop(
         num_train_frames=num_frames,
         action_repeat=2,
         num_random_steps=random_steps,
         update_every_steps=update_every,
         eval_every_frames=eval_every,
+        max_diverged_episodes=max_diverged,
         seed=0,
     )
 
 
-def train(loop=None, before_step=lambda: None, **options):
+def train(loop=None, before_step=lambda: None, env=None, replay=None, **options):
     loop, diary, logger = loop or make_loop(**options), [], Logger()
-    replay = Replay(diary)
+    replay = replay or Replay(diary)
 
     def evaluate(frame):
         diary.append(f"evaluate at {frame}")
-        return [0.0]
+        return [Episode(np.zeros(1), [0.0])]
 
-    loop.run(Env(diary), Agent(diary), replay, logger, evaluate, before_step)
+    loop.run(env or Env(diary), Agent(diary), replay, logger, evaluate, before_step)
     return diary, replay, logger
 
 
@@ -171,3 +177,55 @@ def test_a_loop_resumed_within_the_uniform_phase_draws_the_same_actions():
     _, replay, logger = train(resumed)
     assert np.array_equal([action for _, action in replay.stored if action is not None], expected[13:])
     assert logger.episodes[0] == (32, 16, 4.0, 4)  # the episode that was interrupted
+
+
+class DivergingEnv(Env):
+    """Diverges at the second step of the episodes whose number is in `diverging`."""
+
+    def __init__(self, diverging):
+        super().__init__([])
+        self.episode, self.diverging = -1, diverging
+
+    def reset(self):
+        self.episode += 1
+        return super().reset()
+
+    def step(self, action):
+        time_step = super().step(action)
+        if self.t == 2 and self.episode in self.diverging:
+            return DivergedStep(dm_env.StepType.LAST, 0.0, 1.0, np.zeros(1))
+        return time_step
+
+
+def test_a_diverged_step_ends_the_episode_and_is_not_stored():
+    _, replay, logger = train(env=DivergingEnv({1}), num_frames=20)
+    assert logger.episodes == [(8, 4, 4.0, 4), (12, 6, 1.0, 2), (20, 10, 4.0, 4)]
+    assert logger.diverged == [False, True, False]
+    assert len(replay.stored) == (4 + 1) + (1 + 1) + (4 + 1) + 1  # with first steps; the last one of a new episode
+    assert not any(isinstance(time_step, DivergedStep) for time_step, _ in replay.stored)
+
+
+def test_only_diverged_episodes_in_a_row_end_training():
+    train(env=DivergingEnv({0, 1, 3, 4}), num_frames=40)
+    loop = make_loop(num_frames=40)
+    with pytest.raises(SimulationDiverged, match=r"diverged in 3 episodes in a row \(max_diverged_episodes\)"):
+        train(loop, env=DivergingEnv({1, 2, 3}))
+    assert loop.step == 4 + 3 * 2
+
+
+def test_an_update_waits_for_a_transition_but_not_for_one_that_cannot_come():
+    class PixelEnv(DivergingEnv):
+        def reset(self):
+            return super().reset()._replace(observation=np.zeros((9, 2, 2), np.uint8))
+
+        def step(self, action):
+            return super().step(action)._replace(observation=np.zeros((9, 2, 2), np.uint8))
+
+        def action_spec(self):
+            return specs.BoundedArray((2,), np.float32, -1, 1)
+
+    diary, _, _ = train(env=PixelEnv({0, 1}), replay=make_replay(n_step=4), num_frames=40)
+    assert next(entry for entry in diary if entry.startswith("update")) == "update at 8"  # due from step 4 on
+    with pytest.raises(InvalidInput, match="n_step must be at most 4, the number of steps"):
+        train(env=PixelEnv({0, 1}), replay=make_replay(n_step=5), num_frames=40)
+    train(env=PixelEnv({0, 1}), replay=make_replay(n_step=5, keep_truncated=True), num_frames=40)

@@ -102,7 +102,7 @@ def test_an_episode_without_a_last_step_ends_as_a_truncation_when_the_next_one_s
 
 
 def test_the_smallest_ring_holds_one_transition_in_the_middle_of_an_episode():
-    with pytest.raises(validation.InvalidInput, match="replay.capacity_steps must be an integer >= 7, got 6"):
+    with pytest.raises(validation.InvalidInput, match=r"replay\.capacity_steps must be an integer >= 7, got 6"):
         make_replay(capacity=6, n_step=4)
     replay = make_replay(capacity=7, n_step=4)
     play_episodes(replay, [30])

@@ -53,14 +53,17 @@ def instantiate(node: DictConfig, *arguments: Any, **options: Any) -> Any:
         raise
 
 
-def build_env(cfg: DictConfig, seed: int) -> PixelStack:
-    """The environment that `cfg` describes."""
-    return partial_env(cfg)(seed=seed)
+def build_env(cfg: DictConfig, seed: int | None = None) -> PixelStack:
+    """The environment that `cfg` describes, from the run's seed unless another is given."""
+    return make_env(cfg.task, cfg.seed if seed is None else seed, action_repeat=cfg.action_repeat, **cfg.env)
 
 
 def partial_env(cfg: DictConfig) -> functools.partial[PixelStack]:
-    """`build_env` as plain data, which another process can be sent."""
-    return functools.partial(make_env, cfg.task, action_repeat=cfg.action_repeat, **cfg.env)
+    """Builds the environment that `cfg` describes; plain data, which another process can be sent.
+
+    All environments of a run are built from its seed: `lqr` tasks draw their model when they are built.
+    """
+    return functools.partial(make_env, cfg.task, cfg.seed, action_repeat=cfg.action_repeat, **cfg.env)
 
 
 def random_states_of(entropy: int | list[int], num_episodes: int) -> list[str]:
@@ -150,6 +153,7 @@ def build_loop(cfg: DictConfig) -> Loop:
         num_random_steps=cfg.num_random_steps,
         update_every_steps=cfg.update_every_steps,
         eval_every_frames=cfg.eval_every_frames,
+        max_diverged_episodes=cfg.max_diverged_episodes,
         seed=cfg.seed,
     )
 

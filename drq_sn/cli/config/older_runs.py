@@ -25,6 +25,7 @@ REQUIRED: dict[str, dict[str, Any]] = {  # group -> options that building needs,
 FORMER_MEANING = {  # further options that did not exist, and what they would have been
     "matmul_precision": "highest",
     "replay.keep_truncated": False,
+    "env.time_limit_frames": None,
     "head.pnorm": False,
     "normalizer.networks": ["actor", "critic"],
     "normalizer.conv_layers": "none",

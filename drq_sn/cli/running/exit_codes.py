@@ -17,6 +17,7 @@ from drq_sn.runs.files import write_json
 from drq_sn.runs.reader import RECORD, read_record
 from drq_sn.runs.status import Status
 from drq_sn.training.loop import TrainingDiverged
+from drq_sn.types import SimulationDiverged
 from drq_sn.validation import InvalidInput
 
 MESSAGE_SECONDS = 5.0  # for the messages of a stalled process
@@ -43,6 +44,8 @@ def exit_on_invalid_input() -> Iterator[None]:
         _exit(f"error: {error}", ExitCode.INVALID_INPUT)
     except TrainingDiverged as error:
         _exit(f"{error}; its last evaluation is carried forward; fresh=true starts over", ExitCode.DIVERGED)
+    except SimulationDiverged as error:
+        _exit(f"error: {error}", ExitCode.FAILED)
     except Stopped as stop:
         _exit(f"{stop}; rerun the same command to resume", stop.exit_code)
     except KeyboardInterrupt:

@@ -51,6 +51,7 @@ from drq_sn.training import cpu
 from drq_sn.training.diagnostics import Diagnostics
 from drq_sn.training.evaluation import EnvironmentPool, evaluate
 from drq_sn.training.loop import TrainingDiverged
+from drq_sn.types import Episode
 
 
 def run(cfg: DictConfig) -> None:
@@ -69,7 +70,7 @@ def run(cfg: DictConfig) -> None:
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
     seed_everything(cfg.seed)
     loop = build_loop(cfg)
-    with contextlib.closing(build_env(cfg, cfg.seed)) as env:
+    with contextlib.closing(build_env(cfg)) as env:
         agent, replay = build_agent(cfg, env, device), build_replay(cfg, env, device)
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
     with claimed(Path(str(cfg.run_dir or "")), cfg.fresh) as run_dir:
@@ -88,14 +89,19 @@ def run(cfg: DictConfig) -> None:
             print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
         write_config(run_dir, own)
         frame = loop.step * loop.action_repeat if checkpoint else None
-        with recorded(run_dir, _description(cfg, device, backend), frame):
-            _train(cfg, run_dir, session, checkpoint)
+        with recorded(run_dir, _description(cfg, device, backend), frame) as results:
+            _train(cfg, run_dir, session, checkpoint, results)
         if not cfg.keep_checkpoint:
             session.store.delete()
 
 
-def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpoint | None) -> None:
-    """Train until the end, a signal or divergence; leave a checkpoint to resume from, or the diverged weights."""
+def _train(
+    cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpoint | None, results: dict[str, Any]
+) -> None:
+    """Train until the end, a signal or divergence; leave a checkpoint to resume from, or the diverged weights.
+
+    What `run.json` records of the training goes into `results`.
+    """
     agent, signals, diagnostics = session.agent, SignalHandler(), Diagnostics(session.agent, cfg.gamma)
     on_stall = functools.partial(exit_stalled, run_dir=run_dir)
     num_workers = min(cfg.num_eval_processes or len(cpu.available_cores()), cfg.num_eval_episodes)
@@ -115,7 +121,7 @@ def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpo
         if session.is_due():
             session.save(logger)
 
-    def run_evaluation(frame: int) -> list[float]:
+    def run_evaluation(frame: int) -> list[Episode]:
         random_states = random_states_of([cfg.seed, frame], cfg.num_eval_episodes)
         with contextlib.ExitStack() as video:
             record = None
@@ -125,15 +131,16 @@ def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpo
         if cfg.diagnose_states:
             batch = session.replay.peek(cfg.diagnose_states, seed=frame) if session.replay.num_transitions else None
             logger.diagnostics(frame, session.loop.step, diagnostics(session.loop.step, batch, episodes))
-        return [episode.episode_return for episode in episodes]
+        return episodes
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(logger))
-        env = Watchdog(build_env(cfg, cfg.seed), cfg.env_limit_seconds, on_stall)
+        env = Watchdog(build_env(cfg), cfg.env_limit_seconds, on_stall)
         stack.enter_context(contextlib.closing(env))
         pool = EnvironmentPool(partial_env(cfg), num_workers, cfg.env_limit_seconds, on_stall)
         stack.enter_context(contextlib.closing(pool))
         stack.enter_context(signals.installed())
+        results["diverged_simulations"] = logger.diverged_simulations
         try:
             session.loop.run(env, agent, session.replay, logger, run_evaluation, before_step)
         except Stopped:

@@ -23,6 +23,7 @@ from drq_sn.runs.files import WEIGHTS, write_atomically, write_json
 from drq_sn.runs.reader import RECORD, read_record
 from drq_sn.runs.status import Status
 from drq_sn.training.loop import TrainingDiverged
+from drq_sn.types import SimulationDiverged
 
 LOCK = ".lock"
 # options that may change when a run is resumed
@@ -35,6 +36,7 @@ MAY_DIFFER |= {
     "checkpoint_every_seconds",
     "checkpoint_every_frames",
     "env_limit_seconds",
+    "max_diverged_episodes",
     "diagnose_states",
 }
 NUM_NAMED = 3
@@ -168,7 +170,7 @@ def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iterator[None]:
+def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iterator[dict[str, Any]]:
     """Record the status in `run.json`: running, then finished, interrupted, diverged, or failed with the error.
 
     Args:
@@ -176,6 +178,9 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
         description: the other entries of the record.
         frame: where an earlier run is resumed; None for a new run. Entries in `MADE_BY` that changed keep their
             earlier value under `resumed`.
+
+    Yields:
+        A dictionary for results; the final record contains them.
     """
     earlier = read_record(path)
     description = {**description, "started": _now()}
@@ -185,17 +190,22 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
         resumed = {"frame": frame, "time": _now(), **({"before": before} if before else {})}
         description["resumed"] = [*earlier.get("resumed", []), resumed]
 
+    results: dict[str, Any] = {}
+
     def write(status: Status, **more: Any) -> None:
-        write_json(path / RECORD, {"status": status, **description, **more})
+        write_json(path / RECORD, {"status": status, **description, **results, **more})
 
     write(Status.RUNNING)
     try:
-        yield
+        yield results
     except TrainingDiverged as error:
         write(Status.DIVERGED, ended=_now(), frame=error.frame)
         raise
     except (Stopped, KeyboardInterrupt):
         write(Status.INTERRUPTED, ended=_now())
+        raise
+    except SimulationDiverged as error:
+        write(Status.FAILED, ended=_now(), error=str(error))
         raise
     except BaseException:
         with contextlib.suppress(OSError):  # the disk may be full

@@ -35,6 +35,7 @@ SHARED = {
     "env.shadows": True,
     "env.reflections": True,
     "env.shadow_map_size": None,
+    "env.time_limit_frames": None,
     "num_train_frames": 500_000,
     "eval_every_frames": 10_000,
     "num_eval_episodes": 10,
@@ -52,7 +53,9 @@ SHARED = {
     "cores": None,
     "num_threads": None,
     "matmul_precision": "highest",
+    "max_diverged_episodes": 1000,
     "runtime._target_": "Eager",
+    "replay.keep_truncated": False,
     "replay.storage": "auto",
     "run_suffix": "",
 }

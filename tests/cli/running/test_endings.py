@@ -12,6 +12,7 @@ from drq_sn.cli.running.checkpointing import Session
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.signals import SignalHandler, Stopped
 from drq_sn.training.loop import TrainingDiverged
+from drq_sn.types import SimulationDiverged
 from drq_sn.validation import InvalidInput
 
 
@@ -26,6 +27,7 @@ from drq_sn.validation import InvalidInput
             "error: no space left on device; the last checkpoint is intact",
         ),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 4, "disk quota exceeded"),
+        (SimulationDiverged("x: the simulation diverged"), 1, "error: x: the simulation diverged"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (Stopped(signal.SIGINT), 130, "stopped by SIGINT; rerun the same command to resume"),
         (Stopped(signal.SIGTERM), 143, "stopped by SIGTERM"),

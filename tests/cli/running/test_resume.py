@@ -7,11 +7,14 @@ import shutil
 
 import pytest
 import torch
+from dm_control.rl.control import PhysicsError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from drq_sn.agents import DrQV2
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import Stopped
+from drq_sn.envs import factory
+from drq_sn.envs.synthetic import PointMass
 from drq_sn.validation import InvalidInput
 from tests.builders import read_csv, training_result
 from tests.cli.running.conftest import Killed, kill, terminate
@@ -58,6 +61,28 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
     events = EventAccumulator(str(tmp_path / "run")).Reload()  # rows after a checkpoint are replaced
     frames = [event.step for event in events.Scalars("train/episode_return")]
     assert [str(frame) for frame in frames] == [row["frame"] for row in read_csv(tmp_path / "run" / "train.csv")]
+
+
+class Diverging(PointMass):
+    """Diverges at random, about once in 60 frames."""
+
+    def step(self, action):
+        if self.random.uniform() < 1 / 60:
+            raise PhysicsError("mjWARN_BADQACC")
+        return super().step(action)
+
+
+@pytest.mark.filterwarnings("ignore:.*the simulation diverged")
+def test_a_run_whose_simulation_diverges_at_random_resumes_exactly(configure, tmp_path, interrupt, monkeypatch):
+    monkeypatch.setitem(factory.SYNTHETIC, "synthetic_point", Diverging)
+    run(configure(run_dir="uninterrupted"))
+    interrupt(kill, 33, 77, 130)
+    assert run_until_finished(lambda: configure("checkpoint_every_frames=14")) == 3
+    assert training_result(tmp_path / "run") == training_result(tmp_path / "uninterrupted")
+    counts = json.loads((tmp_path / "run" / "run.json").read_text())["diverged_simulations"]
+    episodes, evaluations = (read_csv(tmp_path / "run" / name) for name in ("train.csv", "eval.csv"))
+    assert counts["training"] == int(episodes[-1]["num_diverged_simulations"]) > 0
+    assert counts["evaluation"] == sum(int(row["num_diverged_simulations"]) for row in evaluations) > 0
 
 
 @pytest.mark.slow

@@ -15,9 +15,12 @@ from drq_sn.agents import DrQV2
 from drq_sn.cli import train
 from drq_sn.cli.config.build import load_agent
 from drq_sn.cli.running.run import run
+from drq_sn.envs import factory
+from drq_sn.envs.synthetic import PointMass
 from drq_sn.runs.checkpoints import CheckpointStore
 from drq_sn.runs.video import VideoRecorder
 from drq_sn.training.loop import Loop, TrainingDiverged
+from drq_sn.types import SimulationDiverged
 from drq_sn.validation import InvalidInput
 from tests.builders import TINY, invoke, kill_children, read_csv
 from tests.cli.running.conftest import Killed, kill
@@ -52,6 +55,46 @@ def test_the_checkpoint_is_deleted_after_the_weights_are_written(configure, tmp_
     monkeypatch.setattr(CheckpointStore, "delete", delete)
     with pytest.raises(Killed):
         run(configure("num_train_frames=20", "checkpoint_every_frames=10"))
+
+
+class NotANumber(PointMass):
+    """Its reward is NaN at frame 33 of every episode."""
+
+    def step(self, action):
+        time_step = super().step(action)
+        return time_step._replace(reward=float("nan")) if self._frame == 33 else time_step
+
+
+def test_a_reward_that_is_not_a_number_ends_the_episode_not_the_run(configure, tmp_path, monkeypatch):
+    monkeypatch.setitem(factory.SYNTHETIC, "synthetic_point", NotANumber)
+    with pytest.warns(UserWarning, match="synthetic_point: .* at frame 33 of an episode .reward nan."):
+        run(configure())
+    assert record_of(tmp_path / "run")["status"] == "finished"
+    assert record_of(tmp_path / "run")["diverged_simulations"] == {"training": 11, "evaluation": 6}
+    rows = read_csv(tmp_path / "run" / "eval.csv")
+    assert all(np.isfinite(float(row["episode_return_mean"])) for row in rows)
+
+
+def test_an_environment_that_always_diverges_ends_the_run_with_one_line(configure, tmp_path, monkeypatch):
+    monkeypatch.setitem(factory.SYNTHETIC, "synthetic_point", NotANumber)
+    message = r"the simulation diverged in 5 episodes in a row \(max_diverged_episodes\)"
+    with pytest.warns(UserWarning, match="reward nan"), pytest.raises(SimulationDiverged, match=message):
+        run(configure("max_diverged_episodes=5"))
+    record = record_of(tmp_path / "run")
+    assert record["status"] == "failed"
+    assert record["error"].startswith("the simulation diverged in 5 episodes")
+    assert record["diverged_simulations"]["training"] == 5
+
+
+@pytest.mark.parametrize("keep_truncated", [False, True])
+def test_episodes_shorter_than_n_step(configure, keep_truncated, capsys):
+    options = ["env.time_limit_frames=6", "n_step=5", "replay.capacity_steps=8", "num_train_frames=200"]
+    cfg = configure(*options, f"replay.keep_truncated={keep_truncated}")
+    if keep_truncated:
+        run(cfg)
+        return
+    with pytest.raises(InvalidInput, match="n_step must be at most 3, the number of steps of the longest episode"):
+        run(cfg)
 
 
 def test_an_agent_is_loaded_without_the_runtime_it_was_trained_with(finished_run):
