@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from drq_sn.report.curves import mean_and_error
-from drq_sn.report.published import read_released
-from drq_sn.report.types import Departure, Plan, ReleasedPoint, Run, Variant, sort_variants
+from drq_sn.report.published import ReleasedPoint, read_released
+from drq_sn.report.table_formats import format_departures
+from drq_sn.report.types import Plan, Run, Variant, sort_variants
 
 SAME_TASK = {"cup_catch": "ball_in_cup_catch"}  # one task under two names
 
@@ -21,9 +22,7 @@ def canonical(task: str) -> str:
 
 def released_curves(agent: str) -> dict[str, list[ReleasedPoint]]:
     """Canonical task -> points of the curve that the authors of `agent` released."""
-    return {
-        canonical(task): [ReleasedPoint(*point) for point in points] for task, points in read_released(agent).items()
-    }
+    return {canonical(task): points for task, points in read_released(agent).items()}
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,10 @@ class Setting:
         return "" if self.number == 1 else f"_settings{self.number}"
 
     @property
-    def departures(self) -> list[Departure]:
-        """Of all its runs; what is published may depend on the task."""
-        return [departure for run in self.runs for departure in run.departures]
+    def description(self) -> list[str]:
+        """One line with its departures; none for the published setting."""
+        departures = ", ".join(format_departures(departure for run in self.runs for departure in run.departures))
+        return [f"{self.name.capitalize()} differ from the published ones: {departures}."] if departures else []
 
     @property
     def all_runs(self) -> list[Run]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from drq_sn.report.published import TABLE1, TABLE2, Reported, read_scores
+from drq_sn.report.published import TABLE1, TABLE2, ReleasedPoint, Reported, read_scores
 from drq_sn.report.scores import Cell, Setting, canonical, common_frame, fill_cell, released_curves, select_runs
 from drq_sn.report.table_formats import NO_VALUE, format_frame, format_mean, format_number
-from drq_sn.report.types import Plan, ReleasedPoint, Row, Table, Variant, agent_title
+from drq_sn.report.types import Plan, Row, Table, Variant, agent_title
 
 PAPER_FRAME = 500_000
 CSV_FIELDS = ("task", "variant", "mean", "se", "sd", "n", "num_diverged", "frame", "paper_mean", "paper_spread",
@@ -73,9 +73,10 @@ class ScoreTable:
             row = [text for c in cells for text in (format_cell(c), self._format_reported(task, *c.variant[1:]))]
             row += [self._format_reported(task, DREAMER, "")] * self.source.has_dreamer
             rows.append([task, *row, format_released(self._released[task])])
-        return Table(f"{self.plan.name}{self.setting.suffix}", columns, rows, self._notes())
+        name = f"{self.plan.name}{self.setting.suffix}"
+        return Table(name, columns, rows, self._notes(), CSV_FIELDS, self._records())
 
-    def csv_rows(self) -> list[Row]:
+    def _records(self) -> list[Row]:
         """One per task and variant; the released curve beside the variant it was made with."""
         released_variant = Variant(self.plan.agent, RELEASED_HEAD, "none")
         rows = []
@@ -116,7 +117,7 @@ class ScoreTable:
         )
         if self.frame not in (None, PAPER_FRAME):
             notes.append(f"Ours are at {at} frames, the paper's at {paper}: not the same training.")
-        return notes + diverged_notes(self.cells)
+        return [*notes, *diverged_notes(self.cells), *self.setting.description]
 
 
 def format_cell(cell: Cell) -> str:
@@ -150,17 +151,22 @@ def _cell_row(cell: Cell) -> Row:
     return row
 
 
-def all_runs_table(cells: Sequence[tuple[Setting, Cell]]) -> tuple[Table, list[Row]]:
-    """Every task and variant that was trained, as a table and as rows of CSV."""
+def all_runs_table(cells: Sequence[tuple[Setting, Cell]]) -> Table:
+    """Every task and variant that was trained."""
     columns = ("task", "agent", "variant", "frame", "return", "settings")
     lines = [
         (c.task, agent_title(c.variant.agent), c.variant.label, format_frame(c.frame), format_cell(c), setting.name)
         for setting, c in cells
     ]
-    rows = [_cell_row(cell) | {"agent": cell.variant.agent, "settings": setting.name} for setting, cell in cells]
+    records = [_cell_row(cell) | {"agent": cell.variant.agent, "settings": setting.name} for setting, cell in cells]
     notes = [
         "return: mean ± standard error (sd, seeds), at the last frame that any seed of the row was evaluated at; "
         "compare rows at equal frames and settings only.",
         *diverged_notes(cell for _, cell in cells),
+        *(
+            line
+            for setting in {setting.number: setting for setting, _ in cells}.values()
+            for line in setting.description
+        ),
     ]
-    return Table("all_runs", columns, lines, notes), rows
+    return Table("all_runs", columns, lines, notes, ALL_FIELDS, records)

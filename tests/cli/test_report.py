@@ -54,11 +54,9 @@ def test_runs_with_other_settings_have_tables_of_their_own(make_run_dir, report,
     means = {name: [row["mean"] for row in read_csv(tmp_path / "out" / name) if row["n"] != "0" and row["mean"]]
              for name in ("table2.csv", "table2_settings2.csv", "table1.csv")}  # fmt: skip
     assert means == {"table2.csv": ["10"], "table2_settings2.csv": ["31"], "table1.csv": []}
-    page = (tmp_path / "out" / "index.html").read_text().replace("<wbr>", "")
-    assert page.count("Settings 2 differ from the published ones: env.image_size=48 (published: 84).") == 1
-    assert page.count("The top of the page lists what numbered settings are.") == 2  # Table 2 and all runs
-    assert "env.image_size=48 (published: 84)" in (tmp_path / "out" / "all_runs.tex").read_text()
-    assert "env.image_size=48 (published: 84)" in (tmp_path / "out" / "table2_settings2.md").read_text()
+    for name in ("index.html", "all_runs.md", "table2_settings2.md"):
+        page = (tmp_path / "out" / name).read_text()
+        assert "Settings 2 differ from the published ones: env.image_size=48 (published: 84)." in page
     assert "first frames differ" not in printed  # another image size is another world
     assert {"figure1", "figure1_settings2"} <= drawn.keys()
     assert [run.departures for run in drawn["figure1_settings2"][0]] == [(("env.image_size", 48, 84),)] * 2
@@ -70,7 +68,6 @@ def test_runs_that_no_table_asks_for_are_reported_all_the_same(make_run_dir, rep
     (tmp_path / "runs" / "bare" / "config.yaml").write_text("task: t\nseed: 1\n")
     printed = report()
     assert "dog_run" in printed
-    assert "Table" not in printed
     assert [(row["task"], row["variant"], row["mean"]) for row in read_csv(tmp_path / "out" / "all_runs.csv")] == [
         ("dog_run", "simba + nap", "5"),
         ("t", "other + other", ""),
@@ -79,7 +76,7 @@ def test_runs_that_no_table_asks_for_are_reported_all_the_same(make_run_dir, rep
     page = (tmp_path / "out" / "index.html").read_text()
     assert "make figure1" in page
     assert "966.67" in page
-    assert "no evaluation yet: t other other + other seed 1" in printed
+    assert "All runs, settings 2: left out, without evaluations: t other other + other seed 1" in printed
 
 
 def test_a_cup_is_a_cup_under_either_name(make_run_dir, report, tmp_path):
@@ -125,13 +122,14 @@ def test_a_report_has_the_diagnostics_of_every_task(make_run_dir, report, tmp_pa
     make_run_dir("a1", MLP2, whole(10.0))
     make_run_dir("a2", MLP2, {0: 1.0, 10_000: 4.0}, seed=2, status="crashed")
     make_run_dir("small", [*MLP2, "env.image_size=48"], whole(30.0), task="dog_run")
-    assert "1 finished, 1 diverged" in report()
+    report()
     values = {
         (row["task"], row["seed"], row["frame"]): row["value"] for row in read_csv(tmp_path / "out/diagnostics.csv")
     }
     assert (values["cheetah_run", "2", "10000"], values["dog_run", "1", "20000"]) == ("4", "30")
-    assert [group.label for group in drawn["figure3_cheetah_run"][1]] == ["mlp2"]
-    assert {"diagnostics.md", "diagnostics.tex", "figure3_dog_run.svg"} <= set(names(tmp_path / "out"))
+    (group,) = drawn["figure3_cheetah_run"][1]
+    assert (group.label, len(group.runs)) == ("mlp2", 2)
+    assert "figure3_dog_run.svg" in names(tmp_path / "out")
 
 
 def test_a_run_is_what_its_record_says(make_run_dir, report, tmp_path):

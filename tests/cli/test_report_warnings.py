@@ -41,15 +41,14 @@ def test_seeds_that_finished_diverged_and_still_run(make_run_dir, report, tmp_pa
         "Table 2, published setting: left out, evaluated up to frame 10 000: cheetah_run DrQ mlp2 seed 4",
         "diverged: cheetah_run DrQ mlp2 seed 3",
         "Table 2, published setting: mlp2 lacks seeds 5-10 of 1-10 on cheetah_run",
-        "Table 2, published setting: cells average different numbers of seeds, 1 to 3",
     ):
         assert line in warnings
         assert f"warning: {line}" in printed
     assert "10.0 ± 2.3 (4.0, 3) †1" in printed
     diagnostics = {"figure3_cheetah_run", "diagnostics_cheetah_run"}
     assert {"figure1", "figure2", "figure4", "aggregates_drq", "curves_drq", *diagnostics} == drawn.keys()
-    assert drawn["figure4"][3]["cheetah_run"][0].frame == 100_000
-    assert drawn["figure4"][4] == 20_000
+    assert drawn["figure4"][2]["cheetah_run"][0].frame == 100_000
+    assert drawn["figure4"][3] == 20_000
 
 
 def test_finished_runs_that_are_shorter_are_named_where_they_do_not_count(make_run_dir, report, tmp_path):
@@ -61,21 +60,6 @@ def test_finished_runs_that_are_shorter_are_named_where_they_do_not_count(make_r
     assert (row["n"], row["mean"]) == ("1", "9")
     line = "All runs, published setting: left out, evaluated up to frame 20 000: dog_run DrQ mlp2 seeds 1-2"
     assert line in (tmp_path / "out" / "warnings.txt").read_text().splitlines()
-
-
-def test_curves_that_end_before_those_of_another_variant_are_named(make_run_dir, report, tmp_path):
-    for task in ("cartpole_swingup", "cheetah_run"):
-        make_run_dir(f"{task}_long", MLP2, {**whole(3.0), 50_000: 9.0}, task=task)
-        make_run_dir(f"{task}_short", ["agent=drq", "head=modern4", "normalizer=none"], whole(4.0), task=task)
-    report()
-    lines = (tmp_path / "out" / "warnings.txt").read_text().splitlines()
-    short = "curves end early, evaluated up to frame 20 000"
-    assert (
-        f"Figure 1, published setting: {short}: cartpole_swingup DrQ modern4 seed 1, cheetah_run DrQ modern4 seed 1"
-        in lines
-    )
-    assert f"Figure 3, published setting: {short}: cartpole_swingup DrQ modern4 seed 1" in lines
-    assert "Figure 3, published setting: mlp2 lacks seeds 2-5 of 1-5 on cartpole_swingup" in lines
 
 
 def test_aggregates_say_what_they_left_out_where_warnings_stand(make_run_dir, report, tmp_path):
@@ -122,8 +106,6 @@ def test_mixtures_are_never_silent(make_run_dir, report, tmp_path):
         "cheetah_run",
     ]
     assert "seed 2 exists twice: runs/a2 with 3 evaluations counts, runs/a2_again with 2 does not" in "\n".join(lines)
-    assert "cheetah_run DrQ mlp2 seed 2: finished, but 1 evaluations are missing, at frames 10 000" in lines
-    assert "cheetah_run DrQ mlp2 seed 2: 2 evaluations have fewer than 10 episodes, at least 3" in lines
     assert [(row["folder"], row["counted"]) for row in read_csv(tmp_path / "out" / "runs.csv")] == [
         ("runs/a1", "yes"),
         ("runs/a2", "yes"),

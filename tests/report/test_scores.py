@@ -63,9 +63,11 @@ def test_runs_with_other_settings_are_another_group_whatever_is_published_for_th
     published, one = make_run(), make_run(departures=departures(1, 2))
     other_task, other = make_run(task="walker_run", departures=departures(1, 5)), make_run(departures=departures(2, 3))
     first, second, third = group_by_setting([one, published, other_task, other])
-    assert (first.name, first.suffix, first.departures, first.runs) == ("published setting", "", [], (published,))
+    assert (first.name, first.suffix, first.description, first.runs) == ("published setting", "", [], (published,))
     assert (second.name, second.suffix, second.runs) == ("settings 2", "_settings2", (one, other_task))
-    assert second.departures == [*departures(1, 2), *departures(1, 5)]
+    assert second.description == [
+        "Settings 2 differ from the published ones: a=1 (published: 2 or 5), b=null (published: 3)."
+    ]
     assert third.runs == (other,)
 
 
