@@ -23,7 +23,7 @@ from drq_sn.report.style import (
     save_figure,
 )
 from drq_sn.report.table_formats import NO_VALUE, format_count, format_frame, format_number
-from drq_sn.report.types import Figure, FloatArray, Interval, Row, Run, Table, Variant, agent_title, sort_variants
+from drq_sn.report.types import Figure, FloatArray, Interval, Row, Run, Table, agent_title, sort_variants
 
 MAX_RETURN = 1000.0  # of an episode in the suite
 THRESHOLDS = np.linspace(0.0, 1.0, 101)
@@ -59,7 +59,10 @@ class Aggregates:
 
 
 def collect_scores(runs: Sequence[Run], frame: float) -> tuple[Scores, tuple[str, ...], list[str]]:
-    """Scores of one agent's runs as rectangles.
+    """Scores of one agent's runs as rectangles, chosen such that a stray run excludes no others.
+
+    Variants are compared if they are on at least half as many tasks as the one on most, on the tasks on which each of
+    them has at least half as many seeds as its median over tasks.
 
     Args:
         runs: of one agent and one setting.
@@ -68,46 +71,27 @@ def collect_scores(runs: Sequence[Run], frame: float) -> tuple[Scores, tuple[str
     Returns:
         Scores; the tasks they have in common; one line about tasks, variants and seeds each that are left out.
     """
-    variants = sort_variants(run.variant for run in runs)
-    tasks = sorted({run.task for run in runs})
-    cells = {(v, task): fill_cell(runs, task, v, frame).scores for v in variants for task in tasks}
-    counts = {v: {task: len(cells[v, task]) for task in tasks if cells[v, task]} for v in variants}
-    compared, common = _select_rectangle(counts, tasks)
-    at = f"at frame {format_frame(frame)}"
-    notes = []
+    variants, tasks = sort_variants(run.variant for run in runs), sorted({run.task for run in runs})
+    cells = {v: {task: cell.scores for task in tasks if (cell := fill_cell(runs, task, v, frame)).scores}
+             for v in variants}  # fmt: skip
+    most = max(map(len, cells.values()), default=0)
+    compared = [v for v in variants if cells[v] and len(cells[v]) >= most / 2]
+    usual = {v: statistics.median(map(len, cells[v].values())) for v in compared}
+    common = tuple(task for task in tasks if all(len(cells[v].get(task, ())) >= usual[v] / 2 for v in compared))
+    at, notes = f"at frame {format_frame(frame)}", []
     if lost := ", ".join(task for task in tasks if task not in common):
         notes.append(f"tasks that not every variant has {at}, with half its usual seeds or more, are left out: {lost}")
     if late := ", ".join(v.label for v in variants if v not in compared):
         notes.append(f"variants {at} on fewer than half as many tasks as the one on most are left out: {late}")
     scores = {}
     for v in compared if common else []:
-        least, most = (extreme(counts[v][task] for task in common) for extreme in (min, max))
-        scores[v.label] = np.array([cells[v, task][:least] for task in common]).T / MAX_RETURN
+        least, most = (extreme(len(cells[v][task]) for task in common) for extreme in (min, max))
+        scores[v.label] = np.array([cells[v][task][:least] for task in common]).T / MAX_RETURN
         if most > least:
             notes.append(f"{v.label}: {least} of up to {most} seeds are used, as many as every task has")
         if least == 1:
             notes.append(f"{v.label}: one seed per task says nothing about other seeds; ignore its intervals")
     return scores, common, notes
-
-
-def _select_rectangle(
-    counts: Mapping[Variant, Mapping[str, int]], tasks: Sequence[str]
-) -> tuple[list[Variant], tuple[str, ...]]:
-    """Variants and tasks to compare, such that a stray run excludes no others.
-
-    Args:
-        counts: variant -> task -> seeds, where there are any.
-        tasks: all of them.
-
-    Returns:
-        Variants on at least half as many tasks as the one on most, and the tasks on which each of these has at least
-        half as many seeds as its median over tasks.
-    """
-    most = max(map(len, counts.values()), default=0)
-    compared = [v for v, by_task in counts.items() if by_task and len(by_task) >= most / 2]
-    usual = {v: statistics.median(counts[v].values()) for v in compared}
-    common = (task for task in tasks if all(counts[v].get(task, 0) >= usual[v] / 2 for v in compared))
-    return compared, tuple(common)
 
 
 def aggregate(

@@ -14,15 +14,16 @@ from drq_sn.report.learning_curves import learning_curves
 from drq_sn.report.profile_tables import Profile, table3
 from drq_sn.report.scores import (
     Setting,
+    all_cells,
     canonical,
     common_frame,
-    fill_cells,
     group_by_setting,
+    plan_cells,
     released_curves,
     select_runs,
 )
 from drq_sn.report.table_formats import format_count, format_csv, format_markdown, table_files
-from drq_sn.report.tables import ScoreTable, all_runs_table
+from drq_sn.report.tables import all_runs_table, score_table
 from drq_sn.report.types import Figure, Plan, Run, Section, agent_title
 from drq_sn.report.warnings import general_warnings, left_out_warnings, missing_seeds, name_runs
 
@@ -123,8 +124,10 @@ def _by_agent(settings: Sequence[Setting]) -> list[tuple[Setting, str, list[Run]
 
 def _all_runs_section(settings: Sequence[Setting]) -> Section:
     """Scores and learning curves of all runs, whatever the paper has."""
-    cells = [(setting, cell) for setting in settings for cell in fill_cells(setting.runs)]
-    warnings = [line for s in settings for line in left_out_warnings(fill_cells(s.runs), f"All runs, {s.name}")]
+    cells = [all_cells(setting.runs) for setting in settings]
+    warnings = []
+    for setting, members in zip(settings, cells, strict=True):
+        warnings += left_out_warnings(members, f"All runs, {setting.name}")
     figures = []
     for setting, agent, runs in _by_agent(settings):
         last = common_frame(runs)
@@ -132,18 +135,17 @@ def _all_runs_section(settings: Sequence[Setting]) -> Section:
             tasks = sorted({run.task for run in runs})
             name = f"curves_{agent}{setting.suffix}"
             figures.append(learning_curves(name, runs, tasks, released_curves(agent), last))
-    return Section("All runs by task and variant", (), warnings, [all_runs_table(cells)], figures)
+    return Section("All runs by task and variant", (), warnings, [all_runs_table(settings, cells)], figures)
 
 
 def _table_section(settings: Sequence[Setting], plan: Plan, title: str, frame: float | None) -> Section:
     """Table 1 or 2 for every setting with runs, and for the published one."""
     tables, warnings = [], []
     for setting in settings:
-        scores = ScoreTable(plan, setting, frame)
-        if scores.runs or setting.number == 1:
-            where = f"{title}, {setting.name}"
-            tables.append(scores.table())
-            warnings += missing_seeds(plan, scores.cells, where) + left_out_warnings(scores.cells, where)
+        if setting.number == 1 or select_runs(plan, setting.runs):
+            cells, where = plan_cells(plan, setting.runs, frame), f"{title}, {setting.name}"
+            tables.append(score_table(plan, setting, cells))
+            warnings += missing_seeds(plan, cells, where) + left_out_warnings(cells, where)
     published = select_runs(plan, settings[0].runs)
     text = [] if published else [f"No runs at the published setting; `make {plan.name}` trains them."]
     return Section(f"{title}: {agent_title(plan.agent)}", text, warnings, tables)

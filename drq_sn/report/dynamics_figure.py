@@ -27,7 +27,7 @@ class Quantity(NamedTuple):
         name: in `diagnostics.csv` of the report.
         title: of the panel.
         file: log that has it.
-        columns: see `Log.rows`.
+        columns: see `Log.rows`; `name` if empty.
         log: drawn on a logarithmic axis; every mean is then geometric.
         combine: several columns -> one number.
         bin_frames: width of the bins that rows are averaged in; None where seeds have rows at the same frames.
@@ -36,7 +36,7 @@ class Quantity(NamedTuple):
     name: str
     title: str
     file: str
-    columns: str
+    columns: str = ""
     log: bool = False
     combine: Callable[[Sequence[float]], float] = statistics.fmean
     bin_frames: int | None = None
@@ -44,24 +44,23 @@ class Quantity(NamedTuple):
 
 RETURNS = Quantity("episode_return", "evaluation return", EVAL, RETURN)
 FIGURE3 = (
-    Quantity("critic_loss", "critic loss on the replay", DIAGNOSTICS, "critic_loss", log=True),
+    Quantity("critic_loss", "critic loss on the replay", DIAGNOSTICS, log=True),
     RETURNS,
-    *(Quantity(f"grad_norm/{network}", f"{network} gradient norm", TRAIN, f"grad_norm/{network}", log=True,
-               bin_frames=BIN_FRAMES) for network in ("actor", "critic")),
-)  # fmt: skip
+    Quantity("grad_norm/actor", "actor gradient norm", TRAIN, log=True, bin_frames=BIN_FRAMES),
+    Quantity("grad_norm/critic", "critic gradient norm", TRAIN, log=True, bin_frames=BIN_FRAMES),
+)
 FURTHER = (
-    Quantity("action_gradient_mean", "gradient of Q by the action, mean norm", DIAGNOSTICS, "action_gradient_mean",
+    Quantity("action_gradient_mean", "gradient of Q by the action, mean norm", DIAGNOSTICS, log=True),
+    Quantity("smoothness", "smoothness", DIAGNOSTICS, log=True),
+    Quantity("overestimation", "overestimation", DIAGNOSTICS),
+    Quantity("effective_rank/critic", "effective rank, critic", DIAGNOSTICS),
+    Quantity("effective_rank/actor", "effective rank, actor", DIAGNOSTICS),
+    Quantity("dormant/critic", "share of dormant units, critic", DIAGNOSTICS),
+    Quantity("dormant/actor", "share of dormant units, actor", DIAGNOSTICS),
+    Quantity("sigma_max/critic", "largest spectral norm of the critic's layers", DIAGNOSTICS, "sigma/critic.",
+             log=True, combine=max),
+    Quantity("effective_lr/critic", "effective learning rate, critic's layers", DIAGNOSTICS, "effective_lr/critic.",
              log=True),
-    Quantity("smoothness", "smoothness", DIAGNOSTICS, "smoothness", log=True),
-    Quantity("overestimation", "overestimation", DIAGNOSTICS, "overestimation"),
-    Quantity("effective_rank/critic", "effective rank, critic", DIAGNOSTICS, "effective_rank/critic"),
-    Quantity("effective_rank/actor", "effective rank, actor", DIAGNOSTICS, "effective_rank/actor"),
-    Quantity("dormant/critic", "share of dormant units, critic", DIAGNOSTICS, "dormant/critic"),
-    Quantity("dormant/actor", "share of dormant units, actor", DIAGNOSTICS, "dormant/actor"),
-    Quantity("sigma_max/critic", "largest spectral norm of the critic's layers", DIAGNOSTICS, "sigma/critic.", log=True,
-             combine=max),
-    Quantity("effective_lr/critic", "effective learning rate, critic's layers", DIAGNOSTICS,
-             "effective_lr/critic.", log=True),
 )  # fmt: skip
 QUANTITIES = (*FIGURE3, *FURTHER)
 
@@ -112,7 +111,7 @@ def read_series(run: Run, quantity: Quantity) -> Series:
     bins, the last of several rows with one frame counts.
     """
     bins: dict[float, list[float]] = {}
-    rows, width = list(run.logs[quantity.file].rows(quantity.columns)), quantity.bin_frames
+    rows, width = list(run.logs[quantity.file].rows(quantity.columns or quantity.name)), quantity.bin_frames
     for frame, numbers in rows if width else dict(rows).items():
         value = quantity.combine(numbers)
         values = bins.setdefault(math.ceil(frame / width) * width if width else frame, [])

@@ -143,7 +143,20 @@ def fill_cell(runs: Sequence[Run], task: str, variant: Variant, frame: float | N
     return Cell(task, variant, frame, tuple(run for run, _ in counted), tuple(score for _, score in counted), left_out)
 
 
-def fill_cells(runs: Sequence[Run]) -> list[Cell]:
+def plan_cells(plan: Plan, runs: Iterable[Run], frame: float | None = None) -> list[Cell]:
+    """A cell for every task and variant of `plan`, from among `runs`.
+
+    Args:
+        plan: which cells.
+        runs: others are ignored.
+        frame: of all cells; None for the largest within the plan that any run was evaluated at.
+    """
+    selected = select_runs(plan, runs)
+    frame = common_frame(selected, plan.num_train_frames) if frame is None else frame
+    return [fill_cell(selected, task, variant, frame) for task in plan.tasks for variant in plan.variants]
+
+
+def all_cells(runs: Sequence[Run]) -> list[Cell]:
     """A cell for every task and variant in `runs`, each at the last frame that any of its seeds was evaluated at."""
     variants = sort_variants(run.variant for run in runs)
     pairs = [(task, variant) for task in sorted({run.task for run in runs}) for variant in variants]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from drq_sn.report.scores import common_frame, fill_cell, fill_cells, group_by_setting, released_curves
+from drq_sn.report.scores import all_cells, common_frame, fill_cell, group_by_setting, released_curves
 from drq_sn.report.types import Departure, Variant, sort_variants
 from tests.builders import MLP2, MODERN_SN, make_log, make_run
 
@@ -85,7 +85,7 @@ def test_a_seed_counts_once_from_the_directory_with_most_evaluations():
 
 def test_every_task_and_variant_has_a_cell_at_its_own_last_frame():
     runs = [make_run({0: 1.0, 30: 2.0}, variant=MODERN_SN), make_run({0: 1.0, 10: 4.0}), make_run({0: 3.0}, task="a_b")]
-    cells = fill_cells(runs)
+    cells = all_cells(runs)
     assert [(c.task, c.variant.label, c.frame, c.mean) for c in cells] == [
         ("a_b", "mlp2", 0, 3.0),
         ("cheetah_run", "mlp2", 10, 4.0),
