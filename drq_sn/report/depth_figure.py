@@ -55,7 +55,8 @@ def _summary(normalizer: str, depth: int, seed: int, rows: Sequence[Mapping[str,
     summary = {"normalizer": normalizer, "depth": depth, "seed": seed, "updates": int(last["update"])}
     for name in PANELS:
         if name == "sigma_max/critic":
-            values = [_number(last, column) for column in last if column.startswith("sigma/critic.q")]
+            layers = [column for column in last if column.startswith("sigma/critic.q")]  # of all depths
+            values = [_number(last, layer) for layer in layers if last[layer] not in ("", None)]
         else:
             values = [_number(row, name) for row in (rows if name in LARGEST else rows[-1:])]
         summary[name] = math.nan if not values or any(map(math.isnan, values)) else max(values)

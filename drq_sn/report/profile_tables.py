@@ -197,18 +197,18 @@ def format_digits(value: float | None) -> str:
     return NO_VALUE if value is None else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def write_profile(out_dir: Path, content: Row) -> str:
+def write_profile(out_dir: Path, profile: Row) -> str:
     """Write `table.csv`, `phases.csv` and `table.txt`; return the text.
 
     Args:
         out_dir: existing directory.
-        content: see `parse_profile`.
+        profile: see `parse_profile`.
     """
-    profile = parse_profile(content)
-    tables = [*(metric_table(profile, metric) for metric in METRICS), phase_table(profile)]
-    text = "\n".join(map(format_markdown, tables))
-    write_atomically(out_dir / "table.csv", format_csv(profile.rows))
-    if profile.phases:
-        write_atomically(out_dir / "phases.csv", format_csv(profile.phases))
+    parsed = parse_profile(profile)
+    text = "\n".join(format_markdown(metric_table(parsed, metric)) for metric in METRICS)
+    text += f"\n{format_markdown(phase_table(parsed))}"
+    write_atomically(out_dir / "table.csv", format_csv(parsed.rows))
+    if parsed.phases:
+        write_atomically(out_dir / "phases.csv", format_csv(parsed.phases))
     write_atomically(out_dir / "table.txt", text.encode())
     return text

@@ -84,8 +84,8 @@ def _frame_notes(plan: Plan, frame: float | None) -> list[str]:
     ours, paper = format_frame(frame), format_frame(PAPER_FRAME)
     released = (
         f"{agent_title(plan.agent)}'s released curve: by the original authors, with {RELEASED_HEAD} heads, at "
-        f"{format_frame(PAPER_FRAME if frame is None else frame)} frames: mean (sd, seeds). All published curves were made before MuJoCo "
-        "3.12 changed how frames look."
+        f"{format_frame(PAPER_FRAME if frame is None else frame)} frames: mean (sd, seeds). All published curves were "
+        "made before MuJoCo 3.12 changed how frames look."
     )
     if frame is None:
         return ["No runs yet.", released]

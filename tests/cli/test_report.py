@@ -174,7 +174,7 @@ def test_a_users_own_list_takes_nothing_away(make_run_dir, report, tmp_path):
     make_run_dir("a1", MLP2, whole(10.0))
     report()
     (tmp_path / "out" / "mine.md").write_text("mine")
-    (tmp_path / "out" / "report_files.txt").write_text("mine.md\n")
+    (tmp_path / "out" / "report_files.txt").write_text("mine\nmine.md\n")
     report()
     assert (tmp_path / "out" / "mine.md").read_text() == "mine"
 

@@ -16,12 +16,14 @@ from drq_sn.report.table_formats import (
 from drq_sn.report.types import Departure, Table
 from tests.builders import DASH
 
-TABLE = Table("t", ("task", "a|b"), [("walker_run", "1 ± 2 †1"), ("50 % & #$", DASH)], ["note: ±_"], ("x",), [{"x": 1}])
+TABLE = Table(
+    "t", ("task", "a|b"), [("walker_run", "1 ± 2 †1"), ("50 % & #$", DASH)], ["note: ±_"], ("y", "x"), [{"x": 1}]
+)
 
 
 def test_a_table_has_three_files():
     markdown, latex = format_markdown(TABLE).encode(), format_latex(TABLE).encode()
-    assert table_files(TABLE) == {"t.csv": b"x\n1\n", "t.md": markdown, "t.tex": latex}
+    assert table_files(TABLE) == {"t.csv": b"y,x\n,1\n", "t.md": markdown, "t.tex": latex}
 
 
 def test_markdown_is_aligned():

@@ -51,7 +51,7 @@ def test_a_crash_ends_a_fit(agent_of, batch):
 ROWS = [
     {"normalizer": n, "depth": d, "seed": s, "update": u, "grad_norm_max/actor": g, "grad_norm_max/critic": 1.0,
      "grad_norm/actor": 0.0, "action_gradient_mean": a, "sigma/critic.q1.first": 2.0, "sigma/critic.q2.last": 5.0,
-     "sigma/actor.head.first": 99.0, "effective_rank/critic": r}
+     "sigma/critic.q2.deeper": "", "sigma/actor.head.first": 99.0, "effective_rank/critic": r}
     for n, d, s, u, g, a, r in [("none", 1, 1, 10, 4.0, 7.0, 3.0), ("none", 1, 1, 20, 2.0, 0.5, 10.0),
                                 ("none", 1, 2, 10, 1.0, 7.0, 3.0), ("none", 1, 2, 20, 0.5, 8.0, 20.0)]
 ]  # fmt: skip
