@@ -28,7 +28,7 @@ from drq_sn.envs import make_env, require_task
 from drq_sn.envs.gl import select_backend
 from drq_sn.profiling.profiler import measure_rendering
 from drq_sn.profiling.turns import take_turns
-from drq_sn.report.profile_tables import BENCH_FILE, write_bench
+from drq_sn.report.bench_tables import BENCH_FILE, write_bench
 from drq_sn.runs import provenance
 from drq_sn.runs.files import write_json
 from drq_sn.training import cpu

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ from drq_sn.cli.config.overrides import check_command_line
 from drq_sn.cli.config.ranges import REPORT, check_ranges
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder, require_own
-from drq_sn.report.build import INDEX, RUNS, Choices, Report
+from drq_sn.report.build import INDEX, RUNS, Choices, build_report
 from drq_sn.report.costs import FIELDS
+from drq_sn.report.profile_tables import find_profiles
 from drq_sn.report.scores import canonical
-from drq_sn.report.table3 import find_profiles
 from drq_sn.report.types import Plan, Run, Variant
-from drq_sn.report.warnings import NOTE
 from drq_sn.runs.files import write_atomically
 from drq_sn.runs.reader import VALID, find_runs, read_logs, read_record
 from drq_sn.runs.status import Status
@@ -36,7 +35,7 @@ WRITTEN_BY = "written by "  # how the lists of all versions begin
 
 
 def run_report(patterns: Sequence[str], out: Path, choices: Choices, profiles: Sequence[str]) -> None:
-    """Write the report of the runs that `patterns` name to `out`; print its main tables and every warning.
+    """Write the report of the runs that `patterns` name to `out`; print the scores of all runs and every warning.
 
     Args:
         patterns: run directories, directories above them, or globs of either.
@@ -48,11 +47,10 @@ def run_report(patterns: Sequence[str], out: Path, choices: Choices, profiles: S
         InvalidInput: if a run can't be found or read, or `out` holds other files; nothing is written then.
     """
     require_own(out, RUNS, f"{','.join(FIELDS)}\n".encode(), "report")
-    report = Report(read_runs(patterns), load_plans(), find_profiles(profiles), choices, Path.cwd())
-    report.build()
+    report = build_report(read_runs(patterns), load_plans(), find_profiles(profiles), choices, Path.cwd())
     write_files(out, report.files)
-    warnings = "\n".join(line if line.startswith(NOTE) else f"warning: {line}" for line in report.warnings)
-    print("\n".join([*report.text, warnings, f"\nreport with all tables and figures: {out / INDEX}"]))
+    warnings = [f"warning: {line}" for line in report.warnings]
+    print("\n".join([report.text, *warnings, f"\nreport with all tables and figures: {out / INDEX}"]))
 
 
 def read_runs(patterns: Sequence[str]) -> list[Run]:
@@ -83,22 +81,16 @@ def load_plans() -> dict[str, Plan]:
     }
 
 
-def write_files(out: Path, files: dict[str, bytes]) -> None:
+def write_files(out: Path, files: Mapping[str, bytes]) -> None:
     """Write `files` to `out`, and delete those of an earlier report, by its own list, that are not among them."""
     make_folder(out, "out")
-    obsolete = _earlier_files(out) - files.keys()
+    header, *listed = (out / FILES).read_text(errors="replace").splitlines() if (out / FILES).is_file() else [""]
     for name, data in files.items():
         write_atomically(out / name, data)
-    for name in obsolete:
-        (out / name).unlink(missing_ok=True)
+    for name in listed if header.startswith(WRITTEN_BY) else []:
+        if name not in files and Path(name).name == name:
+            (out / name).unlink(missing_ok=True)
     write_atomically(out / FILES, "".join(f"{line}\n" for line in (FILES_HEADER, *sorted(files))).encode())
-
-
-def _earlier_files(out: Path) -> set[str]:
-    """Names of the files in `out` that an earlier report listed; empty without a list."""
-    lines = (out / FILES).read_text(errors="replace").splitlines() if (out / FILES).is_file() else []
-    listed = lines[1:] if lines and lines[0].startswith(WRITTEN_BY) else []
-    return {name for name in listed if Path(name).name == name and (out / name).is_file()}
 
 
 def parse_patterns(value: Any) -> list[str]:

@@ -22,17 +22,14 @@ from drq_sn.report.style import (
     mark_empty,
     save_figure,
 )
-from drq_sn.report.table_formats import NO_VALUE, format_count, format_frame, format_frames, format_number
-from drq_sn.report.types import Figure, FloatArray, Interval, Row, Run, Table, Variant, agent_title, sort_variants
+from drq_sn.report.table_formats import NO_VALUE, format_count, format_frame, format_number
+from drq_sn.report.types import Figure, FloatArray, Interval, Row, Run, Table, agent_title, sort_variants
 
 MAX_RETURN = 1000.0  # of an episode in the suite
 THRESHOLDS = np.linspace(0.0, 1.0, 101)
 FIELDS = ("settings", "agent", "frame", "statistic", "variant", "than", "threshold", "value", "low", "high",
           "num_tasks", "num_seeds")  # fmt: skip
-WIDTH = 9.5  # inches
-ROW_HEIGHT, PANEL_MARGIN = 0.26, 1.0  # of a line with a dot, and around the lines of a panel
-MANY_PAIRS = 8  # more go below both other panels
-DOT = {"marker": "o", "markersize": 6, "linestyle": ""}
+WIDTH, ROW_HEIGHT = 9.5, 0.26  # inches, of the figure and of a line with a dot
 
 Scores = Mapping[str, FloatArray]
 """Label of a variant -> scores, shape (runs, tasks)."""
@@ -62,7 +59,10 @@ class Aggregates:
 
 
 def collect_scores(runs: Sequence[Run], frame: float) -> tuple[Scores, tuple[str, ...], list[str]]:
-    """Scores of one agent's runs as rectangles.
+    """Scores of one agent's runs as rectangles, chosen such that a stray run excludes no others.
+
+    Variants are compared if they are on at least half as many tasks as the one on most, on the tasks on which each of
+    them has at least half as many seeds as its median over tasks.
 
     Args:
         runs: of one agent and one setting.
@@ -71,46 +71,27 @@ def collect_scores(runs: Sequence[Run], frame: float) -> tuple[Scores, tuple[str
     Returns:
         Scores; the tasks they have in common; one line about tasks, variants and seeds each that are left out.
     """
-    variants = sort_variants(run.variant for run in runs)
-    tasks = sorted({run.task for run in runs})
-    cells = {(v, task): fill_cell(runs, task, v, frame).scores for v in variants for task in tasks}
-    counts = {v: {task: len(cells[v, task]) for task in tasks if cells[v, task]} for v in variants}
-    compared, common = _select_rectangle(counts, tasks)
-    at = f"at frame {format_frame(frame)}"
-    notes = []
+    variants, tasks = sort_variants(run.variant for run in runs), sorted({run.task for run in runs})
+    cells = {v: {task: cell.scores for task in tasks if (cell := fill_cell(runs, task, v, frame)).scores}
+             for v in variants}  # fmt: skip
+    most = max(map(len, cells.values()), default=0)
+    compared = [v for v in variants if cells[v] and len(cells[v]) >= most / 2]
+    usual = {v: statistics.median(map(len, cells[v].values())) for v in compared}
+    common = tuple(task for task in tasks if all(len(cells[v].get(task, ())) >= usual[v] / 2 for v in compared))
+    at, notes = f"at frame {format_frame(frame)}", []
     if lost := ", ".join(task for task in tasks if task not in common):
         notes.append(f"tasks that not every variant has {at}, with half its usual seeds or more, are left out: {lost}")
     if late := ", ".join(v.label for v in variants if v not in compared):
         notes.append(f"variants {at} on fewer than half as many tasks as the one on most are left out: {late}")
     scores = {}
     for v in compared if common else []:
-        least, most = (extreme(counts[v][task] for task in common) for extreme in (min, max))
-        scores[v.label] = np.array([cells[v, task][:least] for task in common]).T / MAX_RETURN
+        least, most = (extreme(len(cells[v][task]) for task in common) for extreme in (min, max))
+        scores[v.label] = np.array([cells[v][task][:least] for task in common]).T / MAX_RETURN
         if most > least:
             notes.append(f"{v.label}: {least} of up to {most} seeds are used, as many as every task has")
         if least == 1:
             notes.append(f"{v.label}: one seed per task says nothing about other seeds; ignore its intervals")
     return scores, common, notes
-
-
-def _select_rectangle(
-    counts: Mapping[Variant, Mapping[str, int]], tasks: Sequence[str]
-) -> tuple[list[Variant], tuple[str, ...]]:
-    """Variants and tasks to compare, such that a stray run excludes no others.
-
-    Args:
-        counts: variant -> task -> seeds, where there are any.
-        tasks: all of them.
-
-    Returns:
-        Variants on at least half as many tasks as the one on most, and the tasks on which each of these has at least
-        half as many seeds as its median over tasks.
-    """
-    most = max(map(len, counts.values()), default=0)
-    compared = [v for v, by_task in counts.items() if by_task and len(by_task) >= most / 2]
-    usual = {v: statistics.median(counts[v].values()) for v in compared}
-    common = (task for task in tasks if all(counts[v].get(task, 0) >= usual[v] / 2 for v in compared))
-    return compared, tuple(common)
 
 
 def aggregate(
@@ -133,11 +114,8 @@ def aggregate(
     scores, tasks, notes = collect_scores(runs, at) if at is not None else ({}, (), [])
     if at is None or not scores:
         return None, [*notes, "no task has scores of every variant"]
-    try:
-        with _seeded_numpy(seed):
-            iqm, improvement, profiles = _estimate(scores, num_bootstrap)
-    except ModuleNotFoundError as error:
-        return None, [f"{error.name} is not installed: `make setup` installs what aggregates need"]
+    with _seeded_numpy(seed):
+        iqm, improvement, profiles = _estimate(scores, num_bootstrap)
     num_seeds = {label: len(matrix) for label, matrix in scores.items()}
     return Aggregates(agent, at, tasks, num_seeds, iqm, improvement, profiles), notes
 
@@ -214,67 +192,60 @@ def aggregates_rows(result: Aggregates, settings: str) -> list[Row]:
     ]
 
 
-def aggregates_table(result: Aggregates, settings: str, name: str) -> Table:
-    """Interquartile means and probabilities of improvement, with their intervals."""
+def aggregates_table(results: Sequence[tuple[str, Aggregates]]) -> Table:
+    """Interquartile means and probabilities of improvement of all agents and settings, with their intervals.
 
-    def cells(interval: Interval) -> tuple[str, str]:
-        value, low, high = (format_number(number, 3) for number in interval)
-        return value, f"{low} to {high}"
-
-    lines = [("interquartile mean", x, str(result.num_seeds[x]), *cells(i)) for x, i in result.iqm.items()]
-    lines += [("probability", f"{x} above {y}", NO_VALUE, *cells(i)) for (x, y), i in result.improvement.items()]
-    tasks = f"{format_count(len(result.tasks), 'task')}: {', '.join(result.tasks)}"
-    note = f"{agent_title(result.agent)}, {settings}, at {format_frame(result.frame)} frames; {tasks}."
-    return Table(name, ("statistic", "variant", "seeds", "value", "95 % interval"), lines, [note])
+    Args:
+        results: name of a setting, and the statistics of an agent in it.
+    """
+    columns = ("agent", "settings", "frame", "statistic", "variant", "seeds", "value", "95 % interval")
+    lines, notes, records = [], [], []
+    for settings, result in results:
+        where = (agent_title(result.agent), settings, format_frame(result.frame))
+        named = [("interquartile mean", x, str(result.num_seeds[x]), i) for x, i in result.iqm.items()]
+        named += [("probability", f"{x} above {y}", NO_VALUE, i) for (x, y), i in result.improvement.items()]
+        for *names, interval in named:
+            value, low, high = (format_number(number, 3) for number in interval)
+            lines.append((*where, *names, value, f"{low} to {high}"))
+        notes.append(f"{where[0]}, {settings}: {format_count(len(result.tasks), 'task')}: {', '.join(result.tasks)}.")
+        records += aggregates_rows(result, settings)
+    return Table("aggregates", columns, lines, notes, FIELDS, records)
 
 
 def aggregates_figure(result: Aggregates, name: str) -> Figure:
     """Interquartile means, probabilities of improvement and performance profiles, with 95 % confidence intervals."""
-    where = f"{result.agent}, {format_count(len(result.tasks), 'task')} at {format_frames(result.frame)}"
-    return save_figure(
-        name,
-        f"All tasks together ({where}): interquartile means, probabilities of improvement, performance profiles.",
-        draw(result),
-    )
+    where = f"{result.agent}, {format_count(len(result.tasks), 'task')} at frame {format_frame(result.frame)}"
+    alt = f"All tasks together ({where}): interquartile means, probabilities of improvement, performance profiles."
+    return save_figure(name, alt, draw(result))
 
 
 def draw(result: Aggregates) -> Any:
     """The matplotlib figure; its axes are the means, the improvements and the profiles."""
     from matplotlib.lines import Line2D
 
-    many = len(result.improvement) > MANY_PAIRS
-    rows = (max(8 if many else 2, len(result.iqm)), max(2, len(result.improvement)))
-    heights = [number * ROW_HEIGHT + PANEL_MARGIN for number in rows]
-    figure = create_canvas(WIDTH, max(sum(heights), 3.6) + 0.5)
-    grid = figure.add_gridspec(2, 2, height_ratios=heights, width_ratios=(1, 1.05))
-    places = (grid[0, 0], grid[1, :], grid[0, 1]) if many else (grid[0, 0], grid[1, 0], grid[:, 1])
-    means, improvements, profiles = map(figure.add_subplot, places)
+    num_lines = [max(2, len(result.iqm)), max(2, len(result.improvement))]
+    figure = create_canvas(WIDTH, max(ROW_HEIGHT * sum(num_lines) + 2, 3.6) + 0.5)
+    panels = figure.subplot_mosaic([["means", "profiles"], ["improvements", "profiles"]], height_ratios=num_lines)
     styles = line_styles(list(result.num_seeds))
     pairs = {f"{better} > {worse}": interval for (better, worse), interval in result.improvement.items()}
-    _draw_intervals(means, result.iqm, [styles[label]["color"] for label in result.iqm])
-    _draw_intervals(improvements, pairs, [styles[better]["color"] for better, _ in result.improvement])
-    means.set_title("interquartile mean of return / 1000", fontsize=NORMAL)
-    improvements.set_title("probability of improvement", fontsize=NORMAL)
-    if pairs:
-        improvements.axvline(0.5, color="black", linewidth=0.8, linestyle=":", zorder=1)
-        improvements.set_xlim(-0.02, 1.02)
-    _draw_profiles(profiles, result, styles)
+    _draw_intervals(panels["means"], result.iqm, [styles[label]["color"] for label in result.iqm])
+    _draw_intervals(panels["improvements"], pairs, [styles[better]["color"] for better, _ in result.improvement])
+    panels["means"].set_title("interquartile mean of return / 1000", fontsize=NORMAL)
+    panels["improvements"].set_title("probability of improvement", fontsize=NORMAL)
+    _draw_profiles(panels["profiles"], result, styles)
     add_legend(figure, {f"{label} ({format_count(result.num_seeds[label], 'seed')} per task)": Line2D([], [], **style)
                         for label, style in styles.items()})  # fmt: skip
     return figure
 
 
 def _draw_intervals(axes: Any, intervals: Mapping[str, Interval], colors: Sequence[str]) -> None:
-    """One line per entry, downwards: a dot, its interval, and both as numbers at the right."""
+    """One line per entry, downwards: a dot on its interval."""
     axes.tick_params(labelsize=SMALL)
     if not intervals:
         mark_empty(axes, "nothing to compare")
         return
     for row, ((value, low, high), color) in enumerate(zip(intervals.values(), colors, strict=True)):
-        axes.plot([low, high], [row, row], color=color, linewidth=3, alpha=0.45, solid_capstyle="butt")
-        axes.plot(value, row, color=color, **DOT)
-        text = f"{value:.2f} [{low:.2f}, {high:.2f}]"
-        axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), fontsize=SMALL, va="center")
+        axes.errorbar(value, row, xerr=[[value - low], [high - value]], color=color, fmt="o", capsize=3)
     axes.set(ylim=(len(intervals) - 0.4, -0.6), yticks=range(len(intervals)))
     axes.set_yticklabels(map(escape_math, intervals), fontsize=SMALL)
     axes.grid(alpha=0.3, axis="x")

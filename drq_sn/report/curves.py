@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from drq_sn.report.published import ReleasedPoint
 from drq_sn.report.style import (
     BELOW,
     CROSS,
@@ -26,22 +27,16 @@ from drq_sn.report.style import (
     mark_empty,
 )
 from drq_sn.report.table_formats import format_count
-from drq_sn.report.types import FloatArray, ReleasedPoint, Series
+from drq_sn.report.types import FloatArray, Series
 
 FULL_SCALE = (0.0, 1000.0)  # of a return in the control suite
 MARGIN = 25.0
 WIDTHS = (4.6, 8.0, 9.5, 10.5, 11.5)  # inches, of a figure with one column of panels, two, ...
 BELOW_HEIGHT = 0.025  # between the rows of marks below a log axis, as a share of the panel
 MAX_MARKED = 25  # curves with more points mark only lone ones
-MANY_COLUMNS = 4  # panels too narrow for more than three ticks
-MILLION = 1e6
-LEGEND = {
-    "band": "band: ± one standard error over seeds",
-    "thin": "thin: not every seed has a value there",
-    "cross": "diverged; its last evaluation is carried forward",
-    "below": "zero or negative, below a log axis",
-    "released": "released by the agent's authors, mean ± sd",
-}
+BAND, THIN_LINE = "band: ± one standard error over seeds", "thin: not every seed has a value there"
+DIVERGED, BELOW_AXIS = "diverged; its last evaluation is carried forward", "zero or negative, below a log axis"
+RELEASED_CURVE = "released by the agent's authors, mean ± sd"
 
 Groups = Mapping[str, Sequence[Series]]
 """Label of a curve -> one series per seed."""
@@ -76,31 +71,6 @@ class Panel:
     released: Sequence[ReleasedPoint] = ()
 
 
-@dataclass(frozen=True)
-class Axis:
-    """The horizontal axis of all panels.
-
-    Attributes:
-        last: its end.
-        label: below the figure; None for frames.
-        ticks: where they are; None for matplotlib's choice.
-    """
-
-    last: float
-    label: str | None = None
-    ticks: Sequence[float] | None = None
-
-    @property
-    def unit(self) -> float:
-        """What one on the axis is."""
-        return 1.0 if self.label else MILLION if self.last >= MILLION else 1000.0
-
-    @property
-    def title(self) -> str:
-        """Its label."""
-        return self.label or ("million frames" if self.last >= MILLION else "thousand frames")
-
-
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """Mean and its standard error, sample sd / sqrt(n); NaN where there are too few values or one is NaN."""
     if not values or any(map(math.isnan, values)):
@@ -131,74 +101,107 @@ def _average_at(series: Sequence[Series], frame: float, log: bool) -> tuple[floa
     return mean, low, high, len(values)
 
 
-def draw(panels: Sequence[Panel], axis: Axis, y_label: str, columns: int | None = None) -> Any:
-    """The matplotlib figure: axes in the order of `panels`, a legend of all curves above.
+def draw(
+    panels: Sequence[Panel],
+    last: float,
+    y_label: str,
+    columns: int | None = None,
+    x_label: str = "frames",
+    x_ticks: Sequence[float] | None = None,
+) -> Any:
+    """The matplotlib figure: axes in the order of `panels`, a legend of all curves and marks above.
 
     Args:
-        panels: without any, the figure is empty.
-        axis: of all panels.
+        panels: one or more.
+        last: end of the horizontal axis of all panels.
         y_label: at the left of the figure.
         columns: panels side by side; by their number if None.
+        x_label: below the figure.
+        x_ticks: matplotlib's choice if None.
     """
+    from matplotlib.ticker import EngFormatter
+
     columns = columns or math.ceil(math.sqrt(len(panels))) + (len(panels) > 6)
-    columns = max(1, min(len(WIDTHS), len(panels), columns))
-    rows, side = max(1, math.ceil(len(panels) / columns)), WIDTHS[columns - 1] / columns
+    columns = min(len(WIDTHS), len(panels), columns)
+    rows, side = math.ceil(len(panels) / columns), WIDTHS[columns - 1] / columns
     styles = line_styles(list(dict.fromkeys(label for panel in panels for label in panel.groups)))
     figure = create_canvas(WIDTHS[columns - 1], rows * (0.68 * side + 0.3) + 0.9)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes, panel in zip(grid.flat, panels, strict=False):
-        _draw_panel(axes, panel, styles, axis)
-    for axes in grid.flat[len(panels) :]:
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    marks: dict[str, Any] = {}
+    for number, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
+        axes.set_title(escape_math(panel.title), fontsize=NORMAL)
+        axes.set_xlim(-0.02 * last, 1.02 * last)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.locator_params(axis="x", nbins=5)
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=SMALL, which="both")
+        marks |= _draw_panel(axes, panel, styles, last)
+        if x_ticks is not None:
+            axes.set_xticks(x_ticks)
+        axes.tick_params(labelbottom=number + columns >= len(panels))
+    for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    _label_axes(figure, grid, len(panels), axis)
+    figure.supxlabel(x_label, fontsize=NORMAL)
     figure.supylabel(y_label, fontsize=NORMAL)
-    _add_legend(figure, panels, styles, axis)
+    add_legend(figure, _label_curves(panels, styles) | marks)
     return figure
 
 
-def _draw_panel(axes: Any, panel: Panel, styles: Mapping[str, Style], axis: Axis) -> None:
-    axes.set_title(escape_math(panel.title), fontsize=NORMAL)
-    axes.set_xlim(-0.02 * axis.last / axis.unit, 1.02 * axis.last / axis.unit)
-    axes.grid(alpha=0.3)
-    axes.tick_params(labelsize=SMALL, which="both")
-    curves = {label: average(series, axis.last, panel.log) for label, series in panel.groups.items()}
-    released = [point for point in panel.released if point.frame <= axis.last]
+def _draw_panel(axes: Any, panel: Panel, styles: Mapping[str, Style], last: float) -> dict[str, Any]:
+    """Draw the curves of `panel`; returns what is drawn besides lines, for the legend."""
+    from matplotlib.lines import Line2D
+
+    curves = {label: average(series, last, panel.log) for label, series in panel.groups.items()}
+    released = [point for point in panel.released if point.frame <= last]
     means = np.array([*(mean for curve in curves.values() for mean in curve.mean), *(point.mean for point in released)])
     if np.isnan(means).all():
         mark_empty(axes, "no data")
-        return
+        return {}
+    marks: dict[str, Any] = {}
     if panel.log:
         axes.set_yscale("log")
         if np.nanmin(means) == np.nanmax(means):  # matplotlib warns of some single values
             axes.set_ylim(np.nanmin(means) / 10, np.nanmax(means) * 10)
     if released:
         frames, mean, sd = np.array([point[:3] for point in released]).T
-        axes.errorbar(frames / axis.unit, mean, sd, **RELEASED, elinewidth=0.6, zorder=1.5)
+        axes.errorbar(frames, mean, sd, **RELEASED, elinewidth=0.6, zorder=1.5)
+        marks[RELEASED_CURVE] = Line2D([], [], **RELEASED)
     for row, (label, curve) in enumerate(curves.items(), start=1):
         series, color = panel.groups[label], styles[label]["color"]
-        _draw_curve(axes, curve, len(series), styles[label], axis.unit)
-        for frame, value in _crosses(series, axis.last):
-            axes.plot(frame / axis.unit, value, color=color, **CROSS, zorder=5)
-        gaps = sorted({frame / axis.unit for each in series for frame in each.gaps if frame <= axis.last})
-        place = {"color": color, "transform": axes.get_xaxis_transform()}  # heights are shares of the panel
-        axes.plot(gaps, [BELOW_HEIGHT * row] * len(gaps), **BELOW, **place)
+        marks |= _draw_curve(axes, curve, len(series), styles[label])
+        for frame, value in _crosses(series, last):
+            axes.plot(frame, value, color=color, **CROSS, zorder=5)
+            marks[DIVERGED] = Line2D([], [], color=GREY, **CROSS)
+        if gaps := sorted({frame for each in series for frame in each.gaps if frame <= last}):
+            place = {"color": color, "transform": axes.get_xaxis_transform()}  # heights are shares of the panel
+            axes.plot(gaps, [BELOW_HEIGHT * row] * len(gaps), **BELOW, **place)
+            marks[BELOW_AXIS] = Line2D([], [], color=GREY, **BELOW)
     if panel.is_return and np.all((means >= FULL_SCALE[0]) & (means <= FULL_SCALE[1])):
         axes.set(ylim=(FULL_SCALE[0] - MARGIN, FULL_SCALE[1] + MARGIN), yticks=np.linspace(*FULL_SCALE, 5))
+    return marks
 
 
-def _draw_curve(axes: Any, curve: Curve, num_runs: int, style: Style, unit: float) -> None:
+def _draw_curve(axes: Any, curve: Curve, num_runs: int, style: Style) -> dict[str, Any]:
     """A line with its band, thin between points where fewer than `num_runs` seeds have a value."""
-    frames, partial = curve.frames / unit, curve.num_seeds < num_runs
-    near_partial = partial.copy()
-    near_partial[1:] |= partial[:-1]
-    near_partial[:-1] |= partial[1:]
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    marks: dict[str, Any] = {}
+    partial = curve.num_seeds < num_runs
     missing = np.isnan(np.concatenate([[np.nan], curve.mean, [np.nan]]))
-    marked = missing[:-2] & missing[2:] if len(frames) > MAX_MARKED else np.ones(len(frames), bool)
+    marked = missing[:-2] & missing[2:] if len(curve.frames) > MAX_MARKED else np.ones(len(curve.frames), bool)
     mark: Style = {"marker": "o", "markersize": 3, "markevery": marked}
-    axes.plot(frames, np.where(partial, np.nan, curve.mean), **style, **mark, zorder=3)
+    axes.plot(curve.frames, np.where(partial, np.nan, curve.mean), **style, **mark, zorder=3)
     if partial.any():
-        axes.plot(frames, np.where(near_partial, curve.mean, np.nan), **{**style, **THIN}, **mark, zorder=2.5)
-    axes.fill_between(frames, curve.low, curve.high, color=style["color"], alpha=0.15, linewidth=0)
+        near_partial = partial.copy()  # neighbors included, which connects both lines
+        near_partial[1:] |= partial[:-1]
+        near_partial[:-1] |= partial[1:]
+        axes.plot(curve.frames, np.where(near_partial, curve.mean, np.nan), **{**style, **THIN}, **mark, zorder=2.5)
+        marks[THIN_LINE] = Line2D([], [], color=GREY, **THIN)
+    if np.isfinite(curve.low).any():
+        axes.fill_between(curve.frames, curve.low, curve.high, color=style["color"], alpha=0.15, linewidth=0)
+        marks[BAND] = Patch(color=GREY, alpha=0.25, linewidth=0)
+    return marks
 
 
 def _crosses(series: Sequence[Series], last: float) -> list[tuple[float, float]]:
@@ -208,45 +211,15 @@ def _crosses(series: Sequence[Series], last: float) -> list[tuple[float, float]]
     return [(frame, value) for frame, value in places if frame <= last]
 
 
-def _label_axes(figure: Any, grid: Any, num_panels: int, axis: Axis) -> None:
-    """The horizontal axis once per column, and vertical ones left of panels whose scale is their own."""
-    columns = grid.shape[1]
-    ticks = np.linspace(0, axis.last / axis.unit, 3) if columns >= MANY_COLUMNS else axis.ticks
-    for number, axes in enumerate(grid.flat[:num_panels]):
-        if ticks is not None and axes.lines:
-            axes.set_xticks(ticks)
-        axes.tick_params(labelbottom=number + columns >= num_panels)
-        same_as_left = number % columns > 0 and axes.get_ylim() == grid.flat[number - 1].get_ylim()
-        axes.tick_params(labelleft=not same_as_left)
-    figure.supxlabel(axis.title, fontsize=NORMAL)
-
-
-def _add_legend(figure: Any, panels: Sequence[Panel], styles: Mapping[str, Style], axis: Axis) -> None:
-    """Every curve with its seeds, and the marks that are drawn."""
+def _label_curves(panels: Sequence[Panel], styles: Mapping[str, Style]) -> dict[str, Any]:
+    """Handles of all curves by labels such as `mlp2 (8 to 10 seeds, 1 diverged)`: seeds per panel."""
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
-    drawn = [(average(s, axis.last, panel.log), s) for panel in panels for s in panel.groups.values()]
-    marks = {
-        "band": (Patch(color=GREY, alpha=0.25, linewidth=0), any(np.isfinite(c.low).any() for c, _ in drawn)),
-        "thin": (Line2D([], [], color=GREY, **THIN), any((c.num_seeds < len(s)).any() for c, s in drawn)),
-        "cross": (Line2D([], [], color=GREY, **CROSS), any(_crosses(s, axis.last) for _, s in drawn)),
-        "below": (Line2D([], [], color=GREY, **BELOW), any(each.gaps for _, s in drawn for each in s)),
-        "released": (
-            Line2D([], [], **RELEASED),
-            any(point.frame <= axis.last for panel in panels for point in panel.released),
-        ),
-    }
-    handles: dict[str, Any] = {
-        f"{label} ({_count_seeds(panels, label)})": Line2D([], [], **style) for label, style in styles.items()
-    }
-    add_legend(figure, handles | {LEGEND[key]: handle for key, (handle, is_drawn) in marks.items() if is_drawn})
-
-
-def _count_seeds(panels: Sequence[Panel], label: str) -> str:
-    """`10 seeds`, `8 to 10 seeds, 1 diverged`: per panel, at most."""
-    groups = [panel.groups[label] for panel in panels if label in panel.groups]
-    numbers = sorted({len(series) for series in groups})
-    seeds = format_count(numbers[-1], "seed")
-    diverged = max(sum(each.diverged_at is not None for each in series) for series in groups)
-    return (f"{numbers[0]} to {seeds}" if len(numbers) > 1 else seeds) + (f", {diverged} diverged" if diverged else "")
+    handles = {}
+    for label, style in styles.items():
+        groups = [panel.groups[label] for panel in panels if label in panel.groups]
+        fewest, most = min(map(len, groups)), max(map(len, groups))
+        seeds = (f"{fewest} to " if fewest < most else "") + format_count(most, "seed")
+        diverged = max(sum(each.diverged_at is not None for each in series) for series in groups)
+        handles[f"{label} ({seeds}{f', {diverged} diverged' if diverged else ''})"] = Line2D([], [], **style)
+    return handles

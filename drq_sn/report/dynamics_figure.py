@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from drq_sn.report.curves import Axis, Panel, draw, mean_and_error
+from drq_sn.report.curves import Panel, draw
 from drq_sn.report.learning_curves import label_variants
 from drq_sn.report.scores import Setting
 from drq_sn.report.style import save_figure
-from drq_sn.report.table_formats import NO_VALUE, format_frame
-from drq_sn.report.types import RETURN, Figure, Row, Run, Series, Table, agent_title, sort_variants
+from drq_sn.report.types import RETURN, Figure, Row, Run, Series
 from drq_sn.runs.reader import DIAGNOSTICS, EVAL, TRAIN
 
 BIN_FRAMES = 1000  # episodes of different seeds end at different frames; their bins are the same
 PAPER_COLUMNS, COLUMNS = 2, 3  # panels side by side
-NETWORKS = ("actor", "critic")
 FIELDS = ("task", "agent", "head", "normalizer", "settings", "seed", "frame", "quantity", "value")
 
 
@@ -30,7 +27,7 @@ class Quantity(NamedTuple):
         name: in `diagnostics.csv` of the report.
         title: of the panel.
         file: log that has it.
-        columns: see `Log.rows`.
+        columns: see `Log.rows`; `name` if empty.
         log: drawn on a logarithmic axis; every mean is then geometric.
         combine: several columns -> one number.
         bin_frames: width of the bins that rows are averaged in; None where seeds have rows at the same frames.
@@ -39,7 +36,7 @@ class Quantity(NamedTuple):
     name: str
     title: str
     file: str
-    columns: str
+    columns: str = ""
     log: bool = False
     combine: Callable[[Sequence[float]], float] = statistics.fmean
     bin_frames: int | None = None
@@ -47,27 +44,23 @@ class Quantity(NamedTuple):
 
 RETURNS = Quantity("episode_return", "evaluation return", EVAL, RETURN)
 FIGURE3 = (
-    Quantity("critic_loss", "critic loss on the replay", DIAGNOSTICS, "critic_loss", log=True),
+    Quantity("critic_loss", "critic loss on the replay", DIAGNOSTICS, log=True),
     RETURNS,
-    *(Quantity(f"grad_norm/{network}", f"{network} gradient norm", TRAIN, f"grad_norm/{network}", log=True,
-               bin_frames=BIN_FRAMES) for network in NETWORKS),
-)  # fmt: skip
-RANKS = tuple(
-    Quantity(f"effective_rank/{network}", f"effective rank, {network}", DIAGNOSTICS, f"effective_rank/{network}")
-    for network in ("critic", "actor")
+    Quantity("grad_norm/actor", "actor gradient norm", TRAIN, log=True, bin_frames=BIN_FRAMES),
+    Quantity("grad_norm/critic", "critic gradient norm", TRAIN, log=True, bin_frames=BIN_FRAMES),
 )
 FURTHER = (
-    Quantity("action_gradient_mean", "gradient of Q by the action, mean norm", DIAGNOSTICS, "action_gradient_mean",
+    Quantity("action_gradient_mean", "gradient of Q by the action, mean norm", DIAGNOSTICS, log=True),
+    Quantity("smoothness", "smoothness", DIAGNOSTICS, log=True),
+    Quantity("overestimation", "overestimation", DIAGNOSTICS),
+    Quantity("effective_rank/critic", "effective rank, critic", DIAGNOSTICS),
+    Quantity("effective_rank/actor", "effective rank, actor", DIAGNOSTICS),
+    Quantity("dormant/critic", "share of dormant units, critic", DIAGNOSTICS),
+    Quantity("dormant/actor", "share of dormant units, actor", DIAGNOSTICS),
+    Quantity("sigma_max/critic", "largest spectral norm of the critic's layers", DIAGNOSTICS, "sigma/critic.",
+             log=True, combine=max),
+    Quantity("effective_lr/critic", "effective learning rate, critic's layers", DIAGNOSTICS, "effective_lr/critic.",
              log=True),
-    Quantity("smoothness", "smoothness", DIAGNOSTICS, "smoothness", log=True),
-    Quantity("overestimation", "overestimation", DIAGNOSTICS, "overestimation"),
-    *RANKS,
-    Quantity("dormant/critic", "share of dormant units, critic", DIAGNOSTICS, "dormant/critic"),
-    Quantity("dormant/actor", "share of dormant units, actor", DIAGNOSTICS, "dormant/actor"),
-    Quantity("sigma_max/critic", "largest spectral norm of the critic's layers", DIAGNOSTICS, "sigma/critic.", log=True,
-             combine=max),
-    Quantity("effective_lr/critic", "effective learning rate, critic's layers", DIAGNOSTICS,
-             "effective_lr/critic.", log=True),
 )  # fmt: skip
 QUANTITIES = (*FIGURE3, *FURTHER)
 
@@ -95,20 +88,20 @@ def group_runs(settings: Iterable[Setting]) -> dict[str, list[Group]]:
     groups = {}
     for task in sorted({run.task for _, run in members}):
         present = [(setting, run) for setting, run in members if run.task == task]
-        labels = label_variants(sort_variants(run.variant for _, run in present))
+        labels = label_variants([run for _, run in present])
         several = len({setting.number for setting, _ in present}) > 1
         groups[task] = [
-            Group(f"{label}, {setting.name}" if several else label, setting, runs, read_quantities(runs))
+            Group(
+                f"{label}, {setting.name}" if several else label,
+                setting,
+                runs,
+                {quantity.name: [read_series(run, quantity) for run in runs] for quantity in QUANTITIES},
+            )
             for variant, label in labels.items()
             for setting in {setting.number: setting for setting, _ in present}.values()
             if (runs := [run for s, run in present if s is setting and run.variant == variant])
         ]
     return groups
-
-
-def read_quantities(runs: Sequence[Run]) -> dict[str, list[Series]]:
-    """Name of every quantity -> its series, one per run."""
-    return {quantity.name: [read_series(run, quantity) for run in runs] for quantity in QUANTITIES}
 
 
 def read_series(run: Run, quantity: Quantity) -> Series:
@@ -118,19 +111,16 @@ def read_series(run: Run, quantity: Quantity) -> Series:
     bins, the last of several rows with one frame counts.
     """
     bins: dict[float, list[float]] = {}
-    num_left_out = 0
-    rows, width = list(run.logs[quantity.file].rows(quantity.columns)), quantity.bin_frames
+    rows, width = list(run.logs[quantity.file].rows(quantity.columns or quantity.name)), quantity.bin_frames
     for frame, numbers in rows if width else dict(rows).items():
         value = quantity.combine(numbers)
         values = bins.setdefault(math.ceil(frame / width) * width if width else frame, [])
         if math.isfinite(value) and (value > 0 or not quantity.log):
             values.append(value)
-        else:
-            num_left_out += 1
     mean = statistics.geometric_mean if quantity.log else statistics.fmean
     drawn = {frame: mean(bins[frame]) for frame in sorted(bins) if bins[frame]}
     diverged_at = run.end_frame if run.diverged else None
-    return Series(drawn, frozenset(bins.keys() - drawn.keys()), diverged_at, quantity is RETURNS, num_left_out)
+    return Series(drawn, frozenset(bins.keys() - drawn.keys()), diverged_at, quantity is RETURNS)
 
 
 def figure3(name: str, task: str, groups: Sequence[Group]) -> Figure:
@@ -157,7 +147,7 @@ def _draw(name: str, task: str, quantities: Sequence[Quantity], groups: Sequence
     ]
     last = max((f for panel in panels for seeds in panel.groups.values() for s in seeds for f in s.values), default=0)
     alt = f"Inside the runs on {task}, over frames: {', '.join(quantity.title for quantity in quantities)}."
-    return save_figure(name, alt, draw(panels, Axis(last or 1), "mean over seeds, geometric on log axes", columns))
+    return save_figure(name, alt, draw(panels, last or 1, "mean over seeds, geometric on log axes", columns))
 
 
 def diagnostics_rows(groups: Iterable[Group]) -> list[Row]:
@@ -170,42 +160,3 @@ def diagnostics_rows(groups: Iterable[Group]) -> list[Row]:
         for name, series in group.quantities.items()
         for frame, value in series[i].values.items()
     ]  # fmt: skip
-
-
-def diagnostics_table(groups: Sequence[Group]) -> Table:
-    """One row per task, variant and setting; notes say what cannot be drawn."""
-    columns = ("task", "agent", "variant", "settings", "seeds", "status", "last frame", "last return",
-               "largest actor gradient", "largest critic gradient", "critic rank", "actor rank")  # fmt: skip
-    rows, notes = [], ["Means over seeds of the last values, return ± standard error; gradients: largest norm."]
-    for group in groups:
-        run = group.runs[0]
-        status = Counter(run.status for run in group.runs)
-        frames = sorted({min(r.last_frame for r in group.runs), max(r.last_frame for r in group.runs)})
-        mean, error = mean_and_error(_last_values(group, RETURNS))
-        name = (run.task, agent_title(run.variant.agent), run.variant.label, group.setting.name)
-        rows.append((
-            *name, str(len(group.runs)), ", ".join(f"{number} {word}" for word, number in status.items()),
-            " to ".join(map(format_frame, frames)), _format(mean) + ("" if math.isnan(error) else f" ± {error:.2g}"),
-            *(_format(largest_norm(group.runs, network)) for network in NETWORKS),
-            *(_format(mean_and_error(_last_values(group, rank))[0]) for rank in RANKS),
-        ))  # fmt: skip
-        for quantity, series in group.quantities.items():
-            if number := sum(each.num_left_out for each in series):
-                reason = "not finite, or not positive on a log axis"
-                notes.append(f"{run.task}, {group.label}: {number} values of {quantity} are not drawn: {reason}")
-    return Table("diagnostics", columns, rows, notes)
-
-
-def _last_values(group: Group, quantity: Quantity) -> list[float]:
-    return [list(series.values.values())[-1] for series in group.quantities[quantity.name] if series.values]
-
-
-def _format(value: float) -> str:
-    return NO_VALUE if math.isnan(value) else f"{value:.1f}" if 100 <= abs(value) < 1e5 else f"{value:.3g}"
-
-
-def largest_norm(runs: Iterable[Run], network: str) -> float:
-    """Largest gradient norm of any update, or mean of an episode where only that was logged; NaN values are ignored."""
-    logs, columns = [run.logs[TRAIN] for run in runs], (f"grad_norm_max/{network}", f"grad_norm/{network}")
-    numbers = [value for log in logs for column in columns for value in log.series(column).values()]
-    return max((value for value in numbers if not math.isnan(value)), default=math.nan)

@@ -4,58 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from drq_sn.report.curves import Axis, Panel, draw
+from drq_sn.report.curves import Panel, draw
+from drq_sn.report.published import ReleasedPoint
 from drq_sn.report.style import save_figure
-from drq_sn.report.table_formats import format_frames
-from drq_sn.report.types import Figure, ReleasedPoint, Run, Variant
+from drq_sn.report.table_formats import format_frame
+from drq_sn.report.types import Figure, Run, Variant, sort_variants
 
 
 def learning_curves(
     name: str,
     runs: Sequence[Run],
     tasks: Sequence[str],
-    variants: Sequence[Variant],
     released: Mapping[str, Sequence[ReleasedPoint]],
     last_frame: float,
 ) -> Figure:
-    """Learning curves, one panel per task.
+    """Learning curves of all variants in `runs`, one panel per task.
 
     Args:
         name: of the figure's files.
-        runs: those of other tasks and variants are ignored.
-        tasks: of the panels, in their order.
-        variants: of the curves, in the order of the legend.
+        runs: one or more.
+        tasks: order of the panels; those without runs have none.
         released: task -> points of the original authors.
         last_frame: where the axis ends.
     """
-    panels = task_panels(runs, tasks, variants, released)
-    labels = ", ".join(dict.fromkeys(label for panel in panels for label in panel.groups)) or "no variant"
+    labels = label_variants(runs)
+    panels = task_panels(runs, tasks, released)
     alt = (
-        f"Learning curves of {labels} up to {format_frames(last_frame)}: mean evaluation return over seeds, "
-        "± one standard error, one panel per task."
+        f"Learning curves of {', '.join(labels.values())} up to frame {format_frame(last_frame)}: mean evaluation "
+        "return over seeds, ± one standard error, one panel per task."
     )
-    return save_figure(name, alt, draw(panels, Axis(last_frame), "evaluation return"))
+    return save_figure(name, alt, draw(panels, last_frame, "evaluation return"))
 
 
 def task_panels(
-    runs: Sequence[Run],
-    tasks: Sequence[str],
-    variants: Sequence[Variant],
-    released: Mapping[str, Sequence[ReleasedPoint]],
+    runs: Sequence[Run], tasks: Sequence[str], released: Mapping[str, Sequence[ReleasedPoint]]
 ) -> list[Panel]:
-    """A panel per task; variants without runs there are left out."""
+    """A panel per task with runs, with a curve for each variant there; see `learning_curves`."""
+    labels = label_variants(runs)
     panels = []
     for task in tasks:
+        present = [run for run in runs if run.task == task]
         groups = {
-            label: [run.returns for run in runs if (run.task, run.variant) == (task, variant)]
-            for variant, label in label_variants(variants).items()
+            label: series
+            for variant, label in labels.items()
+            if (series := [run.returns for run in present if run.variant == variant])
         }
-        present = {label: series for label, series in groups.items() if series}
-        panels.append(Panel(task, present, is_return=True, released=released.get(task, ())))
+        if groups:
+            panels.append(Panel(task, groups, is_return=True, released=released.get(task, ())))
     return panels
 
 
-def label_variants(variants: Sequence[Variant]) -> dict[Variant, str]:
+def label_variants(runs: Sequence[Run]) -> dict[Variant, str]:
     """Variant -> its label in legends, with the agent if there are several."""
+    variants = sort_variants(run.variant for run in runs)
     several = len({variant.agent for variant in variants}) > 1
     return {variant: f"{variant.agent} {variant.label}" if several else variant.label for variant in variants}

@@ -1,18 +1,20 @@
-"""Profiles and benchmarks as tables and a figure, profiles beside the paper's Table 3."""
+"""Profiles as tables, beside Table 3 of Bjorck et al. (2021)."""
 
 from __future__ import annotations
 
-import logging
+import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from drq_sn.report.published import TABLE3, read_table
-from drq_sn.report.table_formats import aligned, format_csv
+from drq_sn.report.table_formats import NO_VALUE, format_csv, format_markdown
+from drq_sn.report.types import Row, Table, agent_title
 from drq_sn.runs.files import write_atomically
+from drq_sn.validation import InvalidInput
 
-PROFILE_FILE, BENCH_FILE = "profile.json", "bench.json"
+PROFILE_FILE = "profile.json"
 METRICS = {
     "training_memory_gb": "training memory (GB)",
     "acting_memory_mb": "acting memory (MB)",
@@ -26,12 +28,61 @@ SOURCES = {  # metric -> key of a measurement, factor
     "acting_time_ms": ("acting_seconds", 1e3),
 }
 BASE_HEAD, BASE_NORMALIZER = "mlp2", "none"
-PAPER_NORMALIZER = "none"  # the paper's Table 3 is without spectral normalization
-OLDER_NAMES = {"update": "training_seconds", "action": "acting_seconds", "draw": "sampling_seconds"}  # in bench.json
-MEASURED = {"flops_per_update", "rounds", "repeats", "frames_per_second", "peak_memory_bytes"}  # of a row in bench.json
-TIMED = ("training", "acting", "sampling")
+PAPER_AGENT, PAPER_BATCH, PAPER_NORMALIZER = "drq", 512, "none"
+FIELDS = ("head", "normalizer", "metric", "mean", "sd", "n", "paper", "paper_sd", "agent", "batch_size", "device")
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class Profile:
+    """A `profile.json`: what was measured where, and at what batch.
+
+    Attributes:
+        agent: name of the agent's option.
+        batch_size: transitions of an update.
+        device: the hardware's name.
+        rows: from `table_rows`.
+        phases: seconds of the phases of an update, by head and normalizer.
+    """
+
+    agent: str
+    batch_size: int
+    device: str
+    rows: Sequence[Row]
+    phases: Sequence[Row]
+
+    @property
+    def is_papers(self) -> bool:
+        """Whether it was measured at the paper's setting, if on other hardware."""
+        return (self.agent, self.batch_size) == (PAPER_AGENT, PAPER_BATCH)
+
+
+def parse_profile(content: Row) -> Profile:
+    """The profile with this content of `profile.json`: agent, machine, settings, measurements."""
+    measurements = content["measurements"]
+    rows = table_rows(measurements, read_table(TABLE3, key="head"))
+    phases = [
+        {"head": m["head"], "normalizer": m["normalizer"], **m["phase_seconds"]}
+        for m in measurements
+        if "phase_seconds" in m
+    ]
+    return Profile(content["agent"], content["settings"]["batch_size"], content["machine"]["device"], rows, phases)
+
+
+def find_profiles(folders: Iterable[str]) -> list[Profile]:
+    """Every profile in or below `folders`, those at the paper's setting first; missing folders are ignored.
+
+    Raises:
+        InvalidInput: for a file that cannot be read.
+    """
+    paths = dict.fromkeys(path for folder in folders for path in sorted(Path(folder).expanduser().rglob(PROFILE_FILE)))
+    return sorted(map(_read_profile, paths), key=lambda profile: not profile.is_papers)
+
+
+def _read_profile(path: Path) -> Profile:
+    try:
+        return parse_profile(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{path} is not a profile that make profile wrote ({error!r})") from None
 
 
 def table_rows(measurements: Sequence[Row], paper: Mapping[str, dict[str, float]]) -> list[Row]:
@@ -55,7 +106,7 @@ def table_rows(measurements: Sequence[Row], paper: Mapping[str, dict[str, float]
             row[f"{metric}_paper"] = paper.get(head, {}).get(metric) if normalizer == PAPER_NORMALIZER else None
         flops = next((m["flops_per_update"] for m in measured if "flops_per_update" in m), None)
         row["gflops_per_update"] = flops and flops / 1e9
-        row["share_of_matmul"] = statistics.mean(_matmul_shares(flops, measured)) if flops and num_rounds else None
+        row["share_of_matmul"] = statistics.mean(matmul_shares(flops, measured)) if flops and num_rounds else None
         rows.append(row)
     by_name = {(row["head"], row["normalizer"]): row for row in rows}
     for row in rows:
@@ -70,11 +121,11 @@ def table_rows(measurements: Sequence[Row], paper: Mapping[str, dict[str, float]
 
 def _values(measurements: Sequence[Row], metric: str) -> list[float]:
     key, factor = SOURCES[metric]
-    values = [m[key] for m in measurements if key in m]
+    values = (m[key] for m in measurements if key in m)  # some versions write several numbers of memory
     return [factor * (value["allocated_bytes"] if isinstance(value, dict) else value) for value in values]
 
 
-def _matmul_shares(flops: float, measurements: Sequence[Row]) -> list[float]:
+def matmul_shares(flops: float, measurements: Sequence[Row]) -> list[float]:
     """Rate of each timed update, as a fraction of the rate of a matrix product measured beside it."""
     samples = [m for m in measurements if "training_seconds" in m]
     return [flops / m["training_seconds"] / m["matmul_flops_per_second"] for m in samples]
@@ -84,169 +135,80 @@ def _ratio(value: float | None, base: float | None) -> float | None:
     return value / base if value is not None and base else None
 
 
-def format_profile(rows: Sequence[Row], measurements: Sequence[Row]) -> str:
-    """Every metric as a table, then operations and phases.
-
-    Args:
-        rows: from `table_rows`.
-        measurements: see `table_rows`.
-    """
-    text = [
-        "paper: Bjorck et al. (2021), Table 3, DrQ at batch 512 on a V100. "
-        "x mlp2: ratio to mlp2 without normalizer. x none: ratio to the same head without it."
-    ]
-    for metric, title in METRICS.items():
-        lines = [["", "", title, "paper", "x mlp2", "paper's", "x none"]]
-        for row in rows:
-            spread = f" ± {row[f'{metric}_sd']:.2g}" if row[f"{metric}_sd"] else ""
-            others = (_number(row[f"{metric}_{column}"]) for column in ("paper", "ratio", "ratio_paper", "ratio_plain"))
-            lines.append([row["head"], row["normalizer"], _number(row[metric]) + spread, *others])
-        text.append(aligned(lines, num_left=2))
-    lines = [["", "", "GFLOP per update", "fraction of a matrix product's rate"]]
-    for row in rows:
-        share = "-" if row["share_of_matmul"] is None else f"{row['share_of_matmul']:.0%}"
-        lines.append([row["head"], row["normalizer"], _number(row["gflops_per_update"]), share])
-    text.append(aligned(lines, num_left=2))
-    if phases := _phase_rows(measurements, 1e3):
-        lines = [["", "", *(f"{phase} (ms)" for phase in list(phases[0])[2:])]]
-        lines += [[cell if isinstance(cell, str) else _number(cell) for cell in row.values()] for row in phases]
-        text.append(aligned(lines, num_left=2))
-    text += [f"{row['head']} {row['normalizer']}: failed: {row['error']}" for row in rows if "error" in row]
-    return "\n\n".join(text)
+def table3(profile: Profile | None, name: str) -> Table:
+    """The paper's Table 3 with the heads that were measured, or the paper's alone."""
+    paper = read_table(TABLE3, key="head")
+    measured = {(row["head"], row["normalizer"]): row for row in profile.rows} if profile else {}
+    device = {"agent": profile.agent, "batch_size": profile.batch_size, "device": profile.device} if profile else {}
+    lines, records = [], []
+    for head, normalizer in dict.fromkeys([*((head, PAPER_NORMALIZER) for head in paper), *measured]):
+        row = measured.get((head, normalizer), {})
+        published = paper.get(head, {}) if normalizer == PAPER_NORMALIZER else {}
+        line = [head, normalizer]
+        for metric in METRICS:
+            mean, sd = row.get(metric), row.get(f"{metric}_sd")
+            paper_mean, paper_sd = published.get(metric), published.get(f"{metric}_sd")
+            line += [_with_sd(mean, sd), _with_sd(paper_mean, paper_sd)]
+            records.append({"head": head, "normalizer": normalizer, "metric": metric, "mean": mean, "sd": sd,
+                            "n": row.get("num_rounds", 0), "paper": paper_mean, "paper_sd": paper_sd,
+                            **device})  # fmt: skip
+        lines.append(line)
+    columns = ["head", "normalizer", *(title for metric in METRICS.values() for title in (metric, "paper"))]
+    return Table(name, columns, lines, _notes(profile), FIELDS, records)
 
 
-def _phase_rows(measurements: Sequence[Row], factor: float = 1.0) -> list[Row]:
-    return [
-        {"head": m["head"], "normalizer": m["normalizer"]} | {k: factor * v for k, v in m["phase_seconds"].items()}
-        for m in measurements
-        if "phase_seconds" in m
-    ]
-
-
-def _number(value: float | None) -> str:
+def _with_sd(value: float | None, sd: float | None) -> str:
     if value is None:
-        return "-"
-    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}" if value < 1 else f"{value:.2f}"
+        return NO_VALUE
+    return f"{value:.2f}" + (f" ± {sd:.2f}" if sd is not None else "")
+
+
+def _notes(profile: Profile | None) -> list[str]:
+    paper = "paper: Bjorck et al. (2021), Table 3: DrQ at batch 512 on a V100, without normalizer; mean ± sd of 5 runs."
+    if profile is None:
+        return ["No profile yet: `make profile` measures one.", paper]
+    ours = f"Ours: {agent_title(profile.agent)} at batch {profile.batch_size} on {profile.device}; mean ± sd of rounds."
+    other = [] if profile.is_papers else ["Not the paper's setting: compare ratios between heads, not numbers."]
+    failed = [f"{row['head']} {row['normalizer']}: failed: {row['error']}" for row in profile.rows if "error" in row]
+    return [ours, paper, *other, *failed]
+
+
+def metric_table(profile: Profile, metric: str) -> Table:
+    """Values and ratios of one metric: to `mlp2` without normalizer, and to the same head without it."""
+    lines = []
+    for row in profile.rows:
+        measured = _with_sd(row[metric], row[f"{metric}_sd"])
+        others = (row[f"{metric}_{name}"] for name in ("paper", "ratio", "ratio_paper", "ratio_plain"))
+        lines.append([row["head"], row["normalizer"], measured, *map(format_digits, others)])
+    return Table(metric, ["head", "normalizer", METRICS[metric], "paper", "x mlp2", "paper's", "x none"], lines)
+
+
+def phase_table(profile: Profile) -> Table:
+    """Milliseconds of the phases of an update."""
+    phases = list(dict.fromkeys(name for row in profile.phases for name in row))[2:]
+    lines = [
+        [row["head"], row["normalizer"], *(format_digits(1e3 * row[name]) for name in phases)] for row in profile.phases
+    ]
+    return Table("phases", ["head", "normalizer", *(f"{name} (ms)" for name in phases)], lines, _notes(profile))
+
+
+def format_digits(value: float | None) -> str:
+    """Three digits, or more before the point."""
+    return NO_VALUE if value is None else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def write_profile(out_dir: Path, profile: Row) -> str:
-    """Write `table.csv`, `phases.csv`, `table.txt` and `profile.png`; return the text.
+    """Write `table.csv`, `phases.csv` and `table.txt`; return the text.
 
     Args:
         out_dir: existing directory.
-        profile: content of `profile.json`: agent, machine, settings, measurements.
+        profile: see `parse_profile`.
     """
-    measurements = profile["measurements"]
-    rows = table_rows(measurements, read_table(TABLE3, key="head"))
-    text = format_profile(rows, measurements)
-    write_atomically(out_dir / "table.csv", format_csv(rows))
-    if phases := _phase_rows(measurements):
-        write_atomically(out_dir / "phases.csv", format_csv(phases))
-    write_atomically(out_dir / "table.txt", f"{profile['machine']['device']}\n\n{text}\n".encode())
-    title = f"{profile['agent']}, batch {profile['settings']['batch_size']}, {profile['machine']['device']}"
-    draw(out_dir / "profile.png", rows, title)
-    return text
-
-
-def draw(path: Path, rows: Sequence[Row], title: str) -> None:
-    """Bars of every metric as ratios to mlp2 beside the paper's, labeled with the values."""
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # silence font-cache messages
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(2, 2, figsize=(13, 8), constrained_layout=True)
-    names = [row["head"] + ("" if row["normalizer"] == BASE_NORMALIZER else f"\n{row['normalizer']}") for row in rows]
-    for axes, (metric, metric_title) in zip(panels.flat, METRICS.items(), strict=True):
-        for offset, source, label in ((0.0, "", "here"), (0.4, "_paper", "paper, V100")):
-            bars = [(i + offset, row) for i, row in enumerate(rows) if row[f"{metric}_ratio{source}"] is not None]
-            heights = [row[f"{metric}_ratio{source}"] for _, row in bars]
-            drawn = axes.bar([x for x, _ in bars], heights, width=0.4, label=label)
-            axes.bar_label(drawn, [f"{row[f'{metric}{source}']:.3g}" for _, row in bars], fontsize=8)
-        axes.set_xticks([i + 0.2 for i in range(len(rows))], names, fontsize=8)
-        axes.set_title(metric_title, fontsize=10)
-        axes.set_ylabel("ratio to mlp2")
-        axes.margins(y=0.15)
-    panels.flat[0].legend(fontsize=8)
-    figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def bench_rows(measured: Sequence[Row]) -> list[Row]:
-    """The table of one part of a benchmark: medians over rounds, the range of update times, ratios to the first row.
-
-    Args:
-        measured: rows with `flops_per_update` and `rounds` of samples, whole runs with `frames_per_second`, or
-            anything else, which stays as it is; so do rows with an `error`, without their samples.
-
-    Returns:
-        Row by row, ratios being medians of the ratios in each round, to the first row with the same agent.
-    """
-    first_by_agent: dict[str, list[Row]] = {}
-    return [_bench_row(row, first_by_agent) for row in measured]
-
-
-def _bench_row(row: Row, first_by_agent: dict[str, list[Row]]) -> Row:
-    what = {name: value for name, value in row.items() if name not in MEASURED}
-    if "error" in row:
-        return what
-    if "frames_per_second" in row:
-        rates = row["frames_per_second"]
-        fps = {"frames_per_second_of_one": statistics.median(rates), "frames_per_second_of_all": sum(rates)}
-        memory = {"peak_memory_gb": row["peak_memory_bytes"] / 1e9} if "peak_memory_bytes" in row else {}
-        return what | fps | memory
-    if "flops_per_update" not in row:
-        return row
-    samples = row.get("rounds") or [{OLDER_NAMES.get(k, k): v for k, v in r.items()} for r in row.get("repeats", [])]
-    if not samples:
-        return what
-    first = first_by_agent.setdefault(row["agent"], samples)
-    update, acting, sampling = (statistics.median(s[f"{name}_seconds"] for s in samples) for name in TIMED)
-    pairs = list(zip(samples, first, strict=False))
-    ratios = {
-        f"{key}_ratio": statistics.median(s[f"{key}_seconds"] / f[f"{key}_seconds"] for s, f in pairs)
-        for key in ("training", "acting")
-    }
-    return {
-        **what,
-        "updates_per_second": 1 / update,
-        "ms_per_update": 1e3 * update,
-        "ms_per_update_min": 1e3 * min(s["training_seconds"] for s in samples),
-        "ms_per_update_max": 1e3 * max(s["training_seconds"] for s in samples),
-        "ms_per_action": 1e3 * acting,
-        **ratios,
-        "gflop_per_update": row["flops_per_update"] / 1e9,
-        "share_of_matmul": statistics.median(_matmul_shares(row["flops_per_update"], samples)),
-        "samples_per_second": row["batch_size"] / sampling,
-    }
-
-
-def format_rows(rows: Sequence[Row]) -> str:
-    """Rows as text, in columns named by their fields."""
-    fields = list(dict.fromkeys(field for row in rows for field in row))
-    lines = [[field.replace("_", " ") for field in fields]]
-    lines += [[_cell(row.get(field, "")) for field in fields] for row in rows]
-    return aligned(lines, num_left=len(fields))
-
-
-def _cell(value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def write_bench(out_dir: Path, bench: Row) -> str:
-    """Write a CSV of each part and `table.txt`; return the text.
-
-    Args:
-        out_dir: existing directory.
-        bench: content of `bench.json`: machine, settings, and `results` by part.
-    """
-    tables = {part: bench_rows(measured) for part, measured in bench["results"].items() if measured}
-    for part, rows in tables.items():
-        write_atomically(out_dir / f"{part}.csv", format_csv(rows))
-    text = "\n\n".join(f"{part}\n{format_rows(rows)}" for part, rows in tables.items())
-    write_atomically(out_dir / "table.txt", f"{bench['machine']['device']}\n\n{text}\n".encode())
+    parsed = parse_profile(profile)
+    text = "\n".join(format_markdown(metric_table(parsed, metric)) for metric in METRICS)
+    text += f"\n{format_markdown(phase_table(parsed))}"
+    write_atomically(out_dir / "table.csv", format_csv(parsed.rows))
+    if parsed.phases:
+        write_atomically(out_dir / "phases.csv", format_csv(parsed.phases))
+    write_atomically(out_dir / "table.txt", text.encode())
     return text

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from drq_sn.report.curves import mean_and_error
-from drq_sn.report.published import read_released
-from drq_sn.report.types import Departure, Plan, ReleasedPoint, Run, Variant, sort_variants
+from drq_sn.report.published import ReleasedPoint, read_released
+from drq_sn.report.table_formats import format_departures
+from drq_sn.report.types import Plan, Run, Variant, sort_variants
 
 SAME_TASK = {"cup_catch": "ball_in_cup_catch"}  # one task under two names
 
@@ -21,9 +22,7 @@ def canonical(task: str) -> str:
 
 def released_curves(agent: str) -> dict[str, list[ReleasedPoint]]:
     """Canonical task -> points of the curve that the authors of `agent` released."""
-    return {
-        canonical(task): [ReleasedPoint(*point) for point in points] for task, points in read_released(agent).items()
-    }
+    return {canonical(task): points for task, points in read_released(agent).items()}
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,10 @@ class Setting:
         return "" if self.number == 1 else f"_settings{self.number}"
 
     @property
-    def departures(self) -> list[Departure]:
-        """Of all its runs; what is published may depend on the task."""
-        return [departure for run in self.runs for departure in run.departures]
+    def description(self) -> list[str]:
+        """One line with its departures; none for the published setting."""
+        departures = ", ".join(format_departures(departure for run in self.runs for departure in run.departures))
+        return [f"{self.name.capitalize()} differ from the published ones: {departures}."] if departures else []
 
     @property
     def all_runs(self) -> list[Run]:
@@ -143,7 +143,20 @@ def fill_cell(runs: Sequence[Run], task: str, variant: Variant, frame: float | N
     return Cell(task, variant, frame, tuple(run for run, _ in counted), tuple(score for _, score in counted), left_out)
 
 
-def fill_cells(runs: Sequence[Run]) -> list[Cell]:
+def plan_cells(plan: Plan, runs: Iterable[Run], frame: float | None = None) -> list[Cell]:
+    """A cell for every task and variant of `plan`, from among `runs`.
+
+    Args:
+        plan: which cells.
+        runs: others are ignored.
+        frame: of all cells; None for the largest within the plan that any run was evaluated at.
+    """
+    selected = select_runs(plan, runs)
+    frame = common_frame(selected, plan.num_train_frames) if frame is None else frame
+    return [fill_cell(selected, task, variant, frame) for task in plan.tasks for variant in plan.variants]
+
+
+def all_cells(runs: Sequence[Run]) -> list[Cell]:
     """A cell for every task and variant in `runs`, each at the last frame that any of its seeds was evaluated at."""
     variants = sort_variants(run.variant for run in runs)
     pairs = [(task, variant) for task in sorted({run.task for run in runs}) for variant in variants]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import product
 from typing import Any
 
 from drq_sn.report.types import Figure
@@ -13,13 +12,8 @@ from drq_sn.report.types import Figure
 # Colors of Okabe and Ito, safe for color-blind readers, without yellow; 7 and 4 are coprime: 28 pairs
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
-# numbers of color and line: the paper's variants have four colors and four lines, no normalizer has a color of modern4
-FIXED = {"modern4 + SN": 0, "modern4": 22, "mlp4": 23, "mlp2": 25, "modern4 + weight_norm": 16, "modern4 + div_out": 17,
-         "modern4 + nap": 18, "modern4 + div_grad": 19, "modern4 + mul_eps": 20}  # fmt: skip
-FREE = [number for number in range(len(COLORS) * len(LINES)) if number not in FIXED.values()]
-HEADS = ("mlp2", "mlp4", "modern2", "mlp_ln", "simba", "bronet", "d2rl")
-OTHERS = [label for label in map("".join, product(HEADS, ("", " + SN"))) if label not in FIXED]
-NUMBERS = FIXED | dict(zip(OTHERS, FREE, strict=False))
+NUM_STYLES = len(COLORS) * len(LINES)
+PAPER = {"modern4 + SN": 0, "modern4": 22, "mlp4": 23, "mlp2": 25}  # four colors and four lines
 
 Style = dict[str, Any]
 """Keyword arguments of a line."""
@@ -34,11 +28,10 @@ LEGEND_CHARACTERS = 16  # per inch
 
 
 def line_styles(labels: Sequence[str]) -> dict[str, Style]:
-    """Label -> style; that of a label in `NUMBERS` does not depend on the others."""
-    used = {NUMBERS[label] for label in labels if label in NUMBERS}
-    spare = [number for number in range(len(COLORS) * len(LINES)) if number not in used]
-    unknown = [label for label in labels if label not in NUMBERS]
-    numbers = NUMBERS | {label: spare[i % len(spare)] for i, label in enumerate(unknown)}
+    """Label -> style: the paper's variants have one each in all figures, others get the rest in their order."""
+    others = [label for label in labels if label not in PAPER]
+    free = [number for number in range(NUM_STYLES) if number not in PAPER.values()]
+    numbers = PAPER | {label: free[i % len(free)] for i, label in enumerate(others)}
     return {
         label: {"color": COLORS[n % len(COLORS)], "linestyle": LINES[n % len(LINES)], "linewidth": 1.6}
         for label in labels
@@ -61,7 +54,7 @@ def mark_empty(axes: Any, text: str) -> None:
 
 
 def add_legend(figure: Any, handles: Mapping[str, Any]) -> None:
-    """One legend above all panels, in as many columns as fit, read row by row.
+    """One legend above all panels, in as many columns as fit.
 
     Args:
         figure: the matplotlib figure.
@@ -69,15 +62,12 @@ def add_legend(figure: Any, handles: Mapping[str, Any]) -> None:
     """
     if not handles:
         return
-    labels = list(handles)
-    longest = max(map(len, labels)) + 8
-    columns = max(1, min(len(labels), round(LEGEND_CHARACTERS * figure.get_figwidth()) // longest))
-    order = [labels[i] for start in range(columns) for i in range(start, len(labels), columns)]  # filled by columns
+    longest = max(map(len, handles)) + 8
     figure.legend(
-        [handles[label] for label in order],
-        [escape_math(label) for label in order],
+        list(handles.values()),
+        list(map(escape_math, handles)),
         loc="outside upper left",
-        ncols=columns,
+        ncols=max(1, min(len(handles), round(LEGEND_CHARACTERS * figure.get_figwidth()) // longest)),
         frameon=False,
         fontsize=SMALL,
         handlelength=3.5,

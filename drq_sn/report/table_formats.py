@@ -11,19 +11,16 @@ from typing import Any
 from drq_sn.report.types import Departure, Table, format_value
 
 NO_VALUE = "\N{EN DASH}"
-LATEX = {
-    **{character: f"\\{character}" for character in "_&%#${}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "±": r"$\pm$",
-    "†": r"$\dagger$",
-    NO_VALUE: "--",
-}
-LATEX_COMMENT = {"±": "+-", "†": "(diverged)", NO_VALUE: "--"}
-MARKDOWN = {"|": r"\|", "*": r"\*", "<": "&lt;", "\n": " "}
+MARKDOWN = str.maketrans({"|": r"\|", "*": r"\*", "<": "&lt;", "\n": " "})
+
+
+def table_files(table: Table) -> dict[str, bytes]:
+    """The files of a table: name -> content."""
+    return {
+        f"{table.name}.csv": format_csv(table.records, table.fields),
+        f"{table.name}.md": format_markdown(table).encode(),
+        f"{table.name}.tex": format_latex(table).encode(),
+    }
 
 
 def format_csv(rows: Sequence[Mapping[str, Any]], fields: Sequence[str] | None = None) -> bytes:
@@ -44,38 +41,24 @@ def _plain(value: Any) -> Any:
 
 def format_markdown(table: Table) -> str:
     """A GitHub table, aligned for a terminal too: first column left, the others right, notes below."""
-    header, *rows = (_escape(row, MARKDOWN) for row in (table.columns, *table.rows))
+    header, *rows = ([cell.translate(MARKDOWN) for cell in row] for row in (table.columns, *table.rows))
     widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = [f"| {' | '.join(_justify(row, widths))} |" for row in (header, rule, *rows)]
-    return "\n".join([*lines, *(f"\n{note}" for note in _escape(table.notes, MARKDOWN)), ""])
+    lines = []
+    for first, *others in (header, rule, *rows):
+        cells = [first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(others, widths[1:], strict=True))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, *(f"\n{note.translate(MARKDOWN)}" for note in table.notes), ""])
 
 
 def format_latex(table: Table) -> str:
-    """A `tabular` that needs no package, in ASCII; the notes below it as comments."""
-    header, *rows = (" & ".join(_ascii(_escape(row, LATEX))) + r" \\" for row in (table.columns, *table.rows))
-    columns = "l" + "r" * (len(table.columns) - 1)
-    body = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", header, r"\hline", *rows, r"\hline", r"\end{tabular}"]
-    return "\n".join([*body, *_ascii(f"% {note}" for note in _escape(table.notes, LATEX_COMMENT)), ""])
+    """A `tabular` in UTF-8 that needs the package booktabs; the notes below it as comments."""
+    import pandas as pd  # slow to import
 
-
-def _ascii(lines: Iterable[str]) -> list[str]:
-    return [" ".join(line.splitlines()).encode("ascii", "replace").decode() for line in lines]
-
-
-def _escape(cells: Iterable[str], replaced: Mapping[str, str]) -> list[str]:
-    return ["".join(replaced.get(character, character) for character in cell) for cell in cells]
-
-
-def aligned(lines: Sequence[Sequence[str]], num_left: int = 1) -> str:
-    """Lines of cells in columns two spaces apart: the first `num_left` to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(_justify(line, widths, num_left)).rstrip() for line in lines)
-
-
-def _justify(cells: Sequence[str], widths: Sequence[int], num_left: int = 1) -> list[str]:
-    pairs = enumerate(zip(cells, widths, strict=True))
-    return [cell.ljust(width) if i < num_left else cell.rjust(width) for i, (cell, width) in pairs]
+    alignment = "l" + "r" * (len(table.columns) - 1)
+    rows = [[" ".join(cell.splitlines()) for cell in row] for row in table.rows]
+    tabular: str = pd.DataFrame(rows, columns=table.columns).to_latex(index=False, escape=True, column_format=alignment)
+    return tabular + "".join(f"% {' '.join(note.splitlines())}\n" for note in table.notes)
 
 
 def format_number(value: float | None, digits: int = 1) -> str:
@@ -91,12 +74,6 @@ def format_mean(mean: float, error: float, digits: int = 1) -> str:
 def format_frame(value: float | None) -> str:
     """`500 000`."""
     return NO_VALUE if value is None else f"{value:,.0f}".replace(",", " ")
-
-
-def format_frames(frame: float) -> str:
-    """`500 thousand frames`."""
-    size, unit = (1e6, "million ") if frame >= 1e6 else (1e3, "thousand ") if frame >= 1e3 else (1, "")
-    return f"{frame / size:g} {unit}frames"
 
 
 def format_count(number: int, noun: str) -> str:

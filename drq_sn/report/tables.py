@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from drq_sn.report.published import TABLE1, TABLE2, Reported, read_scores
-from drq_sn.report.scores import Cell, Setting, canonical, common_frame, fill_cell, released_curves, select_runs
+from drq_sn.report.published import TABLE1, TABLE2, ReleasedPoint, Reported, read_scores
+from drq_sn.report.scores import Cell, Setting, canonical, released_curves
 from drq_sn.report.table_formats import NO_VALUE, format_frame, format_mean, format_number
-from drq_sn.report.types import Plan, ReleasedPoint, Row, Table, Variant, agent_title
+from drq_sn.report.types import Plan, Row, Table, Variant, agent_title
 
 PAPER_FRAME = 500_000
 CSV_FIELDS = ("task", "variant", "mean", "se", "sd", "n", "num_diverged", "frame", "paper_mean", "paper_spread",
@@ -44,79 +44,67 @@ SOURCES = {
 }  # fmt: skip
 
 
-class ScoreTable:
-    """Table 1 or 2 for the runs of one setting.
+def score_table(plan: Plan, setting: Setting, cells: Sequence[Cell]) -> Table:
+    """Table 1 or 2 for one setting, as the paper lays it out: tasks by variants, its scores beside ours.
 
     Args:
-        plan: its tasks and variants; its name says which table.
-        setting: the runs.
-        frame: where scores are read; None for the largest that any of its runs was evaluated at.
+        plan: its name says which table.
+        setting: of the runs.
+        cells: one per task and variant of `plan`, all at one frame.
     """
-
-    def __init__(self, plan: Plan, setting: Setting, frame: float | None = None) -> None:
-        self.plan, self.setting, self.source = plan, setting, SOURCES[plan.name]
-        self.runs = select_runs(plan, setting.runs)
-        self.frame = common_frame(self.runs, plan.num_train_frames) if frame is None else frame
-        self.cells = [fill_cell(self.runs, t, variant, self.frame) for t in plan.tasks for variant in plan.variants]
-        self._paper = read_scores(self.source.file)
-        curves = released_curves(plan.agent)
-        self._released_frame = PAPER_FRAME if self.frame is None else self.frame
-        self._released = {task: self._released_point(curves.get(canonical(task), ())) for task in plan.tasks}
-
-    def table(self) -> Table:
-        """As the paper lays it out: tasks by variants, the paper's score after each of ours."""
-        columns = ["task", *(title for v in self.plan.variants for title in (v.label, f"{v.label}, paper"))]
-        columns += ["Dreamer, paper"] * self.source.has_dreamer + [self._released_title]
-        rows = []
-        for task in self.plan.tasks:
-            cells = [cell for cell in self.cells if cell.task == task]
-            row = [text for c in cells for text in (format_cell(c), self._format_reported(task, *c.variant[1:]))]
-            row += [self._format_reported(task, DREAMER, "")] * self.source.has_dreamer
-            rows.append([task, *row, format_released(self._released[task])])
-        return Table(f"{self.plan.name}{self.setting.suffix}", columns, rows, self._notes())
-
-    def csv_rows(self) -> list[Row]:
-        """One per task and variant; the released curve beside the variant it was made with."""
-        released_variant = Variant(self.plan.agent, RELEASED_HEAD, "none")
-        rows = []
-        for cell in self.cells:
-            row = _cell_row(cell) | self._reported_row(self._reported(cell.task, *cell.variant[1:]))
-            point = self._released[cell.task]
+    source, frame = SOURCES[plan.name], cells[0].frame
+    released_frame = PAPER_FRAME if frame is None else frame
+    paper, released = read_scores(source.file), released_curves(plan.agent)
+    released_variant = Variant(plan.agent, RELEASED_HEAD, "none")
+    columns = ["task", *(title for v in plan.variants for title in (v.label, f"{v.label}, paper"))]
+    columns += ["Dreamer, paper"] * source.has_dreamer + [f"{agent_title(plan.agent)}'s released curve"]
+    lines, records, dreamer_records = [], [], []
+    for task in plan.tasks:
+        points = released.get(canonical(task), ())
+        point = next((point for point in points if point.frame == released_frame), None)
+        line = [task]
+        for cell in (cell for cell in cells if cell.task == task):
+            score = paper.get((task, cell.variant.head, cell.variant.normalizer))
+            line += [format_cell(cell), _format_reported(score, source.digits)]
+            record = _cell_record(cell) | _reported_record(score)
             if point is not None and cell.variant == released_variant:
-                row |= {"released_mean": point.mean, "released_sd": point.sd, "released_n": point.num_seeds}
-            rows.append(row)
-        dreamer = [(task, self._reported(task, DREAMER, "")) for task in self.plan.tasks if self.source.has_dreamer]
-        return rows + [{"task": t, "variant": "Dreamer"} | self._reported_row(score) for t, score in dreamer if score]
+                record |= {"released_mean": point.mean, "released_sd": point.sd, "released_n": point.num_seeds}
+            records.append(record)
+        if source.has_dreamer:
+            score = paper.get((task, DREAMER, ""))
+            line.append(_format_reported(score, source.digits))
+            dreamer_records.append({"task": task, "variant": "Dreamer"} | _reported_record(score))
+        lines.append([*line, _format_released(point)])
+    notes = [*_frame_notes(plan, frame), *source.notes, *diverged_notes(cells), *setting.description]
+    return Table(f"{plan.name}{setting.suffix}", columns, lines, notes, CSV_FIELDS, records + dreamer_records)
 
-    def _released_point(self, points: Iterable[ReleasedPoint]) -> ReleasedPoint | None:
-        return next((point for point in points if point.frame == self._released_frame), None)
 
-    def _reported(self, task: str, head: str, normalizer: str) -> Reported | None:
-        return self._paper.get((task, head, normalizer))
+def _frame_notes(plan: Plan, frame: float | None) -> list[str]:
+    """What is at which frame."""
+    ours, paper = format_frame(frame), format_frame(PAPER_FRAME)
+    released = (
+        f"{agent_title(plan.agent)}'s released curve: by the original authors, with {RELEASED_HEAD} heads, at "
+        f"{format_frame(PAPER_FRAME if frame is None else frame)} frames: mean (sd, seeds). All published curves were "
+        "made before MuJoCo 3.12 changed how frames look."
+    )
+    if frame is None:
+        return ["No runs yet.", released]
+    notes = [f"Our columns: mean ± standard error (sd, seeds) of the evaluation return at {ours} frames.", released]
+    if frame != PAPER_FRAME:
+        notes.append(f"Ours are at {ours} frames, the paper's at {paper}: not the same training.")
+    return notes
 
-    def _reported_row(self, score: Reported | None) -> Row:
-        return {"paper_mean": score and score.mean, "paper_spread": score and score.spread}
 
-    def _format_reported(self, task: str, head: str, normalizer: str) -> str:
-        score = self._reported(task, head, normalizer)
-        return NO_VALUE if score is None else format_mean(score.mean, score.spread, self.source.digits)
+def _reported_record(score: Reported | None) -> Row:
+    return {"paper_mean": score.mean, "paper_spread": score.spread} if score else {}
 
-    @property
-    def _released_title(self) -> str:
-        return f"{agent_title(self.plan.agent)}'s released curve"
 
-    def _notes(self) -> list[str]:
-        at, paper = format_frame(self.frame), format_frame(PAPER_FRAME)
-        ours = f"Our columns: mean ± standard error (sd, seeds) of the evaluation return at {at} frames."
-        notes = ["No runs yet." if self.frame is None else ours, *self.source.notes]
-        notes.append(
-            f"{self._released_title}: by the original authors, with {RELEASED_HEAD} heads, at "
-            f"{format_frame(self._released_frame)} frames: mean (sd, seeds). All published curves were made before "
-            "MuJoCo 3.12 changed how frames look."
-        )
-        if self.frame not in (None, PAPER_FRAME):
-            notes.append(f"Ours are at {at} frames, the paper's at {paper}: not the same training.")
-        return notes + diverged_notes(self.cells)
+def _format_reported(score: Reported | None, digits: int) -> str:
+    return format_mean(score.mean, score.spread, digits) if score else NO_VALUE
+
+
+def _format_released(point: ReleasedPoint | None) -> str:
+    return f"{format_number(point.mean)} ({format_number(point.sd)}, {point.num_seeds})" if point else NO_VALUE
 
 
 def format_cell(cell: Cell) -> str:
@@ -125,11 +113,6 @@ def format_cell(cell: Cell) -> str:
         return NO_VALUE
     diverged = f" †{len(cell.diverged)}" if cell.diverged else ""
     return f"{format_mean(cell.mean, cell.error)} ({format_number(cell.sd)}, {len(cell.scores)}){diverged}"
-
-
-def format_released(point: ReleasedPoint | None) -> str:
-    """`903.2 (84.1, 10)`."""
-    return NO_VALUE if point is None else f"{format_number(point.mean)} ({format_number(point.sd)}, {point.num_seeds})"
 
 
 def diverged_notes(cells: Iterable[Cell]) -> list[str]:
@@ -142,25 +125,33 @@ def diverged_notes(cells: Iterable[Cell]) -> list[str]:
     return [f"{rule}: {'; '.join(places)}."] if places else []
 
 
-def _cell_row(cell: Cell) -> Row:
-    row: Row = {"task": cell.task, "variant": cell.variant.label, "n": len(cell.scores)}
+def _cell_record(cell: Cell) -> Row:
+    record: Row = {"task": cell.task, "variant": cell.variant.label, "n": len(cell.scores)}
     if cell.scores:
-        row |= {"mean": cell.mean, "se": cell.error, "sd": cell.sd, "num_diverged": len(cell.diverged),
-                "frame": cell.frame}  # fmt: skip
-    return row
+        record |= {"mean": cell.mean, "se": cell.error, "sd": cell.sd, "num_diverged": len(cell.diverged),
+                   "frame": cell.frame}  # fmt: skip
+    return record
 
 
-def all_runs_table(cells: Sequence[tuple[Setting, Cell]]) -> tuple[Table, list[Row]]:
-    """Every task and variant that was trained, as a table and as rows of CSV."""
-    columns = ("task", "agent", "variant", "frame", "return", "settings")
-    lines = [
-        (c.task, agent_title(c.variant.agent), c.variant.label, format_frame(c.frame), format_cell(c), setting.name)
-        for setting, c in cells
-    ]
-    rows = [_cell_row(cell) | {"agent": cell.variant.agent, "settings": setting.name} for setting, cell in cells]
+def all_runs_table(settings: Sequence[Setting], cells: Sequence[Sequence[Cell]]) -> Table:
+    """Every task and variant that was trained.
+
+    Args:
+        settings: all of them.
+        cells: those of each setting.
+    """
+    lines, records = [], []
+    for setting, members in zip(settings, cells, strict=True):
+        for cell in members:
+            variant = cell.variant
+            lines.append((cell.task, agent_title(variant.agent), variant.label, format_frame(cell.frame),
+                          format_cell(cell), setting.name))  # fmt: skip
+            records.append(_cell_record(cell) | {"agent": variant.agent, "settings": setting.name})
     notes = [
         "return: mean ± standard error (sd, seeds), at the last frame that any seed of the row was evaluated at; "
         "compare rows at equal frames and settings only.",
-        *diverged_notes(cell for _, cell in cells),
+        *diverged_notes(cell for members in cells for cell in members),
+        *(line for setting in settings for line in setting.description),
     ]
-    return Table("all_runs", columns, lines, notes), rows
+    columns = ("task", "agent", "variant", "frame", "return", "settings")
+    return Table("all_runs", columns, lines, notes, ALL_FIELDS, records)

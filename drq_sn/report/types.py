@@ -110,14 +110,12 @@ class Series(NamedTuple):
         gaps: frames whose values cannot be drawn.
         diverged_at: frame where training diverged; None if it did not.
         carried: whether the last value of a diverged run is carried forward.
-        num_left_out: values that cannot be drawn.
     """
 
     values: Mapping[float, float]
     gaps: frozenset[float] = frozenset()
     diverged_at: float | None = None
     carried: bool = False
-    num_left_out: int = 0
 
     def value_at(self, frame: float) -> float | None:
         """The value at `frame`; for a diverged run that is carried forward, the last one up to it; None without one."""
@@ -199,30 +197,25 @@ class Interval(NamedTuple):
     high: float
 
 
-class ReleasedPoint(NamedTuple):
-    """A point of the original authors' released curves: mean, sd over seeds, number of seeds."""
-
-    frame: float
-    mean: float
-    sd: float
-    num_seeds: int
-
-
 @dataclass(frozen=True)
 class Table:
-    """A table as printed.
+    """A table, as printed and as CSV.
 
     Attributes:
         name: of its files, without a suffix: `table1`.
         columns: titles.
         rows: cells, as many as columns; plain text.
         notes: lines below it.
+        fields: columns of the CSV file.
+        records: rows of the CSV file.
     """
 
     name: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
+    fields: Sequence[str] = ()
+    records: Sequence[Row] = ()
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def test_every_part_is_measured_and_written(tmp_path, monkeypatch):
     (training,) = read_csv(folder / "training.csv")
     assert float(training["frames_per_second_of_all"]) > 0
     assert float(training["peak_memory_gb"]) > 0.1
-    assert "updates\nagent  head" in result.stdout
+    assert "updates\n| agent | head |" in result.stdout
 
 
 def test_whole_runs_are_of_each_agents_first_and_last_model(monkeypatch):

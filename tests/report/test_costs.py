@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from drq_sn.report.costs import FIELDS, cost_table, list_runs, read_cost, runs_rows, shorten_commit, total_table
+from drq_sn.report.costs import FIELDS, read_cost, runs_table
 from drq_sn.report.scores import Setting
-from drq_sn.report.types import Departure
+from drq_sn.report.types import Departure, Variant
 from tests.builders import MLP2, MODERN_SN, make_log, make_run
 
 ROWS = [
@@ -40,30 +40,16 @@ def test_cells_that_are_no_finite_numbers_are_passed_over(bad):
     assert read_cost(make_run({}, train=make_log(*ROWS, damaged))) == read_cost(make_run({}, train=TRAIN))
 
 
-def test_hours_are_summed_per_variant_and_device():
-    runs = [
-        make_run({}, seed=1, train=TRAIN),
-        make_run({}, seed=2, train=TRAIN),
-        make_run({}, record={"device": "a GPU"}, train=TRAIN),
-    ]
-    runs += [make_run({}, variant=MODERN_SN), make_run({}, variant=MODERN_SN, train=TRAIN)]
-    assert total_table(runs).rows == [
-        ("DrQ", "mlp2", "a CPU", "2", "2.00"),
-        ("DrQ", "mlp2", "a GPU", "1", "1.00"),
-        ("DrQ", "modern4 + SN", "a CPU", "1", "1.00"),
-    ]
-
-
 def test_one_line_per_run(tmp_path):
     departures = (Departure("a", 1, 2), Departure("b", 3, "absent"))
     run, again = (
         make_run({0: 1.0, 20: 2.5}, directory=tmp_path / "runs" / name, train=TRAIN, departures=departures)
         for name in "xy"
     )
-    listed = list_runs([Setting(2, (run,), ((again, run),))])
-    line, _ = cost_table(listed).rows
+    table = runs_table([Setting(2, (run,), ((again, run),))], tmp_path)
+    line, _ = table.rows
     assert line == ("cheetah_run DrQ mlp2 seed 1", "settings 2", "finished", "3 000", "1.00", "30.0", "1 000", "a CPU")
-    row, other = runs_rows(listed, tmp_path)
+    row, other = table.records
     assert tuple(row) == FIELDS
     assert (row["folder"], row["last_evaluation"], row["last_return"]) == ("runs/x", 20, 2.5)
     assert (row["settings"], row["departures"]) == ("settings 2", "a=1 (published: 2); b=3 (published: absent)")
@@ -73,19 +59,20 @@ def test_one_line_per_run(tmp_path):
 
 def test_what_an_old_record_lacks_is_unknown(tmp_path):
     run = make_run(record={"versions": "lost", "gl": None, "git_commit": None})
-    (row,) = runs_rows([(run, Setting(1, (run,)))], tmp_path)
+    (row,) = runs_table([Setting(1, (run,))], tmp_path).records
     assert [row[name] for name in ("mujoco", "gl_renderer", "git_commit")] == ["unknown"] * 3
     assert row["last_evaluation"] is None
 
 
-def test_runs_are_listed_by_task_variant_and_seed():
+def test_commits_are_shortened(tmp_path):
+    runs = tuple(make_run(record={"git_commit": "a" * 40 + end}) for end in ("", "-dirty"))
+    rows = runs_table([Setting(1, runs)], tmp_path).records
+    assert [row["git_commit"] for row in rows] == ["a" * 12, "a" * 12 + "-dirty"]
+
+
+def test_runs_are_listed_by_task_variant_and_seed(tmp_path):
     identities = [("walker_run", MODERN_SN, 1), ("walker_run", MLP2, 10), ("walker_run", MLP2, 2)]
     identities.append(("cheetah_run", MODERN_SN, 3))
     runs = [make_run(task=task, variant=variant, seed=seed) for task, variant, seed in identities]
-    listed = [run for run, _ in list_runs([Setting(1, tuple(runs))])]
-    assert listed == [runs[3], runs[2], runs[1], runs[0]]
-
-
-@pytest.mark.parametrize(("commit", "short"), [("a" * 40, "a" * 12), ("a" * 40 + "-dirty", "a" * 12 + "-dirty")])
-def test_commits_are_shortened(commit, short):
-    assert shorten_commit(commit) == short
+    rows = runs_table([Setting(1, tuple(runs))], tmp_path).records
+    assert [(row["task"], Variant(*list(row.values())[2:5]), row["seed"]) for row in rows] == identities[::-1]

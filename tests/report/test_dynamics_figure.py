@@ -11,7 +11,6 @@ from drq_sn.report.dynamics_figure import (
     QUANTITIES,
     RETURNS,
     diagnostics_rows,
-    diagnostics_table,
     figure3,
     further_diagnostics,
     group_runs,
@@ -19,17 +18,16 @@ from drq_sn.report.dynamics_figure import (
 )
 from drq_sn.report.scores import group_by_setting
 from drq_sn.report.types import Departure
-from tests.builders import DASH, MODERN_SN, make_log, make_run, svg_texts
+from tests.builders import MODERN_SN, make_log, make_run, svg_texts
 
 LOSS, _, ACTOR, _ = FIGURE3
 SMALL = [Departure("env.image_size", 48, 84)]
 
 
-def seed(number, last=10.0, status="finished", norm=4):
-    train = make_log(frame=[1000, 2000, 3000], **{"grad_norm/actor": ["", 0, 3], "grad_norm_max/actor": ["", 1, norm],
-                                                  "grad_norm/critic": ["", 1, 7]})  # fmt: skip
+def seed(number, status="finished"):
+    train = make_log(frame=[1000, 2000, 3000], **{"grad_norm/actor": ["", 0, 3], "grad_norm/critic": ["", 1, 7]})
     ranks = make_log(frame=[0, 500], **{"effective_rank/critic": [50, 10 * number], "overestimation": [-1, 2]})
-    return make_run({0: 1.0, 3000: last}, seed=number, status=status, train=train, diagnostics=ranks)
+    return make_run({0: 1.0, 3000: 10.0}, seed=number, status=status, train=train, diagnostics=ranks)
 
 
 def groups_of(*runs):
@@ -48,11 +46,11 @@ def test_evaluations_are_not_binned_and_the_last_row_of_a_frame_counts():
     assert read_series(run, RETURNS).values == {0: 1, 500: 3}
 
 
-def test_what_a_log_axis_cannot_show_is_left_out_and_counted():
+def test_what_a_log_axis_cannot_show_is_a_gap():
     log = make_log(frame=[0, 1, 2, 3, 4], critic_loss=[0, -1, "nan", "inf", 2])
     series = read_series(make_run(diagnostics=log), LOSS)
     assert series.values == pytest.approx({4: 2})
-    assert (series.gaps, series.num_left_out) == ({0, 1, 2, 3}, 4)
+    assert series.gaps == {0, 1, 2, 3}
 
 
 def test_layers_are_combined_and_targets_do_not_count():
@@ -97,18 +95,6 @@ def test_the_csv_holds_what_is_drawn():
     assert {row["quantity"] for row in rows} == {
         "episode_return", "grad_norm/actor", "grad_norm/critic", "overestimation", "effective_rank/critic"
     }  # fmt: skip
-
-
-def test_the_table():
-    table = diagnostics_table(
-        groups_of(seed(1), seed(3, 20.0, "diverged", norm="inf"), make_run({}, variant=MODERN_SN))
-    )
-    full, empty = table.rows
-    assert full == ("cheetah_run", "DrQ", "mlp2", "published setting", "2", "1 finished, 1 diverged", "3 000", "15 ± 5",
-                    "inf", "7", "20", DASH)  # fmt: skip
-    assert empty[4:] == ("1", "1 finished", "0", *[DASH] * 5)
-    reason = "not finite, or not positive on a log axis"
-    assert table.notes[1:] == [f"cheetah_run, mlp2: 2 values of grad_norm/actor are not drawn: {reason}"]
 
 
 def test_figures_have_panels_of_their_quantities():

@@ -1,4 +1,4 @@
-"""Tables of profiles and benchmarks against values computed by hand."""
+"""Tables of profiles against values computed by hand, and Table 3."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from drq_sn.report.profile_tables import bench_rows, format_profile, table_rows, write_bench, write_profile
-from drq_sn.report.published import TABLE3, read_table
-from tests.builders import ROOT, read_csv
+from drq_sn.report.profile_tables import FIELDS, find_profiles, table3, table_rows, write_profile
+from drq_sn.validation import InvalidInput
+from tests.builders import DASH, ROOT, read_csv
 
 PAPER = {"mlp2": {"training_time_ms": 100.0}, "mlp4": {"training_time_ms": 110.0}}
 
@@ -18,8 +18,8 @@ def details(head, normalizer, megabytes):
         "head": head,
         "normalizer": normalizer,
         "round": 0,
-        "acting_memory": {"allocated_bytes": megabytes * 1e6},
-        "training_memory": {"allocated_bytes": 2e9},
+        "acting_memory": megabytes * 1e6,
+        "training_memory": 2e9,
         "flops_per_update": 1e9,
         "phase_seconds": {"encode": 0.001, "critic": 0.002},
     }
@@ -43,6 +43,16 @@ MEASUREMENTS = [
 ]
 
 
+def profile_content(measurements=MEASUREMENTS, batch_size=512):
+    about = {"agent": "drq", "machine": {"device": "a GPU"}, "settings": {"batch_size": batch_size}}
+    return {**about, "measurements": measurements}
+
+
+def write(folder, **content):
+    folder.mkdir()
+    (folder / "profile.json").write_text(json.dumps(profile_content(**content)))
+
+
 def test_means_ratios_and_the_papers():
     mlp2, mlp4, spectral = table_rows(MEASUREMENTS, PAPER)
     assert (mlp2["training_time_ms"], mlp2["num_rounds"]) == (15, 2)
@@ -56,75 +66,63 @@ def test_means_ratios_and_the_papers():
     assert mlp2["share_of_matmul"] == pytest.approx((1e9 / 0.010 / 1e12 + 1e9 / 0.020 / 1e12) / 2)
 
 
-def test_details_alone_are_a_row_without_times():
-    (row,) = table_rows(MEASUREMENTS[:1], PAPER)
-    assert (row["num_rounds"], row["training_time_ms"], row["share_of_matmul"]) == (0, None, None)
-    assert row["acting_memory_mb"] == 50
-
-
-def test_without_mlp2_there_are_no_ratios_to_it():
+def test_details_alone_are_a_row_without_times(tmp_path):
     (row,) = table_rows(MEASUREMENTS[1:2], PAPER)
-    assert row["acting_memory_mb_ratio"] is None
-    assert "mlp4  none" in format_profile([row], MEASUREMENTS[1:2])
+    assert (row["num_rounds"], row["training_time_ms"], row["share_of_matmul"]) == (0, None, None)
+    assert (row["acting_memory_mb"], row["acting_memory_mb_ratio"]) == (90, None)  # without mlp2 there is none to it
+    assert "| mlp4 |       none |" in write_profile(tmp_path, profile_content(MEASUREMENTS[1:2]))
 
 
 def test_a_profile_is_written_whole(tmp_path):
-    settings = {"agent": "drq", "machine": {"device": "a machine"}, "settings": {"batch_size": 8}}
-    text = write_profile(tmp_path, {**settings, "measurements": MEASUREMENTS})
+    text = write_profile(tmp_path, profile_content())
     assert "mlp4 spectral: failed: out of memory" in text
-    assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "phases.csv", "table.txt", "profile.png"}
+    assert "| mlp4 |       none |                  30.00 ± 0.00 |   104 |      2 |    1.06 |      1 |" in text
+    assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "phases.csv", "table.txt"}
     assert [row["training_time_ms"] for row in read_csv(tmp_path / "table.csv")] == ["15", "30", "33"]
     assert [row["critic"] for row in read_csv(tmp_path / "phases.csv")] == ["0.002"] * 3
 
 
-def test_the_papers_table_is_transcribed():
-    table = read_table(TABLE3, "head")
-    assert [row["acting_memory_mb"] for row in table.values()] == [50.16, 93.26, 112.66, 247.04]
-    assert table["modern4"]["training_time_ms"] == 125.21
-    assert table["mlp2"]["training_memory_gb"] == 4.05
-
-
-def bench_row(agent, head, *milliseconds, **more):
-    samples = [
-        {
-            "training_seconds": ms / 1e3,
-            "acting_seconds": ms / 1e4,
-            "sampling_seconds": 0.01,
-            "matmul_flops_per_second": 1e12,
-        }
-        for ms in milliseconds
-    ]
-    return {"agent": agent, "head": head, "batch_size": 4, "flops_per_update": 1e9, "rounds": samples, **more}
-
-
-def test_bench_rows_are_medians_and_ratios_to_the_agents_first_row():
-    rows = bench_rows([
-        bench_row("drqv2", "mlp2", 10, 20, 40),
-        bench_row("drqv2", "modern4", 40, 20, 80),  # 4, 1 and 2 times the first row's
-        bench_row("drq", "mlp2", 100, 100, 100),
-        bench_row("drq", "modern4", error="out of memory"),
-    ])  # fmt: skip
-    times = [[row.get(f"ms_per_update{end}") for end in ("", "_min", "_max")] for row in rows]
-    assert times == [[20, 10, 40], [40, 20, 80], [100, 100, 100], [None, None, None]]
-    assert [row.get("training_ratio") for row in rows] == [1, 2, 1, None]
-    assert [row.get("acting_ratio") for row in rows] == [1, 2, 1, None]
-    assert (rows[0]["samples_per_second"], rows[0]["share_of_matmul"]) == (400, pytest.approx(0.05))
-    assert rows[3] == {"agent": "drq", "head": "modern4", "batch_size": 4, "error": "out of memory"}
-
-
-def test_published_results_are_still_read(tmp_path):
-    (path,) = ROOT.glob("results/bench/*/bench.json")
-    write_bench(tmp_path, json.loads(path.read_text()))
-    for part, column in (
-        ("updates", "ms_per_update"),
-        ("scaling", "ms_per_update"),
-        ("rendering", "ms_per_step"),
-        ("training", "frames_per_second_of_all"),
-    ):
-        published, written = (read_csv(folder / f"{part}.csv") for folder in (path.parent, tmp_path))
-        assert [float(row[column]) for row in written] == [pytest.approx(float(row[column])) for row in published]
+def test_a_published_profile_is_still_read(tmp_path):
     (path,) = ROOT.glob("results/profile/*/*/profile.json")
     write_profile(tmp_path, json.loads(path.read_text()))
     published, written = read_csv(path.with_name("table.csv")), read_csv(tmp_path / "table.csv")
     for column in ("training_memory_gb", "acting_memory_mb", "training_time_ms_ratio", "share_of_matmul"):
         assert [float(row[column]) for row in written] == [pytest.approx(float(row[column])) for row in published]
+
+
+def test_the_papers_heads_stand_in_table_3_without_a_profile():
+    table = table3(None, "table3")
+    assert [row[0] for row in table.rows] == ["mlp2", "mlp4", "modern2", "modern4"]
+    assert table.rows[3][2:] == [DASH, "4.73", DASH, "247.04 ± 0.00", DASH, "125.21 ± 0.10", DASH, "1.35 ± 0.02"]
+    assert len(table.records) == 4 * 4
+    assert {row["n"] for row in table.records} == {0}
+
+
+def test_table_3_has_ours_beside_the_papers(tmp_path):
+    write(tmp_path / "a")
+    (profile,) = find_profiles([str(tmp_path), str(tmp_path / "nowhere")])
+    table = table3(profile, "table3")
+    assert table.rows[0][2:6] == ["2.00", "4.05", "50.00", "50.16 ± 0.00"]
+    assert table.rows[0][6:] == ["15.00 ± 7.07", "98.14 ± 0.15", "1.00 ± 0.00", "1.19 ± 0.09"]
+    assert table.rows[4][:2] == ["mlp4", "spectral"]
+    assert table.rows[4][7] == DASH  # the paper has none
+    row = next(row for row in table.records if row["metric"] == "training_time_ms")
+    assert row["sd"] == pytest.approx(5 * 2**0.5)
+    assert (row["mean"], row["n"], row["paper"], row["device"]) == (pytest.approx(15), 2, 98.14, "a GPU")
+    assert set(row) == set(FIELDS)
+
+
+def test_the_papers_setting_comes_first_and_others_say_so(tmp_path):
+    write(tmp_path / "a", batch_size=64)
+    write(tmp_path / "b")
+    first, second = find_profiles([str(tmp_path), str(tmp_path / "a")])
+    assert (first.batch_size, second.batch_size) == (512, 64)
+    assert not any("Not the paper's setting" in note for note in table3(first, "t").notes)
+    assert any("Not the paper's setting" in note for note in table3(second, "t").notes)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"agent": "drq"}', '{"measurements": [{}]}'])
+def test_a_damaged_profile_is_named(tmp_path, text):
+    (tmp_path / "profile.json").write_text(text)
+    with pytest.raises(InvalidInput, match=r"profile\.json is not a profile"):
+        find_profiles([str(tmp_path)])

@@ -1,4 +1,4 @@
-"""The papers' numbers as they were transcribed: counts, sums, checksums and single cells, taken from the sources."""
+"""The papers' numbers as they were transcribed: counts, checksums and single cells, taken from the sources."""
 
 from __future__ import annotations
 
@@ -7,15 +7,6 @@ import hashlib
 import pytest
 
 from drq_sn.report.published import TABLE1, TABLE2, TABLE3, read_released, read_scores, read_table
-
-
-def column_sums(name):
-    """(head, normalizer) -> sums of means and of spreads, to the digits that the papers print."""
-    sums = {}
-    for (_, *column), score in read_scores(name).items():
-        mean, spread = sums.get(tuple(column), (0.0, 0.0))
-        sums[tuple(column)] = (round(mean + score.mean, 2), round(spread + score.spread, 2))
-    return sums
 
 
 def checksum(rows):
@@ -29,11 +20,6 @@ def test_table_1():
     assert len(scores) == 5 * 3
     assert scores["walker_walk", "mlp2", "none"] == (477.40, 117.96)
     assert scores["cartpole_balance_sparse", "modern4", "spectral"] == (1000.0, 0.0)
-    assert column_sums(TABLE1) == {
-        ("mlp2", "none"): (3604.04, 314.61),
-        ("modern4", "none"): (205.00, 51.61),
-        ("modern4", "spectral"): (4313.69, 173.53),
-    }
     assert (
         checksum((*key, *score) for key, score in scores.items())
         == "34a0f6d21896ddf8ebec61dde4f3e0efd1967c4a2af646ac41a8ef60b5c803d1"
@@ -45,11 +31,6 @@ def test_table_2():
     assert len(scores) == 15 * 3
     assert scores["hopper_hop", "mlp2", "none"] == (196.1, 72.0)
     assert scores["reacher_hard", "dreamer", ""] == (65.7, 16.5)
-    assert column_sums(TABLE2) == {
-        ("mlp2", "none"): (9621.5, 3505.4),
-        ("modern4", "spectral"): (11736.9, 1454.4),
-        ("dreamer", ""): (9072.8, 523.5),
-    }
     assert (
         checksum((*key, *score) for key, score in scores.items())
         == "78341e1c6fa409ed69f628ce2e244c0494c47de759b68bd9612b5ab80fbd26c7"
@@ -60,16 +41,6 @@ def test_table_3():
     table = read_table(TABLE3, "head")
     assert list(table) == ["mlp2", "mlp4", "modern2", "modern4"]
     assert table["modern2"]["acting_time_ms_sd"] == 0.10
-    sums = {column: round(sum(row[column] for row in table.values()), 2) for column in table["mlp2"]}
-    assert sums == {
-        "training_memory_gb": 17.24,
-        "acting_memory_mb": 503.12,
-        "acting_memory_mb_sd": 0.0,
-        "training_time_ms": 433.21,
-        "training_time_ms_sd": 0.62,
-        "acting_time_ms": 5.20,
-        "acting_time_ms_sd": 0.23,
-    }
     assert (
         checksum((head, *row.values()) for head, row in table.items())
         == "ed57601e1d713ecc289083830f45e7512a37194987eedd1c66a36c26a4f5f910"
@@ -86,16 +57,14 @@ def test_released_curves_have_every_task_at_five_frames():
 
 
 @pytest.mark.parametrize(
-    ("agent", "mean", "sd", "seeds", "whole"),
+    ("agent", "digest"),
     [
-        ("drq", 48437.87, 10433.23, 750, "3c740dab78a1bd69409c77cd554d26c3d261149802a0bac0a76ccd70a9453ff1"),
-        ("drqv2", 45145.90, 13397.21, 1135, "b1847e1fc66de7dfa8d9997ac3536e76f3c210262c57ed0eb8070faaebb9f640"),
+        ("drq", "3c740dab78a1bd69409c77cd554d26c3d261149802a0bac0a76ccd70a9453ff1"),
+        ("drqv2", "b1847e1fc66de7dfa8d9997ac3536e76f3c210262c57ed0eb8070faaebb9f640"),
     ],
 )
-def test_released_numbers(agent, mean, sd, seeds, whole):
-    rows = [(task, *point) for task, points in read_released(agent).items() for point in points]
-    assert [round(sum(column), 2) for column in list(zip(*rows, strict=True))[2:]] == [mean, sd, seeds]
-    assert checksum(rows) == whole
+def test_released_numbers(agent, digest):
+    assert checksum((task, *point) for task, points in read_released(agent).items() for point in points) == digest
 
 
 def test_the_released_drq_is_stronger_than_the_papers_rerun_on_all_tasks_but_one():

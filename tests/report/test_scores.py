@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from drq_sn.report.scores import common_frame, fill_cell, fill_cells, group_by_setting, released_curves
+from drq_sn.report.scores import all_cells, common_frame, fill_cell, group_by_setting, released_curves
 from drq_sn.report.types import Departure, Variant, sort_variants
 from tests.builders import MLP2, MODERN_SN, make_log, make_run
 
@@ -63,9 +63,11 @@ def test_runs_with_other_settings_are_another_group_whatever_is_published_for_th
     published, one = make_run(), make_run(departures=departures(1, 2))
     other_task, other = make_run(task="walker_run", departures=departures(1, 5)), make_run(departures=departures(2, 3))
     first, second, third = group_by_setting([one, published, other_task, other])
-    assert (first.name, first.suffix, first.departures, first.runs) == ("published setting", "", [], (published,))
+    assert (first.name, first.suffix, first.description, first.runs) == ("published setting", "", [], (published,))
     assert (second.name, second.suffix, second.runs) == ("settings 2", "_settings2", (one, other_task))
-    assert second.departures == [*departures(1, 2), *departures(1, 5)]
+    assert second.description == [
+        "Settings 2 differ from the published ones: a=1 (published: 2 or 5), b=null (published: 3)."
+    ]
     assert third.runs == (other,)
 
 
@@ -83,7 +85,7 @@ def test_a_seed_counts_once_from_the_directory_with_most_evaluations():
 
 def test_every_task_and_variant_has_a_cell_at_its_own_last_frame():
     runs = [make_run({0: 1.0, 30: 2.0}, variant=MODERN_SN), make_run({0: 1.0, 10: 4.0}), make_run({0: 3.0}, task="a_b")]
-    cells = fill_cells(runs)
+    cells = all_cells(runs)
     assert [(c.task, c.variant.label, c.frame, c.mean) for c in cells] == [
         ("a_b", "mlp2", 0, 3.0),
         ("cheetah_run", "mlp2", 10, 4.0),

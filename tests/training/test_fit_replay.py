@@ -51,7 +51,7 @@ def test_a_crash_ends_a_fit(agent_of, batch):
 ROWS = [
     {"normalizer": n, "depth": d, "seed": s, "update": u, "grad_norm_max/actor": g, "grad_norm_max/critic": 1.0,
      "grad_norm/actor": 0.0, "action_gradient_mean": a, "sigma/critic.q1.first": 2.0, "sigma/critic.q2.last": 5.0,
-     "sigma/actor.head.first": 99.0, "effective_rank/critic": r}
+     "sigma/critic.q2.deeper": "", "sigma/actor.head.first": 99.0, "effective_rank/critic": r}
     for n, d, s, u, g, a, r in [("none", 1, 1, 10, 4.0, 7.0, 3.0), ("none", 1, 1, 20, 2.0, 0.5, 10.0),
                                 ("none", 1, 2, 10, 1.0, 7.0, 3.0), ("none", 1, 2, 20, 0.5, 8.0, 20.0)]
 ]  # fmt: skip
@@ -69,22 +69,18 @@ def test_summaries_take_the_largest_gradient_and_the_last_of_everything_else():
 
 
 def test_means_are_geometric_but_for_ranks():
-    fits = depth_figure.summaries(ROWS)
-    assert depth_figure.averages(fits, "none", "grad_norm_max/actor") == {1: pytest.approx(2.0)}
-    assert depth_figure.averages(fits, "none", "action_gradient_mean") == {1: pytest.approx(2.0)}
-    assert depth_figure.averages(fits, "none", "grad_norm/actor") == {1: 0.0}
-    assert depth_figure.averages(fits, "none", "effective_rank/critic") == {1: pytest.approx(15.0)}
+    panels = depth_figure.depth_panels(depth_figure.summaries(ROWS))
+    cells = [depth_figure.depth_table(panel, [1, 2]).rows for panel in panels]
+    assert cells == [[("none", mean, "nan")] for mean in ("2", "1", "1e-16", "2", "5", "15")]  # 0 is below the axis
 
 
 def test_a_crashed_seed_makes_no_mean(tmp_path):
     crashed = [
         {**ROWS[0], "seed": 3, "grad_norm_max/actor": "nan", "action_gradient_mean": "", "effective_rank/critic": ""}
     ]
-    fits = depth_figure.summaries([*ROWS, *crashed])
     late = depth_figure.summaries([{**ROWS[0], "seed": 3}, {**crashed[0], "update": 20}])
     assert math.isnan(late[0]["grad_norm_max/actor"])  # also where it went well before
-    assert math.isnan(depth_figure.averages(fits, "none", "action_gradient_mean")[1])
     text = depth_figure.write(tmp_path, [*ROWS, *crashed])
-    assert "none" in text
+    assert text.count("| none | nan |") == 3
     assert {p.name for p in tmp_path.iterdir()} == {"offline.csv", "depth.csv", "depth.png", "depth.svg"}
     assert len(list(csv.DictReader((tmp_path / "depth.csv").read_text().splitlines()))) == 3

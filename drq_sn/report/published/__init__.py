@@ -37,6 +37,15 @@ deviation of the evaluation return over seeds.
 """
 
 
+class ReleasedPoint(NamedTuple):
+    """A point of a released curve: mean return, sd over seeds, number of seeds."""
+
+    frame: float
+    mean: float
+    sd: float
+    num_seeds: int
+
+
 class Reported(NamedTuple):
     """A paper's score: mean return, and whatever spread that table gives."""
 
@@ -57,13 +66,13 @@ def read_scores(name: str) -> dict[tuple[str, str, str], Reported]:
     }
 
 
-def read_released(agent: str) -> dict[str, list[tuple[float, float, float, int]]]:
-    """Task -> points of the released curve of `agent`: frame, mean return, standard deviation, number of seeds."""
-    curves: dict[str, list[tuple[float, float, float, int]]] = {}
+def read_released(agent: str) -> dict[str, list[ReleasedPoint]]:
+    """Task -> points of the curve that the authors of `agent` released."""
+    curves: dict[str, list[ReleasedPoint]] = {}
     for row in _rows(RELEASED):
         if row["agent"] == agent:
-            point = float(row["frame"]), float(row["return_mean"]), float(row["return_sd"]), int(row["num_seeds"])
-            curves.setdefault(row["task"], []).append(point)
+            numbers = float(row["frame"]), float(row["return_mean"]), float(row["return_sd"]), int(row["num_seeds"])
+            curves.setdefault(row["task"], []).append(ReleasedPoint(*numbers))
     return curves
 
 
