@@ -24,7 +24,7 @@ from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.envs import require_task
 from drq_sn.runs.files import write_atomically
-from drq_sn.runs.progress import Progress, is_over, number, read_progress
+from drq_sn.runs.progress import Progress, format_count, is_over, read_progress
 from drq_sn.runs.status import Status
 
 CONFIG_NAME = "sweep"
@@ -64,7 +64,7 @@ def sweep(overrides: Sequence[str]) -> int:
     for task in dict.fromkeys(o.split("=", 1)[1] for run in runs for o in run.overrides if o.startswith("task=")):
         require_task(task)
     todo = [run for run in runs if not is_over(run.run_dir)]
-    print(f"{number(len(runs), 'run')}, {len(runs) - len(todo)} already ended")
+    print(f"{format_count(len(runs), 'run')}, {len(runs) - len(todo)} already ended")
     if cfg.dry_run:
         print("\n".join(" ".join(run.overrides) for run in todo))
         return 0
@@ -115,7 +115,7 @@ def _train(cfg: DictConfig, runs: Sequence[PlannedRun], todo: Sequence[PlannedRu
         run: Job(run.name, run.overrides, directory / f"{i}_{run.name.replace('/', '_')}.log")
         for i, run in enumerate(todo, start=1)
     }
-    print(f"training {number(len(todo), 'run')}; logs in {directory}", flush=True)
+    print(f"training {format_count(len(todo), 'run')}; logs in {directory}", flush=True)
     exit_codes: ExitCodes = {}
     rows = [Row(run.name, run.num_train_frames, partial(read_progress, run.run_dir)) for run in runs]
     try:
@@ -133,7 +133,7 @@ def _summarize(
     """Print how all runs ended, also to `directory`, and return the exit code; see `sweep`."""
     progress = {run: read_progress(run.run_dir) for run in runs}
     unfinished = {run: state for run, state in progress.items() if state.status != Status.FINISHED}
-    lines = [f"{len(runs) - len(unfinished)} of {number(len(runs), 'run')} finished"]
+    lines = [f"{len(runs) - len(unfinished)} of {format_count(len(runs), 'run')} finished"]
     lines += [_describe(run, state, jobs.get(run), exit_codes) for run, state in unfinished.items()]
     text = "\n".join(lines)
     print(text)

@@ -99,11 +99,6 @@ def format_frames(frame: float) -> str:
     return f"{frame / size:g} {unit}frames"
 
 
-def format_count(number: int, noun: str) -> str:
-    """`1 seed`, `2 seeds`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def format_departures(departures: Iterable[Departure]) -> list[str]:
     """`env.image_size=48 (published: 84)`; several published values of one departure are joined by `or`."""
     published: dict[str, dict[str, None]] = {}

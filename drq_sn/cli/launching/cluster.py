@@ -23,7 +23,7 @@ from drq_sn.cli.launching.job import SIGNALED, ExitCodes, Job, describe_exit
 from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import SignalHandler
-from drq_sn.runs.progress import number
+from drq_sn.runs.progress import format_count
 from drq_sn.training.cpu import available_cores
 
 POLL_SECONDS = 1.0
@@ -125,7 +125,7 @@ class RayLauncher:
                             code, error = None, lost
                         _end(pending.pop(ref), code, error, say, exit_codes)
         except BaseException:
-            say(f"stopping: {number(len(pending), 'run')} to write a checkpoint or to leave the queue")
+            say(f"stopping: {format_count(len(pending), 'run')} to write a checkpoint or to leave the queue")
             for ref in pending:
                 ray.cancel(ref)
             ray.wait(list(pending), num_returns=len(pending), timeout=CHECKPOINT_SECONDS)
