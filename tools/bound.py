@@ -11,24 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 FLOAT = 4
 SIZE, CHANNELS, FILTERS, TRUNK, WIDTH, EXPANSION = 84, 9, 32, 50, 1024, 2
 
 
-@dataclasses.dataclass
-class Cost:
+def cost(flops: float = 0.0, num_bytes: float = 0.0) -> np.ndarray:
     """Operations and bytes of a phase."""
-
-    flops: float = 0.0
-    num_bytes: float = 0.0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.flops + other.flops, self.num_bytes + other.num_bytes)
-
-    def __mul__(self, factor: float) -> Cost:
-        return Cost(self.flops * factor, self.num_bytes * factor)
-
-    __rmul__ = __mul__
+    return np.array([flops, num_bytes])
 
 
 @dataclasses.dataclass
@@ -47,10 +38,10 @@ class Linears:
         """Bytes of the spectrally normalized weights."""
         return FLOAT * sum(i * o for i, o, normalized in self.layers if normalized)
 
-    def product(self, batch: int, first: bool = True) -> Cost:
+    def product(self, batch: int, first: bool = True) -> np.ndarray:
         """One pass through the layers: forward, or either half of backward; `first`: the first layer too."""
         rows = [(batch + normalized, i, o) for i, o, normalized in self.layers[0 if first else 1 :]]
-        return Cost(sum(2 * n * i * o for n, i, o in rows), FLOAT * sum(i * o + n * (i + o) for n, i, o in rows))
+        return cost(sum(2 * n * i * o for n, i, o in rows), FLOAT * sum(i * o + n * (i + o) for n, i, o in rows))
 
 
 def head(name: str, in_dim: int, out_dim: int, num_blocks: int, spectral: bool) -> Linears:
@@ -73,11 +64,11 @@ def convolutions() -> tuple[list[float], float, int, int]:
     return flops, FLOAT * num_maps, FILTERS * size**2, num_weights
 
 
-def phases(agent: str, head_name: str, spectral: bool, batch: int, action_dim: int = 1) -> dict[str, Cost]:
+def phases(agent: str, head_name: str, spectral: bool, batch: int, action_dim: int = 1) -> dict[str, np.ndarray]:
     """Cost of an update, by phase; DrQ's mean over updates with and without its actor."""
     conv, map_bytes, num_features, num_conv_weights = convolutions()
-    seen = Cost(sum(conv) * batch, 2 * map_bytes * batch)
-    unseen = Cost((2 * sum(conv) - conv[0]) * batch, 3 * map_bytes * batch)
+    seen = cost(sum(conv) * batch, 2 * map_bytes * batch)
+    unseen = cost((2 * sum(conv) - conv[0]) * batch, 3 * map_bytes * batch)
     trunk = Linears([(num_features, TRUNK, False)])
     q = head(head_name, TRUNK + action_dim, 1, 3, spectral)
     policy = head(head_name, TRUNK, action_dim * (2 if agent == "drq" else 1), 1, spectral)
@@ -89,7 +80,7 @@ def phases(agent: str, head_name: str, spectral: bool, batch: int, action_dim: i
     num_critic = trunk.num_weights + 2 * q.num_weights
     num_actor = trunk.num_weights + policy.num_weights
     target_encoder = num_conv_weights if agent == "drq" else 0
-    adam = Cost(0, 8 * FLOAT)  # seven arrays, and the gradient once more for its norm
+    adam = cost(0, 8 * FLOAT)  # seven arrays, and the gradient once more for its norm
     through_q = 2 * q.product(batch)
     return {
         "encode, forward": views * seen,
@@ -98,7 +89,7 @@ def phases(agent: str, head_name: str, spectral: bool, batch: int, action_dim: i
         "target": views * ((2 if agent == "drq" else 1) * seen + actor + critic),
         "actor": actor_share
         * (
-            (seen if agent == "drq" else Cost())
+            (seen if agent == "drq" else cost())
             + actor
             + critic
             + through_q
@@ -106,8 +97,8 @@ def phases(agent: str, head_name: str, spectral: bool, batch: int, action_dim: i
             + 2 * policy.product(batch)
         ),
         "optimizers": adam * (num_conv_weights + num_critic + actor_share * num_actor),
-        "target update": Cost(0, 3 * FLOAT * actor_share * (num_critic + target_encoder)),
-        "power iteration": Cost(0, 4 * (online + target) * q.normalized_bytes + 2 * online * policy.normalized_bytes),
+        "target update": cost(0, 3 * FLOAT * actor_share * (num_critic + target_encoder)),
+        "power iteration": cost(0, 4 * (online + target) * q.normalized_bytes + 2 * online * policy.normalized_bytes),
     }
 
 
@@ -121,12 +112,12 @@ def main() -> None:
     print("|---|" + "---|" * len(columns))
     for phase in tables[0]:
         print(f"| {phase} | " + " | ".join(_cell(table[phase]) for table in tables) + " |")
-    print("| **all** | " + " | ".join(f"**{_cell(sum(table.values(), Cost()))}**" for table in tables) + " |")
+    print("| **all** | " + " | ".join(f"**{_cell(sum(table.values()))}**" for table in tables) + " |")
 
 
-def _cell(cost: Cost) -> str:
-    gflop = f"{cost.flops / 1e9:.1f}" if cost.flops else "-"
-    return f"{gflop} / {cost.num_bytes / 1e9:.2f}"
+def _cell(phase: np.ndarray) -> str:
+    flops, num_bytes = phase / 1e9
+    return f"{flops:.1f} / {num_bytes:.2f}" if flops else f"- / {num_bytes:.2f}"
 
 
 if __name__ == "__main__":
