@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
-from pathlib import Path
 
+import options
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -14,16 +12,6 @@ from omegaconf import OmegaConf
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS
 from tests.builders import markdown_headings
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module")
-def options():
-    spec = importlib.util.spec_from_file_location("options", ROOT / "tools" / "options.py")
-    module = sys.modules["options"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def leaves(cfg, prefix=""):
@@ -36,16 +24,16 @@ def leaves(cfg, prefix=""):
             yield f"{prefix}{key}"
 
 
-def test_every_option_has_a_description(options):
+def test_every_option_has_a_description():
     assert options.find_undescribed(options.CFG) == []
 
 
-def test_the_page_is_what_the_configuration_says(options):
+def test_the_page_is_what_the_configuration_says():
     same = options.PAGE.read_text() == options.write_document(options.CFG)
     assert same, "docs/options.md is not what cfg/ says: run `make options` and commit it"
 
 
-def test_every_option_of_every_choice_stands_on_the_page(options):
+def test_every_option_of_every_choice_stands_on_the_page():
     """Hydra and OmegaConf, which know nothing of the generator, say what options there are."""
     page = options.PAGE.read_text()
     rows = set(re.findall(r"^\| `([\w.]+)` \|", page, re.M))
@@ -64,7 +52,7 @@ def test_every_option_of_every_choice_stands_on_the_page(options):
             assert all(name in rows or name.rpartition(".")[0] in rows for name in own), path
 
 
-def test_links_of_the_contents_lead_somewhere(options):
+def test_links_of_the_contents_lead_somewhere():
     page = options.PAGE.read_text()
     links = re.findall(r"\]\(#([^)]+)\)", page)
     assert len(links) > 40
@@ -89,7 +77,7 @@ hydra:
 """
 
 
-def test_comments_are_taken_from_where_they_stand(options, tmp_path):
+def test_comments_are_taken_from_where_they_stand(tmp_path):
     path = tmp_path / "some.yaml"
     path.write_text(YAML)
     page = options.read_page(path, "group")
@@ -105,7 +93,7 @@ def test_comments_are_taken_from_where_they_stand(options, tmp_path):
     ]
 
 
-def test_an_option_without_description_is_refused_by_name(options, tmp_path):
+def test_an_option_without_description_is_refused_by_name(tmp_path):
     cfg = tmp_path / "cfg"
     (cfg / "head").mkdir(parents=True)
     (cfg / "train.yaml").write_text("defaults:\n  - head: mine   # the head\nlr: 1   # learning rate\nbare: 2\n")
@@ -128,5 +116,5 @@ def test_an_option_without_description_is_refused_by_name(options, tmp_path):
         ('""', '`""`'),
     ],
 )
-def test_references_are_put_into_words(options, default, shown):
+def test_references_are_put_into_words(default, shown):
     assert options.show(default) == shown
