@@ -111,7 +111,7 @@ def test_values_reach_the_command_unchanged(make, target):
         ("train FRAMES= SEED=3", "train seed=3"),
         ("table1 SEEDS=1,2 FRAMES=10", "sweep experiment=table1 num_train_frames=10 seed=1,2"),
         ("figure4 LAUNCHER=slurm", "sweep experiment=figure4 launcher=slurm"),
-        ("table3 BATCH=64", "sweep experiment=table3 batch_size=64"),
+        ("table3 BATCH=64", "profile agent=drq normalizers=[none] batch_size=64"),
         ("profile HEADS=mlp2,modern4 NORM=none", "profile heads=[mlp2,modern4] normalizers=[none]"),
         ("eval RUN=runs/a", "evaluate run=runs/a"),
         ("video RUN=runs/a", "evaluate episodes=1 video=true run=runs/a"),

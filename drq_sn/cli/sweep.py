@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -52,10 +51,6 @@ def sweep(overrides: Sequence[str]) -> int:
     """
     sweep_overrides, run_overrides = split_overrides(overrides, OPTIONS)
     cfg, experiment = _settings(sweep_overrides)
-    if experiment and experiment.profile:
-        if any(override.startswith("launcher") and override != "launcher=local" for override in sweep_overrides):
-            raise validation.InvalidInput(f"experiment={experiment.name} profiles this machine and takes no launcher")
-        return _profile(experiment, run_overrides, cfg)
     for override in run_overrides:
         for start, reason in SINGLE_RUN_ONLY.items():
             if override.startswith(start):
@@ -88,23 +83,8 @@ def _settings(overrides: Sequence[str]) -> tuple[DictConfig, Experiment | None]:
     with initialized():
         cfg = compose(CONFIG_NAME, [override for override in overrides if not override.startswith("experiment")])
     validation.boolean("dry_run", cfg.dry_run)
-    return cfg, _experiment(overrides)
-
-
-def _experiment(overrides: Sequence[str]) -> Experiment | None:
-    names = [override.split("=", 1)[1] for override in overrides if override.startswith("experiment=")]
-    return load_experiment(names[0]) if names else None
-
-
-def _profile(experiment: Experiment, overrides: Sequence[str], cfg: DictConfig) -> int:
-    """Run the experiment that profiles instead of training, here."""
-    arguments = [*experiment.profile, *overrides]
-    check_overrides(arguments, "profile")
-    command = ["-m", "drq_sn.cli.profile", *arguments]
-    if cfg.dry_run:
-        print(" ".join(["python", *command]))
-        return 0
-    return subprocess.call([sys.executable, *command])
+    experiments = [override.split("=", 1)[1] for override in overrides if override.startswith("experiment=")]
+    return cfg, load_experiment(experiments[0]) if experiments else None
 
 
 def _train(cfg: DictConfig, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:
@@ -169,10 +149,7 @@ def main() -> None:
         _show()
         return
     with exit_on_invalid_input():
-        sweep_overrides, _ = split_overrides(arguments, OPTIONS)
-        experiment = _experiment(sweep_overrides)
-        # the other overrides are those of profile, if the experiment is one
-        check_overrides(["-m", *(sweep_overrides if experiment and experiment.profile else arguments)], CONFIG_NAME)
+        check_overrides(["-m", *arguments], CONFIG_NAME)
         sys.exit(sweep(arguments))
 
 
