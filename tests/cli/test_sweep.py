@@ -81,7 +81,7 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path, monkeypatch, capsys):
     assert sweep(["experiment=table1", "task=cup_catch", "seed=1,2", "dry_run=true"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "6 runs, 0 already ended"
-    assert lines[1] == "agent=drqv2 task=cup_catch num_train_frames=500000 head=mlp2 normalizer=none seed=1"
+    assert lines[1] == "task=cup_catch num_train_frames=500000 agent=drqv2 head=mlp2 normalizer=none seed=1"
     assert len(lines) == 7
     assert list(tmp_path.iterdir()) == []
 
