@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HOST_PACKAGES = ("torch", "numpy", "scipy", "tensorboard", "matplotlib", "protobuf", "requests", "tqdm", "pyparsing")
 TINY = (
     "num_train_frames=200 num_random_steps=60 batch_size=4 head.width=64 env.image_size=24 "
     "num_eval_episodes=1 num_eval_processes=1 device=cpu"
@@ -72,11 +71,11 @@ def test_a_full_bundle_trains_and_tests_without_a_network(full):
 
 @pytest.mark.slow  # as above
 def test_a_slim_bundle_trains_where_torch_is_without_a_network(full, tmp_path):
-    """The machine has torch and the like, from the full bundle's wheels, and nothing else."""
+    """The machine has torch, NumPy and what they need, from the full bundle's wheels, and nothing else."""
     machine = tmp_path / "machine"
     subprocess.run([sys.executable, "-m", "venv", str(machine)], check=True)
     pip = [str(machine / "bin" / "pip"), "install", "--quiet", "--no-index", "--find-links", str(full / "wheels")]
-    offline(*pip, *HOST_PACKAGES, cwd=tmp_path)
+    offline(*pip, "torch", "numpy", cwd=tmp_path)
     slim = make_bundle(tmp_path / "slim", "SLIM=1")
-    assert sum(path.stat().st_size for path in slim.rglob("*") if path.is_file()) <= 200e6
+    assert sum(path.stat().st_size for path in slim.rglob("*") if path.is_file()) <= 300e6
     install_and_train(slim, machine / "bin" / "python")

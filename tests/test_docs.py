@@ -47,14 +47,6 @@ def commands(page):
     ]
 
 
-def test_every_make_target_exists():
-    """All in one call, which stops at the first that make does not know."""
-    targets = sorted({command.split()[1] for page in PAGES for command in commands(page)})
-    assert "train" in targets
-    result = subprocess.run(["make", "--dry-run", *targets], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_link_leads_somewhere(page):
     for link in re.findall(r"\]\(([^)\s]+)\)", CODE.sub("", page.read_text())):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shlex
@@ -11,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from make_target import TARGETS, find_problem
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = ["a b", "it's", '"q"', "x=y", "#1", "$HOME", "$(PATH) ${lr}", "a;b|c&d", "*", "back\\slash"]
@@ -19,11 +19,6 @@ INTERPRETER = f"""#!/bin/sh
 case "$1" in tools/make_target.py) exec {sys.executable} "$@" ;; esac
 printf '%s\\n' "$@"
 """
-
-spec = importlib.util.spec_from_file_location("make_target", ROOT / "tools" / "make_target.py")
-make_target = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(make_target)
-TARGETS = make_target.TARGETS
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +111,7 @@ def test_values_reach_the_command_unchanged(make, target):
         ("train FRAMES= SEED=3", "train seed=3"),
         ("table1 SEEDS=1,2 FRAMES=10", "sweep experiment=table1 num_train_frames=10 seed=1,2"),
         ("figure4 LAUNCHER=slurm", "sweep experiment=figure4 launcher=slurm"),
-        ("table3 BATCH=64", "sweep experiment=table3 batch_size=64"),
+        ("table3 BATCH=64", "profile agent=drq normalizers=[none] batch_size=64"),
         ("profile HEADS=mlp2,modern4 NORM=none", "profile heads=[mlp2,modern4] normalizers=[none]"),
         ("eval RUN=runs/a", "evaluate run=runs/a"),
         ("video RUN=runs/a", "evaluate episodes=1 video=true run=runs/a"),
@@ -155,4 +150,4 @@ def test_documented_commands_use_variables_of_their_target():
     for words in commands:
         goals = [word for word in words if "=" not in word]
         assert set(goals) <= {*TARGETS, "|"}, words
-        assert make_target.find_problem(goals, [word.partition("=")[0] for word in words if "=" in word]) == ""
+        assert find_problem(goals, [word.partition("=")[0] for word in words if "=" in word]) == ""

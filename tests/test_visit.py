@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import visit
 
 from drq_sn.cli.config.overrides import check_overrides
 
@@ -26,16 +26,8 @@ for name in ("eval.csv", "weights.pt", "checkpoint/replay.npy"):
 """
 
 
-@pytest.fixture(scope="module")
-def visit():
-    spec = importlib.util.spec_from_file_location("visit", ROOT / "tools" / "visit.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def go(visit, tmp_path):
+def go(tmp_path):
     """`go({name: code}, minutes)` -> whether all steps finished, and the exit codes in visit.json."""
     work, out = tmp_path / "work", tmp_path / "out"
     work.mkdir()
@@ -80,7 +72,7 @@ def test_logs_of_runs_are_kept_without_weights_and_checkpoints(go, tmp_path):
     assert [path.name for path in (tmp_path / "out" / "runs").rglob("*") if path.is_file()] == ["eval.csv"]
 
 
-def test_every_step_is_a_command_that_is_accepted(visit, tmp_path):
+def test_every_step_is_a_command_that_is_accepted(tmp_path):
     steps = visit.plan(tmp_path)
     assert [step.name for step in steps[:4]] == ["gpu_tests", "bench", "profile", "cartpole_balance_sparse"]
     for _, command, *words in (step.arguments[1:] for step in steps[1:]):

@@ -23,7 +23,6 @@ from typing import Any
 from setup_venv import OFFLINE, ROOT, fail, pins_digest, run, say
 
 MANIFEST, SOURCE = "MANIFEST.json", "drq_sn"  # file names in a bundle; the source is an archive
-CHUNK_BYTES = 1 << 20
 NOTHING_RENDERS = 2  # doctor's exit code
 
 
@@ -39,17 +38,20 @@ def main() -> None:
     check_fit(manifest, options.pixels)
     check_host_packages(manifest["host_packages"])
     check_files(bundle, manifest["files"])
-    if venv.exists() and not (venv / "pyvenv.cfg").exists() and not (venv.is_dir() and not any(venv.iterdir())):
+    if not is_new_or(venv, "pyvenv.cfg"):
         fail(f"VENV must be a new directory or a virtual environment, got {venv}")
-    installed = False
     try:
         install(bundle, venv, manifest)
-        installed = True
-    finally:
-        if not installed:
-            shutil.rmtree(venv, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(venv, ignore_errors=True)
+        raise
     mark_installed(venv, manifest)
     say(f"installed in {venv}")
+
+
+def is_new_or(folder: Path, marker: str) -> bool:
+    """Whether `folder` does not exist, is empty, or has the file `marker`."""
+    return not folder.exists() or (folder / marker).exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def read_manifest(bundle: Path) -> dict[str, Any]:
@@ -94,23 +96,14 @@ def leading_numbers(version: str) -> list[int]:
 def check_files(bundle: Path, digests: dict[str, str]) -> None:
     """Fail unless every file of the bundle is what it was when it was made."""
     say(f"checking {len(digests)} files")
-    damaged = [name for name, digest in digests.items() if not is_intact(bundle / name, digest)]
+    damaged = [name for name, digest in digests.items() if sha256(bundle / name) != digest]
     if damaged:
         fail(f"{bundle} is damaged, copy it again; missing or changed: {', '.join(damaged)}")
 
 
-def is_intact(path: Path, digest: str) -> bool:
-    """Whether a file exists and has this SHA-256."""
-    return path.is_file() and sha256(path) == digest
-
-
 def sha256(path: Path) -> str:
-    """SHA-256 of a file of any size."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+    """SHA-256 of a file; empty if there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def install(bundle: Path, venv: Path, manifest: dict[str, Any]) -> None:

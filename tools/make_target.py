@@ -78,7 +78,7 @@ TARGETS = {
     "train": Target("train one agent", drq_sn("train"), TRAIN | ARGS),
     "sweep": Target("train many: SEEDS=1,2,3", drq_sn("sweep"), {"EXPERIMENT": "experiment={}", **SWEEP}),
     **{name: Target("the paper's runs", drq_sn("sweep", f"experiment={name}"), SWEEP) for name in EXPERIMENTS},
-    "table3": Target("the paper's profile", drq_sn("sweep", "experiment=table3"), TABLE3),
+    "table3": Target("the paper's profile", drq_sn("profile", "agent=drq", "normalizers=[none]"), TABLE3),
     "profile": Target("time and memory of heads", drq_sn("profile"), PROFILE),
     "bench": Target("speed of this machine", drq_sn("bench"), {"PARTS": "parts=[{}]", **ARGS}),
     **dict.fromkeys(

@@ -1,13 +1,11 @@
 """Write docs/options.md, the reference of every option, from cfg/ and its comments (`make options`; a test compares).
 
-An option is described by the comment right above it or at the end of its line; failing that, by the `Args:` of the
-class that it goes to, or by the option of the same name in another file. An option without a description is an error.
+An option is described by the comment right above it or at the end of its line; failing that, by the option of the same
+name in another file. An option without a description is an error.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import itertools
 import re
 import sys
@@ -46,12 +44,11 @@ default depends on the task (`tuned`).
 
 
 class Option(NamedTuple):
-    """A row of a table: name as on the command line, default, meaning ("" if undescribed), and line in the file."""
+    """A row of a table: name as on the command line, default, and meaning ("" if undescribed)."""
 
     name: str
     default: str
     meaning: str
-    line: int
 
 
 class Page(NamedTuple):
@@ -85,7 +82,7 @@ def read_page(path: Path, group: str | None = None) -> Page:
     for key, value in (item.value[0] for item in defaults if isinstance(item, yaml.MappingNode)):
         if not key.value.startswith("override "):
             meaning = comment(lines, key, value, len(lines))
-            groups.append(Option(key.value.removeprefix("optional "), value.value, meaning, key.start_mark.line + 1))
+            groups.append(Option(key.value.removeprefix("optional "), value.value, meaning))
     packages = [line.removeprefix(PACKAGE) for line in header if line.startswith(PACKAGE)]
     package = packages[0] if packages else group
     prefix = "" if package in (None, "_global_", EXPERIMENT) else f"{package}."
@@ -93,34 +90,26 @@ def read_page(path: Path, group: str | None = None) -> Page:
     return Page(
         path,
         about=" ".join(line.lstrip("# ") for line in header if not line.startswith(PACKAGE)),
-        target=target_of(root),
+        target=next((value.value for key, value in root.value if key.value == "_target_"), None),
         base=names[0] if names and group else None,
         groups=groups,
-        options=list(read_options(root, prefix, lines, len(header), None)),
+        options=list(read_options(root, prefix, lines, len(header))),
     )
 
 
-def target_of(node: yaml.MappingNode) -> str | None:
-    """The class that a mapping builds."""
-    return next((value.value for key, value in node.value if key.value == "_target_"), None)
-
-
-def read_options(
-    node: yaml.MappingNode, prefix: str, lines: list[str], first: int, target: str | None
-) -> Iterator[Option]:
+def read_options(node: yaml.MappingNode, prefix: str, lines: list[str], first: int) -> Iterator[Option]:
     """Options of a mapping and of those inside it; comments before line `first` describe the file."""
-    target = target_of(node) or target
     for key, value in node.value:
         if re.fullmatch("_.*_", key.value):  # Hydra's own, such as _target_
             continue
-        name, line = f"{prefix}{key.value}", key.start_mark.line + 1
-        meaning = comment(lines, key, value, first) or describe_argument(target, key.value)
+        name = f"{prefix}{key.value}"
+        meaning = comment(lines, key, value, first)
         if isinstance(value, yaml.MappingNode) and not value.flow_style:
             if meaning:
-                yield Option(name, "", meaning, line)
-            yield from read_options(value, f"{name}.", lines, first, target)
+                yield Option(name, "", meaning)
+            yield from read_options(value, f"{name}.", lines, first)
         else:
-            yield Option(name, render(value), meaning, line)
+            yield Option(name, render(value), meaning)
 
 
 def comment(lines: list[str], key: yaml.Node, value: yaml.Node, first: int) -> str:
@@ -141,20 +130,6 @@ def render(node: yaml.Node) -> str:
     value = yaml.SafeLoader("").construct_document(node)
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
     return text.removesuffix("...\n").strip()
-
-
-def describe_argument(target: str | None, name: str) -> str:
-    """The entry of `name` under `Args:` in our class `target` or one of its bases."""
-    if not (target or "").startswith("drq_sn."):
-        return ""
-    module, _, attribute = str(target).rpartition(".")
-    for owner in inspect.getmro(getattr(importlib.import_module(module), attribute)):
-        section = (inspect.getdoc(owner) or "").partition("Args:\n")[2].partition("\n\n")[0]
-        for names, meaning in re.findall(r"^    (\w[^:\n]*):((?:.|\n     )*)", section, re.M):
-            if name in re.split(r",\s*", names):
-                text = " ".join(meaning.split()).rstrip(".")
-                return "" if text.startswith("see ") else text
-    return ""
 
 
 def load(cfg: Path) -> tuple[list[Page], dict[str, list[Page]]]:
@@ -180,11 +155,11 @@ def rank(group: str) -> int:
 
 
 def find_undescribed(cfg: Path) -> list[str]:
-    """File, line and name of every option without a description."""
+    """File and name of every option without a description."""
     commands, groups = load(cfg)
     pages = [*commands, *(page for name, pages in groups.items() if name != TUNED for page in pages)]
     return [
-        f"{page.path.relative_to(cfg.parent)}:{option.line}: {option.name} has no description; add a comment"
+        f"{page.path.relative_to(cfg.parent)}: {option.name} has no description; add a comment"
         for page in pages
         for option in [*page.groups, *page.options]
         if not option.meaning

@@ -35,13 +35,13 @@ except InvalidInput as error:
 
 def main() -> None:
     """Build the environment step by step; any failure is one line and exit code 2."""
-    venv, pair, dev = Path(sys.argv[1]), sys.argv[2], "--dev" in sys.argv[3:]
-    launchers = [name for name in ("ray", "slurm") if f"--{name}" in sys.argv[3:]]
+    venv, pair = Path(sys.argv[1]), sys.argv[2]
+    extras = [name for name in ("dev", "ray", "slurm") if f"--{name}" in sys.argv[3:]]
     pins = PINS / f"{pair}.txt"
     if not pins.exists():
         fail(f"PIXELS must be published or current, got {pair}")
     if (venv / OFFLINE).exists():
-        keep_offline(venv, pair, [*launchers, *(["dev"] if dev else [])])
+        keep_offline(venv, pair, extras)
         return
     if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
         fail(f"Python {sys.version.split()[0]}: use 3.10 to 3.13, with make PYTHON=python3.12 ...")
@@ -53,10 +53,10 @@ def main() -> None:
             "the venv module is missing: install python3-venv (Debian, Ubuntu)",
         )
     say("installing pinned packages (once; some minutes)")
-    mujoco = next(line for line in pins.read_text().splitlines() if line.startswith("mujoco=="))
-    dm_control = next(line for line in pins.read_text().splitlines() if line.startswith("dm_control=="))
-    files = ["requirements", *(["dev"] if dev else []), *launchers]
-    pip_install(python, mujoco, *(argument for name in files for argument in ("-r", str(PINS / f"{name}.txt"))))
+    lines = pins.read_text().splitlines()
+    mujoco, dm_control = (next(x for x in lines if x.startswith(f"{name}==")) for name in ("mujoco", "dm_control"))
+    files = [str(PINS / f"{name}.txt") for name in ("requirements", *extras)]
+    pip_install(python, mujoco, *(f"--requirement={file}" for file in files))
     pip_install(python, "--no-deps", dm_control)
     pip_install(python, "--no-deps", "-e", str(ROOT))
     ensure_rendering(python)

@@ -19,12 +19,11 @@ import argparse
 import datetime
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -33,7 +32,7 @@ from drq_sn.runs import provenance
 from drq_sn.runs.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
-GRACE_SECONDS = 120.0  # from SIGTERM to SIGKILL: runs write checkpoints of half a gigabyte
+GRACE = "--kill-after=120"  # seconds from SIGTERM to SIGKILL: runs write checkpoints of half a gigabyte
 RUN_LOGS = {"config.yaml", "run.json", "eval.csv", "train.csv", "diagnostics.csv"}
 TABLE1 = "experiment=table1 seed=1 launcher.runs_per_gpu=3"  # DrQ-v2, three heads
 GPU_TESTS, CUDA_GRAPH = "gpu_tests", "runtime=cuda_graph"
@@ -77,50 +76,30 @@ def visit(steps: list[Step], work: Path, out: Path, minutes: float) -> bool:
     record["machine"] = provenance.describe(provenance.select_device("auto"))
     exit_codes = {name: entry["exit_code"] for name, entry in record["steps"].items()}
     deadline = time.monotonic() + 60 * minutes
-    for step in steps:
-        if exit_codes.get(step.name) == 0 or time.monotonic() >= deadline:
-            print(
-                f"{step.name}: {'finished earlier' if exit_codes.get(step.name) == 0 else 'no time left'}", flush=True
-            )
+    for name, arguments, folder in steps:
+        seconds = deadline - time.monotonic()
+        if exit_codes.get(name) == 0 or seconds <= 0:
+            print(f"{name}: {'finished earlier' if exit_codes.get(name) == 0 else 'no time left'}", flush=True)
             continue
-        print(f"{step.name}: started", flush=True)
+        print(f"{name}: started", flush=True)
         if exit_codes.get(GPU_TESTS) != 0:
-            step = step._replace(arguments=[word for word in step.arguments if word != CUDA_GRAPH])
-        record["steps"][step.name] = run_step(step, out, deadline)
-        exit_codes[step.name] = record["steps"][step.name]["exit_code"]
+            arguments = [argument for argument in arguments if argument != CUDA_GRAPH]
+        date, start = datetime.datetime.now(datetime.timezone.utc), time.monotonic()
+        limit = ["timeout", "--foreground", "--preserve-status", GRACE, str(seconds)]
+        with (out / f"{name}.txt").open("ab") as log:
+            command = [*limit, sys.executable, *arguments]
+            exit_codes[name] = subprocess.call(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        record["steps"][name] = {
+            "exit_code": exit_codes[name],
+            "command": " ".join(["python", *arguments]),
+            "date": date.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - start, 1),
+            "git_commit": provenance.git_commit(),
+        }
         copy_run_logs(work / "runs", out / "runs")
         write_json(path, record)
-        print(f"{step.name}: exit code {exit_codes[step.name]}", flush=True)
+        print(f"{name}: exit code {exit_codes[name]}", flush=True)
     return all(exit_codes.get(step.name) == 0 for step in steps)
-
-
-def run_step(step: Step, out: Path, deadline: float) -> dict[str, Any]:
-    """Run one step until it ends or its time is over; return its record for visit.json."""
-    date, start = datetime.datetime.now(datetime.timezone.utc), time.monotonic()
-    with (out / f"{step.name}.txt").open("ab") as log:
-        command = [sys.executable, *step.arguments]
-        process = subprocess.Popen(command, cwd=step.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        exit_code = wait(process, deadline - start)
-    return {
-        "exit_code": exit_code,
-        "command": " ".join(["python", *step.arguments]),
-        "date": date.isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - start, 1),
-        "git_commit": provenance.git_commit(),
-    }
-
-
-def wait(process: subprocess.Popen[bytes], seconds: float) -> int:
-    """Exit code of `process`, which gets SIGTERM after `seconds`, and SIGKILL if that does not end it."""
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGTERM)
-    try:
-        return process.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
 
 
 def copy_run_logs(runs: Path, target: Path) -> None:

@@ -5,25 +5,34 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir
-from drq_sn.cli.config.overrides import check_command_line, check_overrides, group_options
+from drq_sn.cli.config.overrides import check_command_line, check_overrides, group_options, initialized
+from drq_sn.cli.config.ranges import at_least_1, check_ranges
+from drq_sn.cli.launching.job import ExitCodes, Job
+from drq_sn.cli.launching.local import LocalLauncher
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
-from drq_sn.cli.running.run_dir import make_folder, move_to_backup
-from drq_sn.cli.workload import NUM_REAL_STEPS, build_row, choices, device_options, exit_on_sigterm, plain
+from drq_sn.cli.running.signals import Stopped
+from drq_sn.cli.workload import (
+    apply_device_settings,
+    at_least_real_steps,
+    build_row,
+    check_choices,
+    results_directory,
+    to_list,
+)
 from drq_sn.envs import make_env, require_task
 from drq_sn.envs.gl import select_backend
 from drq_sn.profiling.profiler import measure_rendering
@@ -35,8 +44,14 @@ from drq_sn.training import cpu
 
 CONFIG_NAME = "bench"
 EPISODE_FRAMES = 1000
-STOP_SECONDS = 60  # for a run to write its checkpoint
 GROUPS = {"agents": "agent", "heads": "head", "normalizers": "normalizer", "runtimes": "runtime"}
+LISTS = ("parts", "values", "rendered_tasks", "runs_at_once")
+RANGES = {
+    **dict.fromkeys(("num_rounds", "num_updates", "num_acts", "rendered_frames"), at_least_1),
+    "replay_steps": at_least_real_steps,
+    "training_frames": partial(validation.integer, minimum=2 * EPISODE_FRAMES),
+}
+OTHERS = ("vary", "training_preset")
 RENDER_SETTINGS: dict[str, dict[str, Any]] = {
     "exact": {},
     "shadow map of 1024": {"shadow_map_size": 1024},
@@ -57,77 +72,60 @@ def run_bench(cfg: DictConfig, overrides: list[str]) -> Path:
     """
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
-    settings = check_settings(cfg, device, overrides)
+    check_options(cfg, device, overrides)
     backend = select_backend()
-    out_dir = make_folder(Path(cfg.out_dir) / provenance.slug(provenance.device_name(device)), "out_dir")
-    move_to_backup(out_dir)
-    exit_on_sigterm()
-    results: dict[str, list[dict[str, Any]]] = {part: [] for part in settings["parts"]}
+    results: dict[str, list[dict[str, Any]]] = {part: [] for part in cfg.parts}
     bench = {
         "machine": provenance.describe(device),
         "gl": {"backend": backend.name, "renderer": backend.renderer},
-        "settings": settings,
+        "settings": OmegaConf.to_container(OmegaConf.masked_copy(cfg, [*GROUPS, *LISTS, *RANGES, *OTHERS])),
         "options": overrides,
         "results": results,
     }
-    try:
+    path = Path(cfg.out_dir) / provenance.slug(provenance.device_name(device))
+    with results_directory(path, partial(write_bench, bench=bench)) as out_dir:
         for part in results:
-            for _ in MEASURE[part](settings, overrides, results[part]):
+            for _ in MEASURE[part](cfg, overrides, results[part]):
                 write_json(out_dir / BENCH_FILE, bench)
-    finally:  # also when interrupted
-        if any(results.values()):
-            print(write_bench(out_dir, bench))
-            print(f"results in {out_dir}")
     return out_dir
 
 
-def check_settings(cfg: DictConfig, device: torch.device, overrides: list[str]) -> dict[str, Any]:
-    """Validate the options; returns the settings of this benchmark, as plain data.
+def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -> None:
+    """Fill in the defaults for `device`, make list options lists, and check everything.
 
     Raises:
         InvalidInput: for an invalid value.
     """
-    for option, group in GROUPS.items():
-        value = cfg.device_settings[device.type][option] if cfg[option] is None else cfg[option]
-        cfg[option] = choices(option, value, group, overrides)
-    lists = ("parts", "values", "rendered_tasks", "runs_at_once")
-    minimums = {"num_rounds": 1, "num_updates": 1, "num_acts": 1, "rendered_frames": 1}
-    minimums |= {"replay_steps": NUM_REAL_STEPS, "training_frames": 2 * EPISODE_FRAMES}
-    names = (*lists[:3], *GROUPS, "vary", "num_acts", "replay_steps", "rendered_frames")
-    settings = device_options(cfg, device) | {name: plain(cfg[name]) for name in names}
-    for name in lists:
-        if not isinstance(settings[name], list):
-            raise validation.InvalidInput(
-                f"{name} must be a list, got {settings[name]}; write {name}=[{settings[name]}]"
-            )
-    for name, minimum in minimums.items():
-        validation.integer(name, settings[name], minimum)
-    for number in settings["runs_at_once"]:
-        validation.integer("runs_at_once", number)
-    for part in settings["parts"]:
+    apply_device_settings(cfg, device)
+    check_choices(cfg, GROUPS, overrides)
+    check_ranges(cfg, RANGES)
+    for name in LISTS:
+        cfg[name] = to_list(cfg[name])
+    for part in cfg.parts:
         validation.choice("parts", part, MEASURE)
-    for task in settings["rendered_tasks"]:
+    for task in cfg.rendered_tasks:
         require_task(task)
-    validation.choice("training_preset", settings["training_preset"], group_options()["preset"])
-    if bool(settings["vary"]) != bool(settings["values"]):
+    num_cores = len(cpu.available_cores()) if device.type == "cpu" else None  # on GPUs, runs share cores
+    for number in cfg.runs_at_once:
+        validation.integer("runs_at_once", number, maximum=num_cores)
+    with initialized():
+        validation.choice("training_preset", cfg.training_preset, group_options()["preset"])
+    if bool(cfg.vary) != bool(cfg["values"]):
         raise validation.InvalidInput("vary and values must be set together, such as vary=batch_size values=[64,128]")
-    for value in settings["values"]:
-        check_overrides([f"{settings['vary']}={value}"], CONFIG_NAME)
-    return settings
+    for value in cfg["values"]:
+        check_overrides([f"{cfg.vary}={value}"], CONFIG_NAME)
 
 
-def _updates(settings: dict[str, Any], overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
+def _updates(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
     """Every head with every normalizer, runtime and value, one agent after the other."""
-    varied = [{settings["vary"]: value} for value in settings["values"]] or [{}]
-    sample = {name: settings[name] for name in ("num_updates", "num_acts")}
-    for agent in settings["agents"]:
+    varied = [{cfg.vary: value} for value in cfg["values"]] or [{}]
+    sample = {"num_updates": cfg.num_updates, "num_acts": cfg.num_acts}
+    for agent in cfg.agents:
         rows, by_row = [], {}
-        for head, normalizer, runtime, more in itertools.product(
-            settings["heads"], settings["normalizers"], settings["runtimes"], varied
-        ):
+        for head, normalizer, runtime, more in itertools.product(cfg.heads, cfg.normalizers, cfg.runtimes, varied):
             columns = {"agent": agent, "head": head, "normalizer": normalizer, "runtime": runtime, **more}
             rows.append(build_row(CONFIG_NAME, columns, overrides, details=False))
-        for row, number, measured in take_turns(rows, settings["num_rounds"], sample):
+        for row, number, measured in take_turns(rows, cfg.num_rounds, sample):
             if number == 0:
                 by_row[row] = {**row.columns, **measured, "rounds": []}
                 results.append(by_row[row])
@@ -138,37 +136,40 @@ def _updates(settings: dict[str, Any], overrides: list[str], results: list[dict[
             yield
 
 
-def _rendering(settings: dict[str, Any], overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
+def _rendering(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
     """Every task with every render setting."""
     del overrides
-    for task in settings["rendered_tasks"]:
-        print(f"rendering: {task}", file=sys.stderr, flush=True)
+    for task in cfg.rendered_tasks:
+        _say(f"rendering: {task}")
         with contextlib.ExitStack() as stack:
             envs = {
                 name: stack.enter_context(contextlib.closing(make_env(task, 1, **flags)))
                 for name, flags in RENDER_SETTINGS.items()
             }
-            measured = measure_rendering(envs, settings["rendered_frames"])
+            measured = measure_rendering(envs, cfg.rendered_frames)
         results += [{"task": task, "drawing": name, **values} for name, values in measured.items()]
         yield
 
 
-def _training(settings: dict[str, Any], overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
+def _training(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
     """Whole runs: of each agent the first and the last model alone, then several seeds of one in parallel."""
-    models = list(itertools.product(settings["heads"], settings["normalizers"]))
-    alone = [(agent, *model, 1) for agent in settings["agents"] for model in dict.fromkeys([models[0], models[-1]])]
-    parallel = [(settings["agents"][0], *models[-1], number) for number in settings["runs_at_once"]]
-    num_frames = settings["training_frames"] // 4 * 2  # half of a run, a multiple of the action repeat
+    models = list(itertools.product(cfg.heads, cfg.normalizers))
+    alone = [(agent, *model, 1) for agent in cfg.agents for model in dict.fromkeys([models[0], models[-1]])]
+    parallel = [(cfg.agents[0], *models[-1], number) for number in cfg.runs_at_once]
+    num_frames = cfg.training_frames // 4 * 2  # half of a run, a multiple of the action repeat
     options = [
         "task=cartpole_balance",
-        *(o for o in overrides if o.split("=", 1)[0] in ("task", "device", "num_threads")),
+        *(override for override in overrides if override.split("=", 1)[0] in ("task", "device", "num_threads")),
+        "video_every_frames=0",
+        f"preset={cfg.training_preset}",
+        f"eval_every_frames={num_frames}",
+        f"num_train_frames={2 * num_frames}",
+        f"num_eval_episodes={num_frames // EPISODE_FRAMES}",
     ]
-    options += ["video_every_frames=0", f"preset={settings['training_preset']}", f"eval_every_frames={num_frames}"]
-    options += [f"num_train_frames={2 * num_frames}", f"num_eval_episodes={num_frames // EPISODE_FRAMES}"]
     for *names, number in [*alone, *parallel]:
         model = dict(zip(("agent", "head", "normalizer"), names, strict=True))
-        row = {**model, "preset": settings["training_preset"], "runs_at_once": number}
-        print("training: " + " ".join(map(str, row.values())), file=sys.stderr, flush=True)
+        row = {**model, "preset": cfg.training_preset, "runs_at_once": number}
+        _say("training: " + " ".join(map(str, row.values())))
         chosen = [*options, *(f"{group}={name}" for group, name in model.items())]
         with tempfile.TemporaryDirectory() as folder:
             results.append(row | train_in_parallel(Path(folder), chosen, number))
@@ -179,7 +180,7 @@ MEASURE = {"updates": _updates, "rendering": _rendering, "training": _training}
 
 
 def train_in_parallel(folder: Path, options: list[str], number: int) -> dict[str, Any]:
-    """Train `number` seeds at once, each on cores of its own (shared if there are too few), and measure their speed.
+    """Train `number` seeds at once, as a local sweep does, and measure their speed.
 
     Args:
         folder: of the runs.
@@ -188,34 +189,23 @@ def train_in_parallel(folder: Path, options: list[str], number: int) -> dict[str
 
     Returns:
         Frames per second of each run, evaluations included, from the first evaluation after learning
-        started to the last one; and the peak memory of the largest run, in bytes. Or the `error`.
+        started to the last one. Or the `error`.
     """
-    cores = cpu.available_cores()
-    share = max(1, len(cores) // number)
-    runs: list[subprocess.Popen[bytes]] = []
-    peaks = []
+    run_dirs = [folder / f"seed_{seed}" for seed in range(1, number + 1)]
+    jobs = [
+        Job(path.name, (*options, f"seed={seed}", f"run_dir={path}"), path.with_suffix(".log"))
+        for seed, path in enumerate(run_dirs, 1)
+    ]
+    launcher = LocalLauncher(number, max(1, len(cpu.available_cores()) // number), num_retries=0)
+    exit_codes: ExitCodes = {}
     try:
-        for i in range(number):
-            core_list = ",".join(str(cores[(i * share + k) % len(cores)]) for k in range(share))
-            own = [f"seed={i + 1}", f"run_dir={folder / str(i)}", f"cores=[{core_list}]"]
-            command = [sys.executable, "-m", "drq_sn.cli.train", *options, *own]
-            with (folder / f"{i}.log").open("w") as log:
-                runs.append(subprocess.Popen(command, stdout=log, stderr=log))
-        for run in runs:
-            _, status, usage = os.wait4(run.pid, 0)
-            run.returncode = os.waitstatus_to_exitcode(status)
-            peaks.append(usage.ru_maxrss * 1024)
-    except BaseException:
-        for run in runs:
-            run.terminate()
-        for run in runs:
-            run.wait(STOP_SECONDS)
-        raise
-    failed = next((i for i, run in enumerate(runs) if run.returncode), None)
-    if failed is not None:
-        return {"error": ((folder / f"{failed}.log").read_text().strip().splitlines() or ["no output"])[-1]}
-    rates = [_frames_per_second(folder / str(i) / "eval.csv") for i in range(number)]
-    return {"frames_per_second": rates, "peak_memory_bytes": max(peaks)}
+        launcher.launch(jobs, _say, exit_codes)
+    except Stopped as stop:
+        sys.exit(stop.exit_code)
+    for job in jobs:
+        if exit_codes[job]:
+            return {"error": (job.log.read_text().strip().splitlines() or ["no output"])[-1]}
+    return {"frames_per_second": [_frames_per_second(path / "eval.csv") for path in run_dirs]}
 
 
 def _frames_per_second(path: Path) -> float:
@@ -223,6 +213,10 @@ def _frames_per_second(path: Path) -> float:
     rows = list(csv.DictReader(path.read_text().splitlines()))
     frames, seconds = ([float(row[field]) for row in rows] for field in ("frame", "wall_time_s"))
     return (frames[-1] - frames[1]) / (seconds[-1] - seconds[1])
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)

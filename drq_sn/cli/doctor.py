@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 import sys
-import time
 
 import torch
 
 from drq_sn.cli.running.exit_codes import ExitCode
 from drq_sn.envs import gl, make_env
+from drq_sn.profiling.profiler import seconds_per_call
 from drq_sn.runs import provenance
 from drq_sn.training.replay import available_memory
 from drq_sn.validation import InvalidInput
@@ -72,7 +71,7 @@ def _rendering() -> tuple[list[str], list[str]]:
     facts = [
         f"GL backend: {backend.name}",
         f"GL renderer: {backend.renderer}",
-        f"rendering: {milliseconds:.1f} ms a frame ({TASK}, 84x84, median of {NUM_FRAMES})",
+        f"rendering: {milliseconds:.1f} ms a frame ({TASK}, 84x84, mean of {NUM_FRAMES})",
     ]
     problems = []
     if backend.is_software:
@@ -87,13 +86,7 @@ def _rendering() -> tuple[list[str], list[str]]:
 def _milliseconds_per_frame() -> float:
     with contextlib.closing(make_env(TASK)) as env:
         env.reset()
-        return 1000 * statistics.median(_seconds(env) for _ in range(NUM_FRAMES))
-
-
-def _seconds(env: object) -> float:
-    start = time.perf_counter()
-    env.render(84, 84)  # type: ignore[attr-defined]
-    return time.perf_counter() - start
+        return 1000 * seconds_per_call(lambda _: env.render(84, 84), NUM_FRAMES, torch.device("cpu"))
 
 
 def main() -> None:

@@ -14,18 +14,19 @@ from typing import Any, NamedTuple
 import hydra
 import torch
 from hydra import compose
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tqdm import tqdm
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.agents.runtime import Eager
 from drq_sn.cli.config.build import build_agent, build_env, build_replay, config_dir, read_config
-from drq_sn.cli.config.overrides import check_command_line, group_options, initialized
+from drq_sn.cli.config.overrides import check_command_line, initialized
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
 from drq_sn.cli.running.checkpointing import seed_everything
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder
+from drq_sn.cli.workload import check_choices, to_list
 from drq_sn.envs.wrappers import PixelStack
 from drq_sn.report import depth_figure
 from drq_sn.report.table_formats import format_csv
@@ -108,14 +109,10 @@ def _fit_rows(
 def _check_options(cfg: DictConfig) -> None:
     """Check every option of the study; lists lose duplicates, and single values become lists."""
     check_ranges(cfg, dict.fromkeys(("num_updates", "log_every_updates", "num_states"), at_least_1))
-    for name in ("normalizers", "depths", "seeds"):
-        cfg[name] = list(dict.fromkeys(cfg[name] if OmegaConf.is_list(cfg[name]) else [cfg[name]]))
-        validation.integer(f"number of {name}", len(cfg[name]))
-    with initialized():
-        valid = group_options()["normalizer"]
-    for name in cfg.normalizers:
-        validation.choice("normalizers", name, valid)
+    check_choices(cfg, {"normalizers": "normalizer"})
     for name in ("depths", "seeds"):
+        cfg[name] = to_list(cfg[name])
+        validation.integer(f"number of {name}", len(cfg[name]))
         for value in cfg[name]:
             validation.integer(name, value, minimum=0)
     if cfg.run is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from omegaconf import DictConfig
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.overrides import check_command_line
+from drq_sn.cli.config.ranges import at_least_1, check_ranges
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
-from drq_sn.cli.running.run_dir import make_folder, move_to_backup
-from drq_sn.cli.workload import NUM_REAL_STEPS, build_row, choices, device_options, exit_on_sigterm
+from drq_sn.cli.workload import apply_device_settings, at_least_real_steps, build_row, check_choices, results_directory
 from drq_sn.envs import require_task
 from drq_sn.envs.gl import select_backend
 from drq_sn.profiling.turns import take_turns
@@ -27,6 +28,10 @@ from drq_sn.runs.files import write_json
 from drq_sn.training import cpu
 
 CONFIG_NAME = "profile"
+RANGES = {
+    **dict.fromkeys(("batch_size", "num_updates", "num_rounds", "num_acts"), at_least_1),
+    "replay_steps": at_least_real_steps,
+}
 
 
 def run_profile(cfg: DictConfig, overrides: list[str]) -> Path:
@@ -42,59 +47,48 @@ def run_profile(cfg: DictConfig, overrides: list[str]) -> Path:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler reports each start and stop on stderr
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
-    settings = check_settings(cfg, device, overrides)
+    check_options(cfg, device, overrides)
     agent = str(HydraConfig.get().runtime.choices["agent"])
-    machine = provenance.slug(provenance.device_name(device))
-    out_dir = make_folder(Path(cfg.out_dir) / machine / f"{agent}_batch{settings['batch_size']}", "out_dir")
-    move_to_backup(out_dir)
-    exit_on_sigterm()
-    batch = f"batch_size={settings['batch_size']}"
-    rows = []
-    for head, normalizer in itertools.product(cfg.heads, cfg.normalizers):
-        trace = str(out_dir.absolute() / f"trace_{head}_{normalizer}.json.gz") if cfg.trace else None
-        columns = {"head": head, "normalizer": normalizer}
-        rows.append(build_row(CONFIG_NAME, columns, [*overrides, batch], details=True, trace_path=trace))
-    sample = {name: settings[name] for name in ("num_updates", "num_acts")}
     measurements: list[dict[str, Any]] = []
     profile = {
         "agent": agent,
         "machine": provenance.describe(device),
-        "settings": settings,
+        "settings": {**{name: cfg[name] for name in RANGES}, "options": overrides},
         "measurements": measurements,
     }
-    try:
-        for row, number, measured in take_turns(rows, settings["num_rounds"], sample):
+    machine = provenance.slug(provenance.device_name(device))
+    path = Path(cfg.out_dir) / machine / f"{agent}_batch{cfg.batch_size}"
+    with results_directory(path, partial(write_profile, profile=profile)) as out_dir:
+        rows = []
+        for head, normalizer in itertools.product(cfg.heads, cfg.normalizers):
+            trace = str(out_dir.absolute() / f"trace_{head}_{normalizer}.json.gz") if cfg.trace else None
+            columns, options = {"head": head, "normalizer": normalizer}, [*overrides, f"batch_size={cfg.batch_size}"]
+            rows.append(build_row(CONFIG_NAME, columns, options, details=True, trace_path=trace))
+        sample = {"num_updates": cfg.num_updates, "num_acts": cfg.num_acts}
+        for row, number, measured in take_turns(rows, cfg.num_rounds, sample):
             measurements.append({**row.columns, "round": number, **measured})
             write_json(out_dir / PROFILE_FILE, profile)
-    finally:  # also when interrupted
-        if measurements:
-            print(write_profile(out_dir, profile))
-            print(f"results in {out_dir}")
     return out_dir
 
 
-def check_settings(cfg: DictConfig, device: torch.device, overrides: list[str]) -> dict[str, Any]:
-    """Validate the options; `heads` and `normalizers` become lists. Returns the settings of this profile.
+def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -> None:
+    """Fill in the defaults for `device` and check the options; `heads` and `normalizers` become lists.
 
     Raises:
         InvalidInput: for an invalid value.
     """
-    for option, group in (("heads", "head"), ("normalizers", "normalizer")):
-        cfg[option] = choices(option, cfg[option], group, overrides)
+    apply_device_settings(cfg, device)
+    check_choices(cfg, {"heads": "head", "normalizers": "normalizer"}, overrides)
     if any(override.startswith("runtime=") for override in overrides):
         raise validation.InvalidInput("runtime must be eager, whose phases can be traced; bench compares runtimes")
     require_task(cfg.task)
     select_backend()
-    settings = device_options(cfg, device) | {"num_acts": cfg.num_acts, "replay_steps": cfg.replay_steps}
-    minimums = dict.fromkeys(settings, 1) | {"replay_steps": NUM_REAL_STEPS}
-    for name, value in settings.items():
-        validation.integer(name, value, minimums[name])
+    check_ranges(cfg, RANGES)
     validation.boolean("trace", cfg.trace)
     paper = cfg.device_settings.cuda
-    reduced = [f"{name} {settings[name]} (paper: {paper[name]})" for name in paper if settings[name] < paper[name]]
+    reduced = [f"{name} {cfg[name]} (paper: {paper[name]})" for name in paper if cfg[name] < paper[name]]
     if reduced:
         print("reduced against the paper: " + ", ".join(reduced))
-    return {**settings, "options": overrides}
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)

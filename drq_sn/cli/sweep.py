@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -24,7 +23,7 @@ from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.envs import require_task
 from drq_sn.runs.files import write_atomically
-from drq_sn.runs.progress import Progress, is_over, number, read_progress
+from drq_sn.runs.progress import Progress, format_count, is_over, read_progress
 from drq_sn.runs.status import Status
 
 CONFIG_NAME = "sweep"
@@ -52,10 +51,6 @@ def sweep(overrides: Sequence[str]) -> int:
     """
     sweep_overrides, run_overrides = split_overrides(overrides, OPTIONS)
     cfg, experiment = _settings(sweep_overrides)
-    if experiment and experiment.profile:
-        if any(override.startswith("launcher") and override != "launcher=local" for override in sweep_overrides):
-            raise validation.InvalidInput(f"experiment={experiment.name} profiles this machine and takes no launcher")
-        return _profile(experiment, run_overrides, cfg)
     for override in run_overrides:
         for start, reason in SINGLE_RUN_ONLY.items():
             if override.startswith(start):
@@ -64,7 +59,7 @@ def sweep(overrides: Sequence[str]) -> int:
     for task in dict.fromkeys(o.split("=", 1)[1] for run in runs for o in run.overrides if o.startswith("task=")):
         require_task(task)
     todo = [run for run in runs if not is_over(run.run_dir)]
-    print(f"{number(len(runs), 'run')}, {len(runs) - len(todo)} already ended")
+    print(f"{format_count(len(runs), 'run')}, {len(runs) - len(todo)} already ended")
     if cfg.dry_run:
         print("\n".join(" ".join(run.overrides) for run in todo))
         return 0
@@ -88,23 +83,8 @@ def _settings(overrides: Sequence[str]) -> tuple[DictConfig, Experiment | None]:
     with initialized():
         cfg = compose(CONFIG_NAME, [override for override in overrides if not override.startswith("experiment")])
     validation.boolean("dry_run", cfg.dry_run)
-    return cfg, _experiment(overrides)
-
-
-def _experiment(overrides: Sequence[str]) -> Experiment | None:
-    names = [override.split("=", 1)[1] for override in overrides if override.startswith("experiment=")]
-    return load_experiment(names[0]) if names else None
-
-
-def _profile(experiment: Experiment, overrides: Sequence[str], cfg: DictConfig) -> int:
-    """Run the experiment that profiles instead of training, here."""
-    arguments = [*experiment.profile, *overrides]
-    check_overrides(arguments, "profile")
-    command = ["-m", "drq_sn.cli.profile", *arguments]
-    if cfg.dry_run:
-        print(" ".join(["python", *command]))
-        return 0
-    return subprocess.call([sys.executable, *command])
+    experiments = [override.split("=", 1)[1] for override in overrides if override.startswith("experiment=")]
+    return cfg, load_experiment(experiments[0]) if experiments else None
 
 
 def _train(cfg: DictConfig, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:
@@ -115,7 +95,7 @@ def _train(cfg: DictConfig, runs: Sequence[PlannedRun], todo: Sequence[PlannedRu
         run: Job(run.name, run.overrides, directory / f"{i}_{run.name.replace('/', '_')}.log")
         for i, run in enumerate(todo, start=1)
     }
-    print(f"training {number(len(todo), 'run')}; logs in {directory}", flush=True)
+    print(f"training {format_count(len(todo), 'run')}; logs in {directory}", flush=True)
     exit_codes: ExitCodes = {}
     rows = [Row(run.name, run.num_train_frames, partial(read_progress, run.run_dir)) for run in runs]
     try:
@@ -133,7 +113,7 @@ def _summarize(
     """Print how all runs ended, also to `directory`, and return the exit code; see `sweep`."""
     progress = {run: read_progress(run.run_dir) for run in runs}
     unfinished = {run: state for run, state in progress.items() if state.status != Status.FINISHED}
-    lines = [f"{len(runs) - len(unfinished)} of {number(len(runs), 'run')} finished"]
+    lines = [f"{len(runs) - len(unfinished)} of {format_count(len(runs), 'run')} finished"]
     lines += [_describe(run, state, jobs.get(run), exit_codes) for run, state in unfinished.items()]
     text = "\n".join(lines)
     print(text)
@@ -169,10 +149,7 @@ def main() -> None:
         _show()
         return
     with exit_on_invalid_input():
-        sweep_overrides, _ = split_overrides(arguments, OPTIONS)
-        experiment = _experiment(sweep_overrides)
-        # the other overrides are those of profile, if the experiment is one
-        check_overrides(["-m", *(sweep_overrides if experiment and experiment.profile else arguments)], CONFIG_NAME)
+        check_overrides(["-m", *arguments], CONFIG_NAME)
         sys.exit(sweep(arguments))
 
 

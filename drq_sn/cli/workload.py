@@ -5,23 +5,24 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 import drq_sn
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.agents.runtime import Eager, Runtime
-from drq_sn.cli.config.build import build_agent, build_env, build_replay, config_dir
-from drq_sn.cli.config.overrides import group_options
+from drq_sn.cli.config.build import build_agent, build_env, build_replay
+from drq_sn.cli.config.overrides import group_options, initialized
 from drq_sn.cli.running.checkpointing import seed_everything
+from drq_sn.cli.running.run_dir import make_folder, move_to_backup
 from drq_sn.envs.wrappers import PixelStack
 from drq_sn.networks.normalizers.spectral import WARM_UP_UPDATES
 from drq_sn.profiling.profiler import AgentProfiler
@@ -31,39 +32,62 @@ from drq_sn.training import cpu
 from drq_sn.training.replay import UniformReplay
 
 NUM_REAL_STEPS = 100  # rendered once, then stored over and over until the replay is full
+at_least_real_steps = partial(validation.integer, minimum=NUM_REAL_STEPS)
 
 
-def device_options(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
-    """The options under `device_settings`; those that are null take the default for `device`."""
-    defaults = cfg.device_settings[device.type]
-    return {name: plain(defaults[name] if cfg[name] is None else cfg[name]) for name in map(str, defaults)}
+def apply_device_settings(cfg: DictConfig, device: torch.device) -> None:
+    """Replace each option that is null by the default for `device` under `device_settings`."""
+    for name, default in cfg.device_settings[device.type].items():
+        if cfg[name] is None:
+            cfg[name] = default
 
 
-def plain(value: Any) -> Any:
-    """An option as plain data."""
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+def to_list(value: Any) -> list[Any]:
+    """The distinct values of a list option; a single value is a list of one."""
+    return list(dict.fromkeys(value if OmegaConf.is_list(value) else [value]))
 
 
-def choices(option: str, value: Any, group: str, overrides: Sequence[str]) -> list[str]:
-    """The value of list option `option`, each of whose elements is a choice of Hydra group `group`.
+def check_choices(cfg: DictConfig, groups: Mapping[str, str], overrides: Sequence[str] = ()) -> None:
+    """Make each of the list options `groups` (option -> Hydra group) a list of choices of its group.
 
     Raises:
-        InvalidInput: if an element is unknown, there is none, or `overrides` set the group itself.
+        InvalidInput: if a choice is unknown, there is none, or `overrides` set the group itself.
     """
-    for override in overrides:
-        if override.startswith(f"{group}="):
-            raise validation.InvalidInput(
-                f"{override}: this command takes a list, {option}=[{override.split('=', 1)[1]}]"
-            )
-    value = plain(value)
-    names = list(dict.fromkeys(value if isinstance(value, list) else [value]))
-    validation.integer(f"number of {option}", len(names))
-    return [validation.choice(option, name, group_options()[group]) for name in names]
+    with initialized():
+        valid = group_options()
+    for option, group in groups.items():
+        for override in overrides:
+            if override.startswith(f"{group}="):
+                raise validation.InvalidInput(
+                    f"{override}: this command takes a list, {option}=[{override.split('=', 1)[1]}]"
+                )
+        cfg[option] = to_list(cfg[option])
+        validation.integer(f"number of {option}", len(cfg[option]))
+        for name in cfg[option]:
+            validation.choice(option, name, valid[group])
 
 
-def exit_on_sigterm() -> None:
-    """Let SIGTERM raise SystemExit, so that results measured so far are written."""
+@contextlib.contextmanager
+def results_directory(path: Path, write_tables: Callable[[Path], str]) -> Iterator[Path]:
+    """Create a directory, moving earlier results to a backup; at the end, write and print the tables.
+
+    Args:
+        path: the directory.
+        write_tables: writes the tables to it and returns them as text; also called when SIGTERM or Ctrl-C ends the
+            `with` block, if any results have been written.
+
+    Raises:
+        InvalidInput: if the directory cannot be made or written.
+    """
+    make_folder(path, "out_dir")
+    move_to_backup(path)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield path
+    finally:
+        if any(path.iterdir()):
+            print(write_tables(path))
+            print(f"results in {path}")
 
 
 def build_row(config_name: str, columns: dict[str, Any], overrides: Sequence[str], **prepare: Any) -> Row:
@@ -83,7 +107,7 @@ def build_row(config_name: str, columns: dict[str, Any], overrides: Sequence[str
 def row_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """The resolved configuration of one row; the last of repeated overrides wins."""
     last = {override.split("=", 1)[0]: override for override in overrides}
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+    with initialized():
         cfg = compose(config_name, overrides=list(last.values()))
     cfg.run_dir = None
     cfg.num_train_frames = cfg.action_repeat * (cfg.replay_steps + 1)

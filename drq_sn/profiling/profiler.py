@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,21 +50,11 @@ def seconds_per_call(call: Call, num_calls: int, device: torch.device) -> float:
     return float(sum(before.elapsed_time(after) for before, after in events)) / num_calls / 1e3
 
 
-class Memory(NamedTuple):
-    """Largest number of bytes allocated at one time.
+def peak_memory(prepare: Callable[[], Call], device: torch.device) -> int:
+    """Largest number of bytes allocated at one time in `PERIOD` calls, including what their preparation left.
 
-    Attributes:
-        allocated_bytes: CUDA: PyTorch's counter, with blocks rounded up by its allocator and with
-            cuBLAS's workspace. CPU: live tensors, from PyTorch's own record of allocations.
-        requested_bytes: the same without rounding; equal on the CPU.
-    """
-
-    allocated_bytes: int
-    requested_bytes: int
-
-
-def peak_memory(prepare: Callable[[], Call], device: torch.device) -> Memory:
-    """Peak memory of `PERIOD` calls, including what their preparation allocated and kept.
+    On CUDA PyTorch's counter, with blocks rounded up by its allocator and with cuBLAS's workspace; on the CPU live
+    tensors, from PyTorch's own record of allocations.
 
     Args:
         prepare: builds everything whose memory counts, and returns the call. Earlier allocations are
@@ -74,17 +64,14 @@ def peak_memory(prepare: Callable[[], Call], device: torch.device) -> Memory:
     return _cuda_peak(prepare(), device) if device.type == "cuda" else _cpu_peak(prepare)
 
 
-def _cuda_peak(call: Call, device: torch.device) -> Memory:
+def _cuda_peak(call: Call, device: torch.device) -> int:
     gc.collect()  # reference cycles of an earlier measurement
-    torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     _one_period(call)
-    torch.cuda.synchronize(device)
-    statistics = torch.cuda.memory_stats(device)
-    return Memory(statistics["allocated_bytes.all.peak"], statistics["requested_bytes.all.peak"])
+    return torch.cuda.max_memory_allocated(device)
 
 
-def _cpu_peak(prepare: Callable[[], Call]) -> Memory:
+def _cpu_peak(prepare: Callable[[], Call]) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
         call = prepare()
         with record_function(MEASURED_CALLS):
@@ -105,8 +92,7 @@ def _cpu_peak(prepare: Callable[[], Call]) -> Memory:
             live += num_bytes
         else:
             live -= sizes.pop(address, 0)
-    peak = max(peak, live)
-    return Memory(peak, peak)
+    return max(peak, live)
 
 
 def _exported_events(trace: profile) -> list[dict[str, Any]]:
@@ -164,10 +150,8 @@ class AgentProfiler:
         """
         measured: dict[str, Any] = {"batch_size": len(self._replay.sample().reward)}
         if details:
-            measured["acting_memory"] = peak_memory(lambda: self._acting(self._build_agent()), self._device)._asdict()
-            measured["training_memory"] = peak_memory(
-                lambda: self._updating(self._build_agent()), self._device
-            )._asdict()
+            measured["acting_memory"] = peak_memory(lambda: self._acting(self._build_agent()), self._device)
+            measured["training_memory"] = peak_memory(lambda: self._updating(self._build_agent()), self._device)
         eager_agent = self._build_eager_agent()
         update = self._updating(eager_agent)
         measured["flops_per_update"] = count_flops(update) / PERIOD

@@ -22,10 +22,11 @@ from drq_sn.report.scores import (
     released_curves,
     select_runs,
 )
-from drq_sn.report.table_formats import format_count, format_csv, format_markdown, table_files
+from drq_sn.report.table_formats import format_csv, format_markdown, table_files
 from drq_sn.report.tables import all_runs_table, score_table
 from drq_sn.report.types import Figure, Plan, Run, Section, agent_title
 from drq_sn.report.warnings import general_warnings, left_out_warnings, missing_seeds, name_runs
+from drq_sn.runs.progress import format_count
 
 RUNS, INDEX, WARNINGS = "runs.csv", "index.html", "warnings.txt"
 TITLE = "drq_sn: report"

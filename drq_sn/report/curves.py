@@ -26,8 +26,8 @@ from drq_sn.report.style import (
     line_styles,
     mark_empty,
 )
-from drq_sn.report.table_formats import format_count
 from drq_sn.report.types import FloatArray, Series
+from drq_sn.runs.progress import format_count
 
 FULL_SCALE = (0.0, 1000.0)  # of a return in the control suite
 MARGIN = 25.0

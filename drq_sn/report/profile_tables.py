@@ -121,7 +121,7 @@ def table_rows(measurements: Sequence[Row], paper: Mapping[str, dict[str, float]
 
 def _values(measurements: Sequence[Row], metric: str) -> list[float]:
     key, factor = SOURCES[metric]
-    values = (m[key] for m in measurements if key in m)  # some versions write several numbers of memory
+    values = (m[key] for m in measurements if key in m)  # in files of older versions, memory has several numbers
     return [factor * (value["allocated_bytes"] if isinstance(value, dict) else value) for value in values]
 
 

@@ -76,11 +76,6 @@ def format_frame(value: float | None) -> str:
     return NO_VALUE if value is None else f"{value:,.0f}".replace(",", " ")
 
 
-def format_count(number: int, noun: str) -> str:
-    """`1 seed`, `2 seeds`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def format_departures(departures: Iterable[Departure]) -> list[str]:
     """`env.image_size=48 (published: 84)`; several published values of one departure are joined by `or`."""
     published: dict[str, dict[str, None]] = {}

@@ -66,7 +66,7 @@ def _numbers(log: Log, column: str) -> list[float]:
     return []
 
 
-def number(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 

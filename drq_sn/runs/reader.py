@@ -129,10 +129,8 @@ def read_log(path: Path) -> Log:
     text = _read_lines(path)
     if not text:
         return Log(path)
-    try:
-        import pandas as pd  # slow to import, and not part of the slim offline bundle
-    except ModuleNotFoundError:
-        raise InvalidInput(f"{path}: reading it needs pandas, which is not installed") from None
+    import pandas as pd  # slow to import
+
     try:
         table = pd.read_csv(io.StringIO(text), header=None, dtype=str, keep_default_na=False, skip_blank_lines=False)
     except pd.errors.ParserError as error:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
 
+from drq_sn.cli import fit_replay
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.fit_replay import run_study
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
-from tests.builders import TINY
+from tests.builders import TINY, invoke
 
 SMALL = [
     "normalizers=[none,nap]",
@@ -112,8 +111,6 @@ def test_another_study_in_the_same_folder_is_refused(study, tmp_path):
 
 
 def test_the_command_ends_with_one_line(tmp_path):
-    command = [sys.executable, "-m", "drq_sn.cli.fit_replay", f"out_dir={tmp_path / 'out'}"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 2
+    result = invoke(fit_replay.main, f"out_dir={tmp_path / 'out'}")
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
     assert result.stderr.startswith("error: run must be a run directory")
-    assert len(result.stderr.strip().splitlines()) == 1

@@ -8,11 +8,10 @@ import signal
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 
 from drq_sn.cli import profile
 from drq_sn.cli.config.overrides import initialized
-from drq_sn.cli.profile import check_settings, run_profile
+from drq_sn.cli.profile import check_options, run_profile
 from drq_sn.validation import InvalidInput
 from tests.builders import compose_config, invoke, read_csv
 
@@ -70,10 +69,6 @@ def test_every_head_is_measured_with_every_normalizer(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["heads=[mlp2,mlp9]"], "unknown heads 'mlp9'; did you mean"),
-        (["head=mlp4"], "head=mlp4: this command takes a list, heads=[mlp4]"),
-        (["normalizers=[spectrl]"], "did you mean 'spectral'"),
-        (["heads=[]"], "number of heads must be an integer >= 1"),
         (["runtime=compile"], "runtime must be eager"),
         (["num_rounds=0"], "num_rounds must be an integer >= 1"),
         (["batch_size=-3"], "batch_size must be an integer >= 1, got -3"),
@@ -82,10 +77,8 @@ def test_every_head_is_measured_with_every_normalizer(tmp_path, monkeypatch):
 )
 def test_invalid_values_are_named(overrides, message):
     cfg = compose_config(*overrides, config="profile")
-    OmegaConf.set_struct(cfg, False)
-    with initialized(), pytest.raises(InvalidInput) as error:
-        check_settings(cfg, torch.device("cpu"), overrides)
-    assert message in str(error.value)
+    with pytest.raises(InvalidInput, match=message):
+        check_options(cfg, torch.device("cpu"), overrides)
 
 
 @pytest.mark.parametrize(

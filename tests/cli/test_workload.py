@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -10,8 +11,14 @@ import torch
 from omegaconf import OmegaConf
 
 import drq_sn
-from drq_sn.cli.config.overrides import initialized
-from drq_sn.cli.workload import build_profiler, build_row, build_warm_agent, choices, device_options, row_config
+from drq_sn.cli.workload import (
+    apply_device_settings,
+    build_profiler,
+    build_row,
+    build_warm_agent,
+    check_choices,
+    row_config,
+)
 from drq_sn.envs import make_env
 from drq_sn.networks.normalizers.spectral import TrackedLinear
 from drq_sn.validation import InvalidInput
@@ -56,20 +63,29 @@ def test_a_worker_fills_the_replay_and_counts_operations_of_its_row():
 
 
 def test_null_takes_the_devices_default():
-    cfg = OmegaConf.create(
-        {"a": None, "b": 3, "device_settings": {"cpu": {"a": [1], "b": 2}, "cuda": {"a": [5], "b": 6}}}
-    )
-    assert device_options(cfg, torch.device("cpu")) == {"a": [1], "b": 3}
-    assert device_options(cfg, torch.device("cuda")) == {"a": [5], "b": 3}
+    for device, expected in {"cpu": {"a": [1], "b": 3}, "cuda": {"a": [5], "b": 3}}.items():
+        cfg = OmegaConf.create(
+            {"a": None, "b": 3, "device_settings": {"cpu": {"a": [1], "b": 2}, "cuda": {"a": [5], "b": 6}}}
+        )
+        apply_device_settings(cfg, torch.device(device))
+        assert {name: cfg[name] for name in "ab"} == expected
+
+
+@pytest.mark.parametrize(
+    ("heads", "overrides", "message"),
+    [
+        (["mlp2", "mlp9"], [], "unknown heads 'mlp9'; did you mean"),
+        ([], [], "number of heads must be an integer >= 1, got 0"),
+        (["mlp2"], ["head=mlp4"], "head=mlp4: this command takes a list, heads=[mlp4]"),
+    ],
+)
+def test_list_options_take_choices_of_their_group(heads, overrides, message):
+    with pytest.raises(InvalidInput, match=re.escape(message)):
+        check_choices(OmegaConf.create({"heads": heads}), {"heads": "head"}, overrides)
 
 
 def test_list_options_take_one_choice_or_several():
-    with initialized():
-        assert choices("heads", ["mlp2", "mlp4", "mlp2"], "head", []) == ["mlp2", "mlp4"]
-        assert choices("heads", "mlp2", "head", ["heads=mlp2"]) == ["mlp2"]
-        with pytest.raises(InvalidInput, match=r"unknown heads 'mlp9'; did you mean"):
-            choices("heads", ["mlp2", "mlp9"], "head", [])
-        with pytest.raises(InvalidInput, match=r"number of heads must be an integer >= 1, got 0"):
-            choices("heads", [], "head", [])
-        with pytest.raises(InvalidInput, match=r"head=mlp4: this command takes a list, heads=\[mlp4\]"):
-            choices("heads", ["mlp2"], "head", ["head=mlp4"])
+    for value, expected in {("mlp2", "mlp4", "mlp2"): ["mlp2", "mlp4"], "mlp2": ["mlp2"]}.items():
+        cfg = OmegaConf.create({"heads": list(value) if isinstance(value, tuple) else value})
+        check_choices(cfg, {"heads": "head"}, ["heads=mlp2"])
+        assert cfg.heads == expected

@@ -20,9 +20,6 @@ from drq_sn.training.replay import UniformReplay
 CPU = torch.device("cpu")
 MB = 1_000_000
 ROUNDING = 2 * 2**20  # CUDA's allocator hands out large blocks in steps of 2 MiB
-NUM_HEADS = 5  # the actor, two Q heads and their targets
-LINEAR = 1024 * 1024 + 1024
-BLOCK = 2 * 1024 + (1024 * 2048 + 2048) + (2048 * 1024 + 1024)  # LayerNorm, W1 and W2 with their biases
 
 
 def test_time_is_the_mean_of_the_calls_alone(monkeypatch):
@@ -45,7 +42,7 @@ def test_memory_counts_what_lives_at_one_time_and_not_what_died_before():
 
         return call
 
-    assert peak_memory(prepare, CPU) == (4 * MB, 4 * MB)
+    assert peak_memory(prepare, CPU) == 4 * MB
 
 
 def test_memory_that_the_call_leaves_behind_is_counted():
@@ -53,7 +50,7 @@ def test_memory_that_the_call_leaves_behind_is_counted():
         heap = []
         return lambda _: heap.append(torch.zeros(MB, dtype=torch.uint8))
 
-    assert peak_memory(prepare, CPU).allocated_bytes == profiler.PERIOD * MB
+    assert peak_memory(prepare, CPU) == profiler.PERIOD * MB
 
 
 def test_what_was_there_before_is_not_subtracted_when_it_goes():
@@ -64,7 +61,7 @@ def test_what_was_there_before_is_not_subtracted_when_it_goes():
         older.clear()
         return lambda _: kept
 
-    assert peak_memory(prepare, CPU).allocated_bytes == 2 * MB
+    assert peak_memory(prepare, CPU) == 2 * MB
 
 
 def test_operations_are_counted_by_hand():
@@ -89,7 +86,7 @@ def acting_bytes(request):
 
     def measure(head):
         obs = np.zeros((9, 84, 84), np.uint8)
-        return peak_memory(lambda: act(configure(head), obs), CPU).allocated_bytes
+        return peak_memory(lambda: act(configure(head), obs), CPU)
 
     measure("mlp2")  # the process's first convolution keeps some kilobytes for good
     return {head: measure(head) for head in ("mlp2", "mlp4", "modern2", "modern4")}
@@ -106,12 +103,6 @@ def published_agent():
         return build_agent(cfg, env, CPU)
 
     return build
-
-
-def test_acting_memory_grows_from_head_to_head_as_counted_by_hand(acting_bytes):
-    assert acting_bytes["mlp4"] - acting_bytes["mlp2"] == NUM_HEADS * 2 * LINEAR * 4
-    assert acting_bytes["modern2"] - acting_bytes["mlp2"] == NUM_HEADS * (BLOCK - LINEAR) * 4
-    assert acting_bytes["modern4"] - acting_bytes["modern2"] == 8 * BLOCK * 4
 
 
 def test_acting_memory_differs_as_in_the_paper(acting_bytes):
@@ -150,7 +141,7 @@ def test_details_and_samples_of_an_agent(agent_of, tmp_path, monkeypatch):
     measured_agent = profiler_of(build_agent, CPU)
     details = measured_agent.prepare(details=True, trace_path=str(tmp_path / "t.json"))
     weights = sum(p.numel() * 4 for p in agents[-1].networks.parameters())
-    assert weights < details["acting_memory"]["allocated_bytes"] < details["training_memory"]["allocated_bytes"]
+    assert weights < details["acting_memory"] < details["training_memory"]
     assert set(details["phase_seconds"]) == {
         "sample and transfer", "augment", "encode", "critic", "actor", "target", "power iteration", "other"
     }  # fmt: skip
@@ -196,10 +187,8 @@ def test_cuda_memory_is_counted_by_pytorch():
         return call
 
     torch.cuda.empty_cache()
-    held = torch.cuda.memory_stats()["requested_bytes.all.current"]
-    memory = peak_memory(prepare, device)
-    assert memory.requested_bytes - held == 96 * MB
-    assert 0 <= memory.allocated_bytes - memory.requested_bytes <= 3 * ROUNDING
+    held = torch.cuda.memory_allocated()
+    assert 96 * MB <= peak_memory(prepare, device) - held <= 96 * MB + 3 * ROUNDING
 
 
 @pytest.mark.gpu
@@ -218,5 +207,5 @@ def test_an_agent_is_measured_on_cuda(configure):
     measured_agent = profiler_of(lambda: build_agent(configure("agent=drq"), env, device), device)
     details = measured_agent.prepare(details=True)
     assert sum(details["phase_seconds"].values()) > 0
-    assert details["training_memory"]["allocated_bytes"] >= details["training_memory"]["requested_bytes"] > 0
+    assert details["training_memory"] > details["acting_memory"] > 0
     assert min(measured_agent.sample(num_updates=3, num_acts=3).values()) > 0

@@ -26,16 +26,14 @@ class Experiment:
         variants: options of heads and normalizers by group: `{"head": "mlp2", "normalizer": "none"}`.
         seeds: seeds.
         num_train_frames: length of every run.
-        profile: where the experiment is no training: the words for `drq_sn.cli.profile`.
     """
 
     name: str
-    agent: str = ""
-    tasks: tuple[str, ...] = ()
-    variants: tuple[dict[str, str], ...] = ()
-    seeds: tuple[int, ...] = ()
-    num_train_frames: int = 0
-    profile: tuple[str, ...] = ()
+    agent: str
+    tasks: tuple[str, ...]
+    variants: tuple[dict[str, str], ...]
+    seeds: tuple[int, ...]
+    num_train_frames: int
 
 
 def names() -> list[str]:

@@ -23,7 +23,7 @@ from drq_sn.cli.launching.job import SIGNALED, ExitCodes, Job, describe_exit
 from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import SignalHandler
-from drq_sn.runs.progress import number
+from drq_sn.runs.progress import format_count
 from drq_sn.training.cpu import available_cores
 
 POLL_SECONDS = 1.0
@@ -125,7 +125,7 @@ class RayLauncher:
                             code, error = None, lost
                         _end(pending.pop(ref), code, error, say, exit_codes)
         except BaseException:
-            say(f"stopping: {number(len(pending), 'run')} to write a checkpoint or to leave the queue")
+            say(f"stopping: {format_count(len(pending), 'run')} to write a checkpoint or to leave the queue")
             for ref in pending:
                 ray.cancel(ref)
             ray.wait(list(pending), num_returns=len(pending), timeout=CHECKPOINT_SECONDS)
@@ -160,10 +160,7 @@ class SlurmLauncher:
         max_num_timeout: how often a job is requeued at its time limit; after preemption it always is.
         timeout_min: time limit of a job, in minutes.
         signal_delay_s: how long before the time limit a job is signaled, in seconds.
-        cpus_per_task: CPU cores of each run.
         gpus_per_node: GPUs of each run.
-        mem_gb: memory of each run, in GB.
-        array_parallelism: runs at once.
         parameters: other parameters of submitit's `SlurmExecutor`; None leaves one unset.
 
     Raises:
@@ -176,28 +173,21 @@ class SlurmLauncher:
         max_num_timeout: int,
         timeout_min: int,
         signal_delay_s: int,
-        cpus_per_task: int,
         gpus_per_node: int,
-        mem_gb: float,
-        array_parallelism: int,
         **parameters: Any,
     ) -> None:
         validation.integer("launcher.max_num_timeout", max_num_timeout, minimum=0)
         validation.integer("launcher.timeout_min", timeout_min)
-        validation.integer("launcher.signal_delay_s", signal_delay_s)
-        validation.real("launcher.signal_delay_s", signal_delay_s, 1, 60 * timeout_min - 1)
-        validation.integer("launcher.cpus_per_task", cpus_per_task)
+        validation.integer("launcher.signal_delay_s", signal_delay_s, maximum=60 * timeout_min - 1)
         validation.integer("launcher.gpus_per_node", gpus_per_node, minimum=0)
-        validation.real("launcher.mem_gb", mem_gb, 0, open_low=True)
-        validation.integer("launcher.array_parallelism", array_parallelism)
+        for name in ("cpus_per_task", "array_parallelism"):
+            validation.integer(f"launcher.{name}", parameters[name])
+        validation.real("launcher.mem_gb", parameters["mem_gb"], 0, open_low=True)
         submitit = _import("submitit", extra="slurm")
         parameters |= {
             "timeout_min": timeout_min,
             "signal_delay_s": signal_delay_s,
-            "cpus_per_task": cpus_per_task,
             "gpus_per_node": gpus_per_node or None,
-            "mem_gb": mem_gb,
-            "array_parallelism": array_parallelism,
         }
         try:
             self._executor = submitit.AutoExecutor(submitit_folder, "slurm", slurm_max_num_timeout=max_num_timeout)

@@ -118,37 +118,36 @@ def _parts(given: Axes, experiment: Experiment | None) -> Iterator[Axes]:
     if experiment is None:
         yield given
         return
-    _require_part("agent", given, [experiment.agent], experiment)
-    for key in experiment.variants[0]:
-        _require_part(key, given, [variant[key] for variant in experiment.variants], experiment)
-    selected = [
-        variant
-        for variant in experiment.variants
-        if all(key not in given or f"{key}={value}" in given[key] for key, value in variant.items())
-    ]
-    if not selected:
-        requested = " ".join(",".join(given[key]) for key in experiment.variants[0] if key in given)
-        variants = "; ".join(" ".join(f"{k}={v}" for k, v in variant.items()) for variant in experiment.variants)
-        raise validation.InvalidInput(f"experiment={experiment.name} has no run with {requested}, only {variants}")
     defaults = {
-        "agent": [f"agent={experiment.agent}"],
         "task": [f"task={task}" for task in experiment.tasks],
         SEED: [f"{SEED}={seed}" for seed in experiment.seeds],
     }
     if "preset" not in given:  # a preset sets a length of its own
         defaults["num_train_frames"] = [f"num_train_frames={experiment.num_train_frames}"]
-    for variant in selected:
+    for variant in _select_variants(given, experiment):
         yield defaults | given | {key: [f"{key}={value}"] for key, value in variant.items()}
 
 
-def _require_part(key: str, given: Axes, valid: Iterable[str], experiment: Experiment) -> None:
-    """Refuse a value that no run of the experiment has."""
-    names = list(dict.fromkeys(valid))
-    for override in given.get(key, []):
-        if override.split("=", 1)[1] not in names:
-            raise validation.InvalidInput(
-                f"experiment={experiment.name} only has {key} {' and '.join(names)}, got {override}"
-            )
+def _select_variants(given: Axes, experiment: Experiment) -> list[dict[str, str]]:
+    """The variants of the experiment, agent included, that have the given values."""
+    variants = [{"agent": experiment.agent, **variant} for variant in experiment.variants]
+    for key in variants[0]:
+        names = list(dict.fromkeys(variant[key] for variant in variants))
+        for override in given.get(key, []):
+            if override.split("=", 1)[1] not in names:
+                raise validation.InvalidInput(
+                    f"experiment={experiment.name} only has {key} {' and '.join(names)}, got {override}"
+                )
+    selected = [
+        variant
+        for variant in variants
+        if all(key not in given or f"{key}={value}" in given[key] for key, value in variant.items())
+    ]
+    if not selected:
+        requested = " ".join(",".join(given[key]) for key in variants[0] if key in given)
+        described = "; ".join(" ".join(f"{k}={v}" for k, v in variant.items()) for variant in variants)
+        raise validation.InvalidInput(f"experiment={experiment.name} has no run with {requested}, only {described}")
+    return selected
 
 
 def _runs(axes: Axes) -> Iterator[PlannedRun]:

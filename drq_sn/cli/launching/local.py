@@ -19,7 +19,7 @@ from drq_sn.cli.launching.job import ExitCodes, Job, describe_exit
 from drq_sn.cli.running.exit_codes import ExitCode
 from drq_sn.cli.running.signals import SignalHandler
 from drq_sn.envs.gl import EGL_DEVICE
-from drq_sn.runs.progress import number
+from drq_sn.runs.progress import format_count
 from drq_sn.training.cpu import available_cores
 
 FINAL = {  # a retry would end in the same way
@@ -101,7 +101,7 @@ class LocalLauncher:
         """See `Launcher.launch`; when this raises, all runs have written a checkpoint and ended."""
         free = deque(self.slots([] if any("device=cpu" in job.overrides for job in jobs) else visible_gpus()))
         waiting, running = deque((job, 1) for job in jobs), list[_Attempt]()
-        say(f"up to {number(len(free), 'run')} at once")
+        say(f"up to {format_count(len(free), 'run')} at once")
         signals = SignalHandler()
         with signals.installed():
             try:
@@ -121,7 +121,7 @@ class LocalLauncher:
                             waiting.append((ended.job, ended.number + 1))
                     time.sleep(POLL_SECONDS)
             except BaseException:
-                say(f"stopping: {number(len(running), 'run')} to write a checkpoint")
+                say(f"stopping: {format_count(len(running), 'run')} to write a checkpoint")
                 for stopped in running:
                     stopped.process.send_signal(signal.SIGTERM)
                 for stopped in running:
