@@ -15,6 +15,8 @@ import dm_env
 import numpy as np
 from dm_env import specs
 
+from drq_sn import validation
+
 
 def random_state_to_json(state: Any) -> str:
     """Result of numpy's `get_state(legacy=False)` as JSON; `set_state` accepts the parsed text."""
@@ -132,8 +134,8 @@ class PixelStack(Wrapper):
         return self._observe(self._env.reset())
 
     def step(self, action: np.ndarray) -> dm_env.TimeStep:
-        """Advance one step and render."""
-        return self._observe(self._env.step(action))
+        """Advance one step and render; raises `InvalidInput` for an action outside `action_spec`."""
+        return self._observe(self._env.step(validation.action(action, self._env.action_spec())))
 
     def close(self) -> None:
         """Free the renderer; the environment cannot be used afterward."""
