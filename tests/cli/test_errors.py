@@ -186,6 +186,7 @@ def test_what_may_not_be_meant_literally_is_refused_with_its_quoted_form(words, 
 )
 def test_what_cannot_be_trained_is_known_before_anything_is(tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "run", lambda cfg: pytest.fail("trained"))
     result = invoke(train.main, *words)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
