@@ -1,10 +1,12 @@
-"""Checks of user options: each raises `InvalidInput` with one line naming the option, its range and its value."""
+"""Checks of what users give: each raises `InvalidInput` with one line naming the option, its range and its value."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 NUM_SUGGESTIONS = 3
 LONG_LIST = 12
@@ -74,3 +76,16 @@ def fits_in_memory(name: str, value: Any, num_bytes: int, available_bytes: int) 
             f"{name} must be at most about {largest}, got {value}: "
             f"it needs {num_bytes / 1e9:.1f} GB of memory and {available_bytes / 1e9:.1f} GB are free"
         )
+
+
+def action(value: Any, spec: Any) -> np.ndarray:
+    """Return `value` as an array if it is an action of `spec`, a dm_env `BoundedArray`, else raise `InvalidInput`."""
+    array = np.asarray(value)
+    if array.shape != spec.shape or array.dtype.kind not in "iuf":
+        problem = f"{array.dtype} of shape {array.shape}"
+    elif not ((array >= spec.minimum) & (array <= spec.maximum)).all():  # NaN is not
+        problem = str(array.tolist())
+    else:
+        return array
+    bounds = f"[{np.min(spec.minimum):g}, {np.max(spec.maximum):g}]"
+    raise InvalidInput(f"action must be numbers of shape {spec.shape} in {bounds}, got {problem}")

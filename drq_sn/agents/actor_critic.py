@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drq_sn import validation
 from drq_sn.agents.base import BaseAgent
 from drq_sn.agents.penalties import Penalty
 from drq_sn.agents.runtime import Runtime
@@ -99,6 +100,7 @@ class ActorCriticAgent(BaseAgent):
             device=components.device,
         )
         self.augmentation, self.penalty = components.augmentation, components.penalty
+        self._obs_shape = tuple(components.obs_shape)
         self.metric_names = (*self.metric_names, *self.penalty.metric_names)
         encoder = ConvEncoder(components.obs_shape, num_filters, pixel_offset)
         actor = Actor(encoder.feature_dim, policy_dim, trunk_dim, components.actor_head, normalizer)
@@ -114,7 +116,19 @@ class ActorCriticAgent(BaseAgent):
         self._act = runtime(self._action, self.device)
 
     def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
-        """Stacked frames (C, H, W) uint8, on any device -> action (A,) float32; the mean action unless `explore`."""
+        """Stacked frames (C, H, W) uint8, on any device -> action (A,) float32; the mean action unless `explore`.
+
+        Raises:
+            InvalidInput: for anything else than one observation of the environment that it was built for.
+        """
+        is_tensor = isinstance(obs, Tensor)
+        dtype, shape = getattr(obs, "dtype", type(obs).__name__), tuple(getattr(obs, "shape", ()))
+        if shape != self._obs_shape or dtype != (torch.uint8 if is_tensor else np.uint8):
+            raise validation.InvalidInput(
+                f"obs must be uint8 of shape {self._obs_shape}, pixels 0 to 255, got {dtype} of shape {shape}"
+            )
+        if not is_tensor:
+            obs = np.require(obs, requirements=("C", "W"))  # torch takes no flipped or read-only array
         with torch.inference_mode():
             self.at_step_(step)
             actions = self._act(torch.as_tensor(obs, device=self.device)[None], explore=explore)

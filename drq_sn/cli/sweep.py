@@ -14,14 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir, instantiate
 from drq_sn.cli.config.experiments import Experiment, load_experiment
-from drq_sn.cli.config.overrides import SWEEP_FLAGS, check_overrides, initialized
+from drq_sn.cli.config.overrides import SWEEP_FLAGS, check_overrides, initialized, quote_values
 from drq_sn.cli.launching.grid import PlannedRun, plan, split_overrides
 from drq_sn.cli.launching.job import ExitCodes, Job, Launcher, describe_exit
 from drq_sn.cli.launching.live_table import Row, SweepTable
 from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.cli.running.signals import Stopped
-from drq_sn.envs import require_task
 from drq_sn.runs.files import write_atomically
 from drq_sn.runs.progress import Progress, format_count, is_over, read_progress
 from drq_sn.runs.status import Status
@@ -56,8 +55,6 @@ def sweep(overrides: Sequence[str]) -> int:
             if override.startswith(start):
                 raise validation.InvalidInput(f"{override} is not available in a sweep: {reason}")
     runs = plan(run_overrides, experiment)
-    for task in dict.fromkeys(o.split("=", 1)[1] for run in runs for o in run.overrides if o.startswith("task=")):
-        require_task(task)
     todo = [run for run in runs if not is_over(run.run_dir)]
     print(f"{format_count(len(runs), 'run')}, {len(runs) - len(todo)} already ended")
     if cfg.dry_run:
@@ -149,6 +146,7 @@ def main() -> None:
         _show()
         return
     with exit_on_invalid_input():
+        arguments = quote_values(arguments, several=True)
         check_overrides(["-m", *arguments], CONFIG_NAME)
         sys.exit(sweep(arguments))
 

@@ -10,7 +10,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from drq_sn.cli.config.build import config_dir
-from drq_sn.cli.config.overrides import SWEEP_FLAGS, check_command_line
+from drq_sn.cli.config.overrides import SWEEP_FLAGS, check_command_line, parse_override
+from drq_sn.cli.launching.grid import plan
 from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 from drq_sn.cli.running.run import run
 from drq_sn.training.loop import TrainingDiverged
@@ -23,6 +24,9 @@ def main() -> None:
     # Hydra takes flags before or after all overrides; `make train ARGS="-m ..."` puts them between
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in SWEEP_FLAGS)
     check_command_line(CONFIG_NAME)
+    if set(sys.argv[1:2]) & SWEEP_FLAGS:
+        with exit_on_invalid_input():
+            _plan_multirun()
     diverged: list[str] = []
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
@@ -39,6 +43,16 @@ def main() -> None:
     train()
     if diverged:
         sys.exit(ExitCode.DIVERGED)
+
+
+def _plan_multirun() -> None:
+    """Refuse runs that cannot all be trained before the first one starts."""
+    overrides = [argument for argument in sys.argv[1:] if argument not in SWEEP_FLAGS]
+    if any(override.startswith("-") for override in overrides):  # `--help`, `--cfg job`
+        return
+    last = {parse_override(override).key_or_group: override for override in overrides}  # what `plan` counts
+    plan(list(last.values()))
+    sys.argv[1:] = ["--multirun", *last.values()]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import dm_env
 import numpy as np
 from dm_env import specs
 
+from drq_sn import validation
 from drq_sn.types import DivergedStep
 
 
@@ -167,8 +168,8 @@ class PixelStack(Wrapper):
         return self._observe(self._env.reset())
 
     def step(self, action: np.ndarray) -> dm_env.TimeStep:
-        """Advance one step and render."""
-        return self._observe(self._env.step(action))
+        """Advance one step and render; raises `InvalidInput` for an action outside `action_spec`."""
+        return self._observe(self._env.step(validation.action(action, self._env.action_spec())))
 
     def close(self) -> None:
         """Free the renderer; the environment cannot be used afterward."""

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,23 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that contains this package, with `-dirty` if it has changes; None outside a checkout."""
+    """Commit of the checkout that contains this package, with `-dirty` if it has changes; None outside a checkout.
+
+    Prints a warning if git fails in a checkout.
+    """
     folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+    if not any((parent / ".git").exists() for parent in folder.parents):
         return None
-    return result.stdout.strip() or None
+    # the checkout may have another owner, whose code runs here anyway
+    git = ["git", "-C", str(folder), "-c", "safe.directory=*", "-c", "core.fsmonitor=false"]
+    command = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
+        print(f"warning: the commit is not recorded: {reason.strip().splitlines()[0]}", file=sys.stderr)
+        return None
+    return result.stdout.strip()
 
 
 def select_device(name: str) -> torch.device:

@@ -133,6 +133,9 @@ def evaluate(
 
     Returns:
         The episodes, in the order of `random_states`.
+
+    Raises:
+        FloatingPointError: if an action is not finite.
     """
     episodes: dict[int, Episode] = {}
     waiting = deque(enumerate(random_states))
@@ -156,5 +159,8 @@ def evaluate(
             if time_step.last():
                 del playing[worker]
             else:
-                worker.step(agent.act(time_step.observation, step=0, explore=False))
+                action = agent.act(time_step.observation, step=0, explore=False)
+                if not np.isfinite(action).all():
+                    raise FloatingPointError("the agent's action is not finite")
+                worker.step(action)
     return [episodes[number] for number in range(len(random_states))]

@@ -16,9 +16,11 @@ from drq_sn.networks.actor_critic import Critic, soft_update_, target_copy
 from drq_sn.networks.heads import ModernHead
 from drq_sn.networks.normalizers import Spectral
 from drq_sn.networks.normalizers.spectral import tracked_layers
+from drq_sn.validation import InvalidInput
 
 AGENTS = ["agent=drq", "agent=drqv2"]
 OBS = np.zeros((9, 24, 24), np.uint8)
+RANDOM_OBS = np.random.default_rng(0).integers(0, 256, OBS.shape, np.uint8)
 
 
 def snapshot(module):
@@ -257,6 +259,27 @@ def test_acting(agent_of, name):
     explored = np.stack([agent.act(OBS, step=0, explore=True) for _ in range(200)])
     assert explored.std() > 0.01
     assert np.abs(explored).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "obs",
+    [RANDOM_OBS / 255, RANDOM_OBS.transpose(1, 2, 0), np.zeros((9, 84, 84), np.uint8), RANDOM_OBS[:3], RANDOM_OBS[None],
+     RANDOM_OBS.astype(np.int64), torch.from_numpy(RANDOM_OBS).float(), RANDOM_OBS.tolist()],
+    ids=["0 to 1", "channels last", "size", "one frame", "batch", "int64", "float tensor", "list"],
+)  # fmt: skip
+def test_acting_takes_one_observation_of_its_environment_only(agent_of, obs):
+    with pytest.raises(InvalidInput, match=r"obs must be uint8 of shape \(9, 24, 24\), pixels 0 to 255, got ") as error:
+        agent_of("agent=drqv2").act(obs, step=0, explore=False)
+    assert "\n" not in str(error.value)
+
+
+def test_acting_takes_any_memory_layout(agent_of):
+    agent = agent_of("agent=drqv2")
+    expected = agent.act(RANDOM_OBS, step=0, explore=False)
+    flipped = np.ascontiguousarray(RANDOM_OBS[:, ::-1])[:, ::-1]
+    read_only = np.frombuffer(RANDOM_OBS.tobytes(), np.uint8).reshape(OBS.shape)
+    for obs in (flipped, read_only, torch.from_numpy(RANDOM_OBS)):
+        assert np.array_equal(agent.act(obs, step=0, explore=False), expected)
 
 
 def test_drqv2_explores_less_as_the_schedule_says(agent_of):

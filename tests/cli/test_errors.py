@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from drq_sn.cli import evaluate, train
-from drq_sn.cli.config.overrides import check_overrides
+from drq_sn.cli.config.overrides import check_overrides, quote_values
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
 from tests.builders import invoke
@@ -23,7 +25,8 @@ from tests.builders import invoke
         ("head.critic.num_bloks=3", "did you mean 'head.critic.num_blocks'"),
         ("seed=1,2", "--multirun"),
         ("head=mlp2,mlp5 -m", "unknown head 'mlp5'; did you mean"),
-        ("nonsense", "Error parsing override 'nonsense'"),
+        ("nonsense", "arguments must be option=value, got 'nonsense'"),
+        ("run_dir=a=1", """special characters need quotes, such as 'run_dir="a=1"'"""),
         ("env=3", "env=3: env is a group; set one of its fields: env.image_size, env.shadows"),
         ("head.actor=null", "head.actor is a group"),
         ("agent.std_schedule=1", "agent.std_schedule is a group"),
@@ -44,7 +47,7 @@ def test_the_command_line_is_checked_before_anything_runs(words, message):
 @pytest.mark.parametrize(
     "words",
     ["task=walker_walk seed=3", "agent=drq,drqv2 seed=range(1,4) --multirun", "agent=drq agent.initial_temperature=0.2",
-     "--help", "+head.critic.new=1",
+     "+head.critic.new=1",
      "normalizer.layers=[-2,-3]", "hydra.job.num=3"],
 )  # fmt: skip
 def test_good_command_lines_pass(words):
@@ -144,6 +147,64 @@ def test_the_command_ends_with_code_2_and_one_line(tmp_path, words):
     assert result.returncode == 2
     assert result.stderr == "error: unknown task 'synthetic_pont'; did you mean 'synthetic_point'?\n"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["lr=1e-4,w=2", "run#1", "it's", 'a "b"', "运行_é", "a[1](2)&{3}", "back\\slash="])
+def test_a_path_is_taken_as_typed(tmp_path, monkeypatch, name):
+    runs = []
+    monkeypatch.setattr(train, "run", lambda cfg: runs.append(cfg.run_dir))
+    result = invoke(train.main, f"run_dir={tmp_path / name}")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert runs == [str(tmp_path / name)]
+
+
+@pytest.mark.parametrize(
+    ("words", "several", "remedy"),
+    [
+        (["runs=[a=1,b]"], False, 'runs=["a=1","b"]'),
+        (["run=~/a"], False, 'run="~/a"'),
+        (["run_dir=a=1,b=2"], True, 'run_dir="a=1","b=2"'),
+    ],
+)
+def test_what_may_not_be_meant_literally_is_refused_with_its_quoted_form(words, several, remedy):
+    with pytest.raises(InvalidInput, match="special characters need quotes") as error:
+        quote_values(words, several)
+    assert shlex.split(str(error.value).split("such as ")[1]) == [remedy]
+    assert quote_values([remedy], several) == [remedy]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["seed=1,2"], "one value with a comma needs quotes: 'seed=\"1,2\"'"),
+        (["--seed=3"], "--seed=3: options have no dashes; use seed=VALUE"),
+        (["-m", "lr=1e-3,1e-4"], "run_suffix=_lr${lr}"),
+        (["-m", "run_dir=x,y/../x"], "set a run_dir that differs"),
+        (["-m", "task=synthetic_point,synthetic_pont"], "did you mean 'synthetic_point'"),
+        (["-m", "head=mlp2,modern4", "seed=1,-1"], "seed must be"),
+    ],
+)
+def test_what_cannot_be_trained_is_known_before_anything_is(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "run", lambda cfg: pytest.fail("trained"))
+    result = invoke(train.main, *words)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_of_hydra_are_left_to_it():
+    result = invoke(train.main, "--cfg", "job", "seed=7")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "seed: 7" in result.stdout
+
+
+@pytest.mark.parametrize("option", ["foo", "+foo.bar", "agent.nonsense", "e", "env.imagesize"])
+def test_an_unknown_option_names_at_most_three(option):
+    with pytest.raises(InvalidInput, match="unknown option") as error:
+        check_overrides([f"{option}=1"], "train")
+    assert str(error.value).count("'") <= 2 * 4
 
 
 @pytest.mark.parametrize(

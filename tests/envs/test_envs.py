@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import unittest
 
 import dm_env
@@ -156,6 +157,26 @@ def test_a_time_limit_keeps_its_discount_through_the_repeat():
     obs = np.zeros(1)
     last = ActionRepeat(Script([dm_env.transition(1.0, obs), dm_env.truncation(2.0, obs, discount=1.0)]), 2).step(None)
     assert (last.reward, last.discount, last.last()) == (3.0, 1.0, True)
+
+
+@pytest.mark.parametrize(
+    ("task", "action"),
+    [
+        ("cheetah_run", [0.5]),
+        ("cheetah_run", [5.0] * 6),
+        ("synthetic_point", [[0.0, 0.0]]),
+        ("synthetic_point", [0.0, float("nan")]),
+        ("synthetic_point", ["0", "0"]),
+    ],
+)
+def test_an_action_outside_the_spec_is_refused(task, action):
+    with contextlib.closing(make_env(task, image_size=24)) as env:
+        env.reset()
+        shape = env.action_spec().shape
+        message = re.escape(f"action must be numbers of shape {shape} in [-1, 1], got ")
+        with pytest.raises(InvalidInput, match=message):
+            env.step(action)
+        env.step(np.ones(shape))  # the bounds belong to the range
 
 
 def test_an_unknown_task_is_answered_with_the_nearest():

@@ -97,6 +97,13 @@ def test_before_step_stops_an_evaluation_within_a_step():
     assert len(acts) == 7
 
 
+def test_an_action_that_is_not_finite_ends_the_evaluation():
+    agent = PixelSum()
+    agent.act = lambda obs, step, explore: np.array([0.0, np.nan], np.float32)
+    with open_pool(SYNTHETIC, 2) as pool, pytest.raises(FloatingPointError, match="not finite"):
+        evaluate(pool, agent, random_states_of(3, 2))
+
+
 def kill(process):
     process._process.kill()
     process._process.wait()

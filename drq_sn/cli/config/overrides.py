@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +12,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +22,7 @@ from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 
 SWEEP_FLAGS = {"-m", "--multirun"}
+NOT_PLAIN = ("[", "{", "'", '"', "~")  # how values begin that may not be meant literally
 INTERNAL_GROUPS = {"hydra", "tuned", "agent_preset", "augmentation_preset"}
 SWEEP, SWEEP_GROUPS = "sweep", {"experiment", "launcher"}  # what one command alone chooses from
 
@@ -40,7 +42,7 @@ RENAMED = {  # options and values of earlier versions -> their present names
 
 
 def check_command_line(config_name: str, sweeps_by_itself: str | None = None) -> None:
-    """Check this process's command line; where it is wrong, end with one line.
+    """Check this process's command line and quote what Hydra needs quoted; where it is wrong, end with one line.
 
     Args:
         config_name: see `check_overrides`.
@@ -49,26 +51,84 @@ def check_command_line(config_name: str, sweeps_by_itself: str | None = None) ->
     with exit_on_invalid_input():
         if sweeps_by_itself and SWEEP_FLAGS & set(sys.argv[1:]):
             raise validation.InvalidInput(f"--multirun: {sweeps_by_itself}")
-        check_overrides(sys.argv[1:], config_name)
+        flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
+        if flags <= SWEEP_FLAGS:  # else Hydra is asked for something else than runs: `--help`, `--cfg job`
+            sys.argv[1:] = quote_values(sys.argv[1:], several=bool(flags))
+            check_overrides(sys.argv[1:], config_name)
+        for flag in flags:
+            name = flag.lstrip("-").split("=")[0].replace("-", "_")
+            with initialized():
+                if name in _options(compose(config_name)) or name in group_options(config_name):
+                    raise validation.InvalidInput(f"{flag}: options have no dashes; use {name}=VALUE")
+
+
+def quote_values(arguments: Sequence[str], several: bool) -> list[str]:
+    """Put values that Hydra's grammar refuses, such as paths with `=` or `#`, between quotes.
+
+    Args:
+        arguments: the command line, without the program's name.
+        several: whether a comma separates values.
+
+    Raises:
+        InvalidInput: if a value may also be meant as a list or as several values; shows how to quote it.
+    """
+    return [argument if argument.startswith("-") else _quote_value(argument, several) for argument in arguments]
+
+
+def _quote_value(argument: str, several: bool) -> str:
+    name, equals, value = argument.partition("=")
+    if not equals or _parse(argument) or value.startswith(NOT_PLAIN) or (several and "," in value):
+        parse_override(argument)
+        return argument
+    quoted = f"{name}={_quote(value)}"
+    parse_override(quoted)
+    return quoted
+
+
+def parse_override(argument: str) -> Override:
+    """Parse `option=value`.
+
+    Raises:
+        InvalidInput: if Hydra's grammar refuses it; shows how to quote it.
+    """
+    override = _parse(argument)
+    if override is not None:
+        return override
+    name, equals, value = argument.partition("=")
+    is_list = value.startswith("[") and value.endswith("]")
+    values = ",".join(map(_quote, (value[1:-1] if is_list else value).split(",")))
+    quoted = f"{name}=[{values}]" if is_list else f"{name}={values}"
+    if not equals or _parse(quoted) is None:
+        raise validation.InvalidInput(f"arguments must be option=value, got {argument!r}")
+    raise validation.InvalidInput(f"{argument}: special characters need quotes, such as {shlex.quote(quoted)}")
+
+
+def _parse(argument: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return None
+
+
+def _quote(text: str) -> str:
+    quoted: str = QuotedString(text, Quote.double).with_quotes()
+    return quoted
 
 
 def check_overrides(arguments: Sequence[str], config_name: str) -> None:
     """Compose every configuration that `arguments` ask for.
 
     Args:
-        arguments: the command line, without the program's name. Where it asks Hydra for something
-            else than runs (`--help`, `--cfg job`), nothing is checked.
+        arguments: the command line, without the program's name.
         config_name: primary configuration, such as `train`.
 
     Raises:
         InvalidInput: for an unknown option or choice, with the nearest ones that exist.
     """
-    flags = {argument for argument in arguments if argument.startswith("-")}
-    if flags - SWEEP_FLAGS:
-        return
+    flags = SWEEP_FLAGS & set(arguments)
     with initialized():
         try:
-            parsed = OverridesParser.create().parse_overrides([a for a in arguments if a not in flags])
+            parsed = [parse_override(argument) for argument in arguments if argument not in flags]
             _check_sweeps(parsed, bool(flags))
             _check_renamed(parsed)
             _check_choices(parsed, config_name)
@@ -103,8 +163,10 @@ def alternatives(override: Override) -> Iterator[str]:
 def _check_sweeps(parsed: list[Override], multirun: bool) -> None:
     for override in parsed:
         if override.is_sweep_override() and not multirun:
+            name, _, value = str(override.input_line).partition("=")
             raise validation.InvalidInput(
-                f"{override.input_line}: several values need --multirun (sequential) or 'drq-sn sweep'"
+                f"{override.input_line}: several values need --multirun (sequential) or 'drq-sn sweep', "
+                f"one value with a comma needs quotes: {shlex.quote(f'{name}={_quote(value)}')}"
             )
 
 

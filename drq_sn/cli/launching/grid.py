@@ -10,16 +10,15 @@ from pathlib import Path
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config import ranges
 from drq_sn.cli.config.build import CONFIG, read_config
 from drq_sn.cli.config.experiments import Experiment
-from drq_sn.cli.config.overrides import INTERNAL_GROUPS, alternatives, group_options, initialized
+from drq_sn.cli.config.overrides import INTERNAL_GROUPS, alternatives, group_options, initialized, parse_override
 from drq_sn.cli.running.run_dir import require_same
+from drq_sn.envs import require_task
 from drq_sn.runs.progress import is_over
 
 SEED = "seed"
@@ -56,12 +55,13 @@ def plan(overrides: Sequence[str], experiment: Experiment | None = None) -> list
 
     Raises:
         InvalidInput: if two runs share a directory, a directory holds a run with other settings or a shorter one that
-            has finished, or the overrides select something that is not part of the experiment.
+            has finished, a task is unknown, or the overrides select something that is not part of the experiment.
     """
     with initialized():
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        given = {override.key_or_group: list(alternatives(override)) for override in parsed}
+        given = {override.key_or_group: list(alternatives(override)) for override in map(parse_override, overrides)}
         runs = [run for axes in _parts(given, experiment) for run in _runs(axes)]
+        for task in dict.fromkeys(o.split("=", 1)[1] for run in runs for o in run.overrides if o.startswith("task=")):
+            require_task(task)
         _require_distinct_directories(runs)
     return runs
 
@@ -80,13 +80,8 @@ def split_overrides(overrides: Sequence[str], options: Iterable[str]) -> tuple[l
     Raises:
         InvalidInput: for an argument that is not an override.
     """
-    try:
-        with initialized():
-            parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise validation.InvalidInput(str(error).strip().splitlines()[0]) from None
     names, sweep, runs = set(options), list[str](), list[str]()
-    for override in parsed:
+    for override in map(parse_override, overrides):
         (sweep if override.key_or_group.split(".")[0] in names else runs).append(override.input_line or "")
     return sweep, runs
 
@@ -94,7 +89,7 @@ def split_overrides(overrides: Sequence[str], options: Iterable[str]) -> tuple[l
 def _require_distinct_directories(runs: Sequence[PlannedRun]) -> None:
     seen: dict[Path, PlannedRun] = {}
     for run in runs:
-        other = seen.setdefault(run.run_dir, run)
+        other = seen.setdefault(run.run_dir.resolve(), run)
         if other is not run:
             raise validation.InvalidInput(f"run_dir={run.run_dir}: {_describe_clash(other, run)}")
 
@@ -167,8 +162,11 @@ def _seed(override: str) -> int:
 
 
 def _planned(cfg: DictConfig, overrides: tuple[str, ...]) -> PlannedRun:
-    run_dir, num_train_frames = Path(cfg.run_dir), validation.integer("num_train_frames", cfg.num_train_frames)
-    if (run_dir / CONFIG).is_file():
+    run_dir, num_train_frames = (
+        Path(str(cfg.run_dir or "")),
+        validation.integer("num_train_frames", cfg.num_train_frames),
+    )
+    if (run_dir / CONFIG).is_file() and not cfg.fresh:
         resolved = copy.deepcopy(cfg)
         OmegaConf.resolve(resolved)
         settings = OmegaConf.masked_copy(resolved, [str(key) for key in cfg if key not in INTERNAL_GROUPS])

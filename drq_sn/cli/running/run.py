@@ -127,7 +127,10 @@ def _train(
             record = None
             if cfg.video_every_frames and frame % cfg.video_every_frames == 0:
                 record = video.enter_context(VideoRecorder(run_dir / "video" / f"{frame}.mp4", playback_rate(env)))
-            episodes = evaluate(pool, agent, random_states, record, signals.check)
+            try:
+                episodes = evaluate(pool, agent, random_states, record, signals.check)
+            except FloatingPointError:
+                raise TrainingDiverged(frame) from None
         if cfg.diagnose_states:
             batch = session.replay.peek(cfg.diagnose_states, seed=frame) if session.replay.num_transitions else None
             logger.diagnostics(frame, session.loop.step, diagnostics(session.loop.step, batch, episodes))

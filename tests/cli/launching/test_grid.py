@@ -97,6 +97,11 @@ def test_two_runs_in_one_directory_are_refused_and_the_remedy_works(overrides):
     assert all("{" not in str(directory) for directory in directories)
 
 
+def test_paths_of_two_runs_are_compared_and_not_their_names():
+    with pytest.raises(InvalidInput, match=r"requested with run_dir=a and with run_dir=b/\.\./a"):
+        plan(["run_dir=a,b/../a"])
+
+
 @pytest.mark.parametrize("override", ["seed=x", "seed=-1", "seed=1.5"])
 def test_seeds_are_integers(override):
     with pytest.raises(InvalidInput, match="seed must be"):
@@ -110,6 +115,7 @@ def test_only_a_run_with_the_same_settings_is_resumed(tmp_path):
     assert plan(overrides) == [run]
     with pytest.raises(InvalidInput, match="lr was"):
         plan([*overrides, "lr=3e-3"])
+    assert len(plan([*overrides, "lr=3e-3", "fresh=true"])) == 1
 
 
 def test_a_finished_run_is_not_made_longer(tmp_path):

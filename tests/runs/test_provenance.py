@@ -1,0 +1,44 @@
+"""The commit of a checkout, whoever owns it."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from drq_sn.runs import provenance
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout of one commit that contains the module."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run([*git, *command], check=True)
+    (tmp_path / "package").mkdir()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "package" / "provenance.py"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("another_owner", ["0", "1"])
+def test_the_commit_is_recorded_whoever_owns_the_checkout(checkout, monkeypatch, capsys, another_owner):
+    commit = subprocess.check_output(["git", "-C", str(checkout), "rev-parse", "HEAD"], text=True).strip()
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", another_owner)  # git's own switch for such tests
+    assert provenance.git_commit() == commit
+    assert capsys.readouterr().err == ""
+
+
+def test_a_commit_that_git_cannot_tell_is_a_warning(checkout, monkeypatch, capsys):
+    (checkout / ".git" / "HEAD").write_text("damaged")
+    assert provenance.git_commit() is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: the commit is not recorded: fatal: ")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert provenance.git_commit() is None
+    assert "No such file or directory" in capsys.readouterr().err
+
+
+def test_without_a_checkout_there_is_no_commit_and_no_warning(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    assert provenance.git_commit() is None
+    assert capsys.readouterr().err == ""
