@@ -35,7 +35,7 @@ class BaseAgent(abc.ABC):
         device: where everything lives.
 
     Attributes:
-        networks: all networks by name; their state dict is what `weights.pt` holds.
+        networks: all networks by name; their state dict is what `weights.pt` and `best.pt` hold.
         num_updates: updates so far.
     """
 

@@ -148,7 +148,8 @@ def test_the_command_ends_with_code_2_and_one_line(tmp_path, words):
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [("episodes=0", "episodes must be an integer >= 1"), ("video=maybe", "video must be true or false"),
+    [("weights=first", "weights must be one of best, last"),
+     ("episodes=0", "episodes must be an integer >= 1"), ("video=maybe", "video must be true or false"),
      ("seed=99999999999999999999", "seed must be an integer >= 0 and <= 4294967295")],
 )  # fmt: skip
 def test_options_of_an_evaluation_are_checked(option, message):

@@ -174,23 +174,29 @@ def read_config(run_dir: Path) -> DictConfig:
     return config
 
 
-def load_agent(run_dir: str | Path, device: str = "auto") -> ActorCriticAgent:
-    """The trained agent of a run, ready to `act`.
+def load_agent(run_dir: str | Path, device: str = "auto", weights: str = "last") -> ActorCriticAgent:
+    """The trained agent of a run, ready to `act`; the run may be unfinished.
 
     Args:
-        run_dir: folder of a finished run.
+        run_dir: run directory.
         device: where it goes: `auto`, `cpu`, `cuda`, ...
+        weights: those of the `last` or of the `best` evaluation.
 
     Raises:
-        InvalidInput: if the folder holds no finished run or its weights are damaged.
+        InvalidInput: if the directory holds no run, or no intact weights.
     """
+    return load_agent_and_frame(run_dir, device, weights)[0]
+
+
+def load_agent_and_frame(run_dir: str | Path, device: str, weights: str) -> tuple[ActorCriticAgent, int]:
+    """See `load_agent`; also the frame to which the agent was trained."""
     cfg = read_config(Path(run_dir))
     chosen = provenance.select_device(device)
-    weights = load_weights(Path(run_dir), chosen)
+    saved = load_weights(Path(run_dir), chosen, weights)
     with contextlib.closing(build_env(cfg, seed=0)) as env:
         agent = build_agent(cfg, env, chosen, Eager())  # here may not be where it was trained
     try:
-        agent.networks.load_state_dict(weights["networks"])
+        agent.networks.load_state_dict(saved["networks"])
     except (KeyError, RuntimeError) as error:
         raise validation.InvalidInput(f"{run_dir}: its weights do not fit its {CONFIG}") from error
-    return agent
+    return agent, saved["frame"]

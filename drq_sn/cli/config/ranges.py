@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from drq_sn import validation
+from drq_sn.runs.files import WEIGHTS
 
 Check = Callable[[str, Any], Any]
 """Name and value of an option -> the value; raises `InvalidInput`."""
@@ -37,7 +38,12 @@ TRAIN: dict[str, Check] = {
     "diagnose_states": at_least_0,
     "video_every_frames": at_least_0,
 }
-EVALUATE: dict[str, Check] = {"episodes": at_least_1, "seed": seed, "video": validation.boolean}
+EVALUATE: dict[str, Check] = {
+    "episodes": at_least_1,
+    "seed": seed,
+    "video": validation.boolean,
+    "weights": partial(validation.choice, valid=WEIGHTS),
+}
 REPORT: dict[str, Check] = {"frame": optional(at_least_0), "num_bootstrap": at_least_1, "seed": seed}
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -30,7 +31,6 @@ from drq_sn.cli.running.columns import hyperparameters_of
 from drq_sn.cli.running.exit_codes import exit_stalled
 from drq_sn.cli.running.run_dir import (
     claimed,
-    mark_finished,
     move_to_backup,
     recorded,
     require_same,
@@ -42,7 +42,7 @@ from drq_sn.envs.gl import Backend, select_backend
 from drq_sn.envs.watchdog import Watchdog
 from drq_sn.runs import provenance
 from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore
-from drq_sn.runs.files import WEIGHTS, load_weights, save_weights
+from drq_sn.runs.files import WeightsWriter
 from drq_sn.runs.logger import RunLogger
 from drq_sn.runs.reader import read_record
 from drq_sn.runs.status import Status
@@ -86,9 +86,9 @@ def run(cfg: DictConfig) -> None:
             print(f"resuming at frame {loop.step * loop.action_repeat}")
         elif (backup := move_to_backup(run_dir)) is not None:
             print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
-        write_config(run_dir, own)
         frame = loop.step * loop.action_repeat if checkpoint else None
         with recorded(run_dir, _description(cfg, device, backend), frame):
+            write_config(run_dir, own)
             _train(cfg, run_dir, session, checkpoint)
         if not cfg.keep_checkpoint:
             session.store.delete()
@@ -97,6 +97,7 @@ def run(cfg: DictConfig) -> None:
 def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpoint | None) -> None:
     """Train until the end, a signal or divergence; leave a checkpoint to resume from, or the diverged weights."""
     agent, signals, diagnostics = session.agent, SignalHandler(), Diagnostics(session.agent, cfg.gamma)
+    weights = WeightsWriter(run_dir)
     on_stall = functools.partial(exit_stalled, run_dir=run_dir)
     num_workers = min(cfg.num_eval_processes or len(cpu.available_cores()), cfg.num_eval_episodes)
     logger = RunLogger(
@@ -125,7 +126,9 @@ def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpo
         if cfg.diagnose_states:
             batch = session.replay.peek(cfg.diagnose_states, seed=frame) if session.replay.num_transitions else None
             logger.diagnostics(frame, session.loop.step, diagnostics(session.loop.step, batch, episodes))
-        return [episode.episode_return for episode in episodes]
+        returns = [episode.episode_return for episode in episodes]
+        weights.save(agent.networks.state_dict(), frame, float(np.mean(returns)))
+        return returns
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(logger))
@@ -144,7 +147,6 @@ def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpo
             logger.end(success=False)
             raise
         logger.end(success=True)
-    save_weights(run_dir, agent.networks.state_dict(), cfg.num_train_frames)
 
 
 def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConfig) -> None:
@@ -171,15 +173,13 @@ def _has_finished(run_dir: Path, cfg: DictConfig) -> bool:
     record = read_record(run_dir)
     if Status(record.get("status")) is Status.DIVERGED:
         raise TrainingDiverged(record.get("frame", 0))
-    if not (run_dir / WEIGHTS).is_file():
+    if record.get("status") != Status.FINISHED:
         return False
-    frame = load_weights(run_dir, "cpu")["frame"]
+    frame = read_config(run_dir).num_train_frames
     if cfg.num_train_frames > frame:
         raise validation.InvalidInput(
             f"the run in {run_dir} already finished at frame {frame}; use another run_dir, or fresh=true to start over"
         )
-    if record.get("status") != Status.FINISHED:
-        mark_finished(run_dir)
     if not cfg.keep_checkpoint:
         CheckpointStore(run_dir).delete()
     print(f"{run_dir} already finished at frame {frame}; fresh=true starts over")

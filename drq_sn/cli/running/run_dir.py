@@ -19,7 +19,7 @@ from drq_sn.cli.config.build import CONFIG
 from drq_sn.cli.config.older_runs import FORMER_MEANING, parse_config
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.runs.checkpoints import FOLDER
-from drq_sn.runs.files import WEIGHTS, write_atomically, write_json
+from drq_sn.runs.files import write_atomically, write_json
 from drq_sn.runs.reader import RECORD, read_record
 from drq_sn.runs.status import Status
 from drq_sn.training.loop import TrainingDiverged
@@ -105,7 +105,7 @@ def claimed(path: Path, fresh: bool) -> Iterator[Path]:
     if path == Path():
         raise validation.InvalidInput("run_dir is empty or the current directory; give the run a directory of its own")
     names = {file.name for file in path.iterdir()} - {LOCK} if path.is_dir() else set()
-    if names and not fresh and not names & {CONFIG, RECORD, FOLDER, WEIGHTS}:
+    if names and not fresh and not names & {CONFIG, RECORD, FOLDER}:
         raise validation.InvalidInput(
             f"run_dir={path} holds files but no run; fresh=true moves them to a backup and starts over"
         )
@@ -202,11 +202,6 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
             write(Status.FAILED, ended=_now(), error=traceback.format_exc())
         raise
     write(Status.FINISHED, ended=_now())
-
-
-def mark_finished(path: Path) -> None:
-    """Set the status of a run that was killed between its last two writes."""
-    write_json(path / RECORD, {**read_record(path), "status": Status.FINISHED})
 
 
 def write_config(path: Path, cfg: DictConfig) -> str:

@@ -10,10 +10,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from drq_sn.agents import DrQV2
+from drq_sn.cli import evaluate
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import Stopped
+from drq_sn.runs.files import load_weights
 from drq_sn.validation import InvalidInput
-from tests.builders import read_csv, training_result
+from tests.builders import invoke, read_csv, training_result
 from tests.cli.running.conftest import Killed, kill, terminate
 
 CARTPOLE = ["task=cartpole_balance", "env.image_size=24", "num_train_frames=2300", "eval_every_frames=2000",
@@ -73,6 +75,13 @@ def test_a_run_on_cuda_resumes(configure, tmp_path, interrupt):
     interrupt(terminate, 77, 130)
     assert run_until_finished(lambda: configure("device=cuda")) == 2
     assert [row["frame"] for row in read_csv(tmp_path / "run" / "train.csv")] == ["100", "200", "300", "400"]
+
+
+def test_an_unfinished_run_can_be_evaluated_and_resumed(configure, stopped_run):
+    result = invoke(evaluate.main, f"run={stopped_run}", "episodes=1", "device=cpu")
+    assert f"{stopped_run} at frame 200: return" in result.stdout  # of the last evaluation
+    run(configure())
+    assert load_weights(stopped_run, "cpu")["frame"] == 400
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_over(configure, tmp_path, interrupt, finished_run):
