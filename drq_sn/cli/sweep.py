@@ -24,7 +24,7 @@ from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.envs import require_task
 from drq_sn.runs.files import write_atomically
-from drq_sn.runs.progress import Progress, is_over, number, read_progress
+from drq_sn.runs.progress import Progress, number, read_progress
 from drq_sn.runs.status import Status
 
 CONFIG_NAME = "sweep"
@@ -63,7 +63,7 @@ def sweep(overrides: Sequence[str]) -> int:
     runs = plan(run_overrides, experiment)
     for task in dict.fromkeys(o.split("=", 1)[1] for run in runs for o in run.overrides if o.startswith("task=")):
         require_task(task)
-    todo = [run for run in runs if not is_over(run.run_dir)]
+    todo = [run for run in runs if not run.is_over]
     print(f"{number(len(runs), 'run')}, {len(runs) - len(todo)} already ended")
     if cfg.dry_run:
         print("\n".join(" ".join(run.overrides) for run in todo))

@@ -77,7 +77,7 @@ def run(cfg: DictConfig) -> None:
         session = Session(agent, replay, loop, CheckpointStore(run_dir), OmegaConf.to_yaml(own), *schedule)
         checkpoint = session.store.newest()
         _require_own_run(run_dir, checkpoint, own)
-        if _has_finished(run_dir, cfg):
+        if _has_finished(run_dir, cfg, checkpoint):
             return
         _announce(cfg, run_dir, device, backend)
         if checkpoint is not None:
@@ -113,7 +113,8 @@ def _train(cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpo
 
     def before_step() -> None:
         signals.check()
-        if session.is_due():
+        at_end = session.loop.step == session.loop.num_steps
+        if session.is_due() or (at_end and cfg.keep_checkpoint):
             session.save(logger)
 
     def run_evaluation(frame: int) -> list[float]:
@@ -163,11 +164,11 @@ def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConf
         require_same(run_dir, OmegaConf.to_yaml(read_config(run_dir)), own)
 
 
-def _has_finished(run_dir: Path, cfg: DictConfig) -> bool:
-    """Whether the run has finished; prints so.
+def _has_finished(run_dir: Path, cfg: DictConfig, checkpoint: Checkpoint | None) -> bool:
+    """Whether the run has finished and is as long as `cfg` wants it; prints so.
 
     Raises:
-        InvalidInput: for a finished run shorter than `num_train_frames`.
+        InvalidInput: for a shorter finished run without a checkpoint.
         TrainingDiverged: for a run that diverged.
     """
     record = read_record(run_dir)
@@ -175,13 +176,17 @@ def _has_finished(run_dir: Path, cfg: DictConfig) -> bool:
         raise TrainingDiverged(record.get("frame", 0))
     if record.get("status") != Status.FINISHED:
         return False
-    frame = read_config(run_dir).num_train_frames
+    earlier = read_config(run_dir)
+    frame = earlier.num_train_frames
     if cfg.num_train_frames > frame:
-        raise validation.InvalidInput(
-            f"the run in {run_dir} already finished at frame {frame}; use another run_dir, or fresh=true to start over"
-        )
-    if not cfg.keep_checkpoint:
-        CheckpointStore(run_dir).delete()
+        if checkpoint is None:
+            raise validation.InvalidInput(
+                f"the run in {run_dir} already finished at frame {frame} and kept no checkpoint to train on from "
+                "(keep_checkpoint=true); use another run_dir, or fresh=true to start over"
+            )
+        return False
+    if not earlier.keep_checkpoint:
+        CheckpointStore(run_dir).delete()  # if it was killed before it did so
     print(f"{run_dir} already finished at frame {frame}; fresh=true starts over")
     return True
 

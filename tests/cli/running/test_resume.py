@@ -120,6 +120,34 @@ def test_a_moved_run_may_resume_with_more_frames(configure, tmp_path, stopped_ru
     assert training_result(tmp_path / "elsewhere") == training_result(tmp_path / "uninterrupted")
 
 
+@pytest.mark.parametrize("num_frames", [340, 400])  # within an episode, and where the longer run evaluates, too
+def test_a_finished_run_is_trained_further_from_its_checkpoint(configure, tmp_path, num_frames):
+    run(configure(f"num_train_frames={num_frames}", "keep_checkpoint=true"))
+    run(configure(f"num_train_frames={num_frames}"))  # finished: its checkpoint is left alone
+    run(configure("num_train_frames=600"))
+    run(configure("num_train_frames=600", run_dir="uninterrupted"))
+    *logs, (last, _), (last_weights, _) = training_result(tmp_path / "run")
+    *expected_logs, (expected_last, _), (expected_weights, _) = training_result(tmp_path / "uninterrupted")
+    assert logs == expected_logs
+    assert last == expected_last
+    assert last_weights == expected_weights
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["resumed"][0]["frame"]) == ("finished", num_frames)
+
+
+def test_a_longer_run_whose_replay_would_hold_more_says_so(configure, monkeypatch):
+    monkeypatch.setattr("drq_sn.cli.config.build.SPARE_EPISODES", 0)  # too few slots for episodes of 50 steps
+    run(configure("keep_checkpoint=true"))
+    with pytest.warns(UserWarning, match=r"kept the last 202 steps of its replay.* keeps 303; .* not bit-identical"):
+        run(configure("num_train_frames=600"))
+
+
+def test_a_schedule_over_the_length_of_the_run_cannot_get_longer(configure):
+    run(configure("keep_checkpoint=true", "lr_schedule=linear", "num_train_frames=100"))
+    with pytest.raises(InvalidInput, match=r"lr_schedule.num_train_frames was 100, now 200"):
+        run(configure("num_train_frames=200", "lr_schedule=linear"))
+
+
 def test_diagnostics_are_kept_while_they_are_off(configure, tmp_path, interrupt):
     interrupt(kill, 115, 150)
     for num_states in (16, 0):

@@ -32,7 +32,7 @@ def test_a_finished_run_is_left_alone(configure, finished_run, capsys):
     run(configure())
     assert "already finished at frame 400" in capsys.readouterr().out
     assert (finished_run / "train.csv").read_bytes() == log
-    with pytest.raises(InvalidInput, match=r"the run in .* already finished at frame 400"):
+    with pytest.raises(InvalidInput, match=r"the run in .* already finished at frame 400 and kept no checkpoint"):
         run(configure("num_train_frames=600"))
 
 
