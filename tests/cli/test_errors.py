@@ -75,6 +75,8 @@ def test_good_command_lines_pass(words):
         ("checkpoint_every_frames=-1", "checkpoint_every_frames must be"),
         ("env_limit_seconds=no", "env_limit_seconds must be"),
         ("keep_checkpoint=3", "keep_checkpoint must be"),
+        ("init_networks=actor", "unknown init_networks 'actor'; did you mean 'encoder'?"),
+        ("init_from=nowhere", "nowhere is not a run directory"),
         ("num_train_frames=abc", "num_train_frames must be"),
         ("num_train_frames=100.5", "num_train_frames must be"),
         ("normalizer.layers=5", "normalizer.layers must be"),

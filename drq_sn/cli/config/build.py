@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent, Augmentation, Components
+from drq_sn.agents.base import TARGET
 from drq_sn.agents.penalties import Penalty
 from drq_sn.agents.runtime import Eager, Runtime
 from drq_sn.cli.config.older_runs import parse_config
@@ -109,6 +110,24 @@ def build_agent(
     )
     agent: ActorCriticAgent = instantiate(cfg.agent, components)
     return agent
+
+
+def initialize_agent(agent: ActorCriticAgent, cfg: DictConfig) -> dict[str, Any]:
+    """Copy the networks of the run `cfg.init_from`, if there is one, to `agent`; no random numbers are drawn.
+
+    Returns:
+        The run, the networks and their frame, for `run.json`; empty without `init_from`.
+
+    Raises:
+        InvalidInput: if it is not a run with weights that fit.
+    """
+    if cfg.init_from is None:
+        return {}
+    with torch.random.fork_rng(devices=[]):
+        source, frame = load_agent_and_frame(str(cfg.init_from), "cpu", "last")
+    online = [name for name in agent.networks if not name.endswith(TARGET)]
+    agent.initialize_(source.networks, *(online if cfg.init_networks == "all" else ["encoder"]))
+    return {"init_from": {"run": str(cfg.init_from), "networks": cfg.init_networks, "frame": frame}}
 
 
 def build_head(head: DictConfig, network: str) -> HeadFactory:

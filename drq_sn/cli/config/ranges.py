@@ -29,6 +29,7 @@ def optional(check: Check) -> Check:
 TRAIN: dict[str, Check] = {
     "seed": seed,
     "fresh": validation.boolean,
+    "init_networks": partial(validation.choice, valid=("all", "encoder")),
     "keep_checkpoint": validation.boolean,
     "checkpoint_every_seconds": positive,
     "checkpoint_every_frames": optional(at_least_1),

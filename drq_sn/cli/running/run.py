@@ -19,6 +19,7 @@ from drq_sn.cli.config.build import (
     build_env,
     build_loop,
     build_replay,
+    initialize_agent,
     partial_env,
     random_states_of,
     read_config,
@@ -72,7 +73,9 @@ def run(cfg: DictConfig) -> None:
     with contextlib.closing(build_env(cfg, cfg.seed)) as env:
         agent, replay = build_agent(cfg, env, device), build_replay(cfg, env, device)
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
-    with claimed(Path(str(cfg.run_dir or "")), cfg.fresh) as run_dir:
+    path = Path(str(cfg.run_dir or ""))
+    initial = initialize_agent(agent, cfg) if cfg.fresh or not path.exists() else {}  # before anything is written
+    with claimed(path, cfg.fresh) as run_dir:
         schedule = cfg.checkpoint_every_seconds, cfg.checkpoint_every_frames
         session = Session(agent, replay, loop, CheckpointStore(run_dir), OmegaConf.to_yaml(own), *schedule)
         checkpoint = session.store.newest()
@@ -84,10 +87,12 @@ def run(cfg: DictConfig) -> None:
             _require_more_frames(run_dir, cfg, checkpoint.step * loop.action_repeat)
             session.restore(checkpoint)
             print(f"resuming at frame {loop.step * loop.action_repeat}")
-        elif (backup := move_to_backup(run_dir)) is not None:
-            print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
+        else:
+            initial = initial or initialize_agent(agent, cfg)
+            if (backup := move_to_backup(run_dir)) is not None:
+                print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
         frame = loop.step * loop.action_repeat if checkpoint else None
-        with recorded(run_dir, _description(cfg, device, backend), frame):
+        with recorded(run_dir, _description(cfg, device, backend) | initial, frame):
             write_config(run_dir, own)
             _train(cfg, run_dir, session, checkpoint)
         if not cfg.keep_checkpoint:

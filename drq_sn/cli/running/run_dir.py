@@ -175,7 +175,7 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
         path: run directory.
         description: the other entries of the record.
         frame: where an earlier run is resumed; None for a new run. Entries in `MADE_BY` that changed keep their
-            earlier value under `resumed`.
+            earlier value under `resumed`; `init_from` is that of the new run.
     """
     earlier = read_record(path)
     description = {**description, "started": _now()}
@@ -184,6 +184,7 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
         before = {name: earlier[name] for name in MADE_BY if earlier.get(name, description[name]) != description[name]}
         resumed = {"frame": frame, "time": _now(), **({"before": before} if before else {})}
         description["resumed"] = [*earlier.get("resumed", []), resumed]
+        description |= {name: earlier[name] for name in ("init_from",) if name in earlier}
 
     def write(status: Status, **more: Any) -> None:
         write_json(path / RECORD, {"status": status, **description, **more})

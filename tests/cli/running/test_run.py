@@ -54,8 +54,8 @@ def test_an_agent_is_loaded_without_the_runtime_it_was_trained_with(finished_run
     assert load_agent(finished_run, "cpu").act(np.zeros((9, 24, 24), np.uint8), 0, explore=False).shape == (2,)
 
 
-OLDER_OPTIONS = ("runtime", "cores", "num_eval_processes", "matmul_precision", "penalty", "lr_schedule",
-                 "diagnose_states")  # fmt: skip
+OLDER_OPTIONS = ("init_from", "init_networks", "runtime", "cores", "num_eval_processes", "matmul_precision", "penalty",
+                 "lr_schedule", "diagnose_states")  # fmt: skip
 
 
 def test_a_run_without_newer_options_is_the_same_run(configure, finished_run, capsys):
