@@ -39,12 +39,8 @@ TRAIN: dict[str, Check] = {
     "diagnose_states": at_least_0,
     "video_every_frames": at_least_0,
 }
-EVALUATE: dict[str, Check] = {
-    "episodes": at_least_1,
-    "seed": seed,
-    "video": validation.boolean,
-    "weights": partial(validation.choice, valid=WEIGHTS),
-}
+EXPORT: dict[str, Check] = {"seed": seed, "weights": partial(validation.choice, valid=WEIGHTS)}
+EVALUATE: dict[str, Check] = {"episodes": at_least_1, "video": validation.boolean, **EXPORT}
 REPORT: dict[str, Check] = {"frame": optional(at_least_0), "num_bootstrap": at_least_1, "seed": seed}
 
 
