@@ -114,7 +114,9 @@ class Faults:
             assert self.train(self.folder / "stopped", SELDOM, fault=("fsync", 32)).returncode == SIGKILL
         run_dir = self._new("corrupted")
         shutil.copytree(self.folder / "stopped", run_dir)
-        files = [p for p in sorted(run_dir.rglob("*")) if p.is_file() and p.stat().st_size > 0 and p.suffix != ".mp4"]
+        spared = (".mp4", "best.pt")  # a damaged best.pt gives way, with a warning, to the best evaluation from then on
+        paths = [path for path in sorted(run_dir.rglob("*")) if path.is_file() and not path.name.endswith(spared)]
+        files = [path for path in paths if path.stat().st_size > 0]
         path = self.random.choice(
             [p for p in files if "checkpoint" in p.parts] if self.random.random() < 0.8 else files
         )
