@@ -2,7 +2,7 @@
 
 Attributes:
     make_env: build a pixel environment by name; see `drq_sn.envs.make_env`.
-    load_agent: load the agent of a finished run; see `drq_sn.cli.config.build.load_agent`.
+    load_agent: load the agent of a run; see `drq_sn.cli.config.build.load_agent`.
 """
 
 from __future__ import annotations

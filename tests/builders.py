@@ -302,10 +302,11 @@ def read_csv(path, without=()):
 
 
 def training_result(run_dir):
-    """What must not depend on interruptions: the logs without clocks, and every weight."""
+    """What must not depend on interruptions: the logs without clocks, and every weight that was kept."""
     logs = [read_csv(run_dir / name, without=CLOCKS) for name in ("train.csv", "eval.csv", "diagnostics.csv")]
-    weights = torch.load(run_dir / "weights.pt")["networks"]
-    return *logs, {name: value.numpy().tobytes() for name, value in weights.items()}
+    files = [torch.load(run_dir / name) for name in ("weights.pt", "best.pt")]
+    weights = [{name: value.numpy().tobytes() for name, value in file["networks"].items()} for file in files]
+    return *logs, [(file["frame"], file["episode_return"]) for file in files], weights
 
 
 def svg_texts(svg):

@@ -24,6 +24,9 @@ from pathlib import Path
 
 import torch
 
+from drq_sn.runs.reader import read_record
+from drq_sn.runs.status import Status
+
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = [
     "task=synthetic_point", "num_train_frames=1000", "eval_every_frames=500", "num_eval_episodes=2",
@@ -67,7 +70,7 @@ class Faults:
     def survives(self, name: str, run_dir: Path, *words: str) -> bool:
         """Bring the run in `run_dir` to its end with the same command, and compare."""
         result = self.train(run_dir, *words)
-        if result.returncode != 0 or not (run_dir / "weights.pt").exists():
+        if result.returncode != 0 or read_record(run_dir).get("status") != Status.FINISHED:
             self.lost.append(f"{name}: {result.stderr[-300:]}")
             return False
         if "resumes without these steps" in result.stderr:
@@ -111,7 +114,9 @@ class Faults:
             assert self.train(self.folder / "stopped", SELDOM, fault=("fsync", 32)).returncode == SIGKILL
         run_dir = self._new("corrupted")
         shutil.copytree(self.folder / "stopped", run_dir)
-        files = [p for p in sorted(run_dir.rglob("*")) if p.is_file() and p.stat().st_size > 0 and p.suffix != ".mp4"]
+        spared = (".mp4", "best.pt")  # a damaged best.pt gives way, with a warning, to the best evaluation from then on
+        paths = [path for path in sorted(run_dir.rglob("*")) if path.is_file() and not path.name.endswith(spared)]
+        files = [path for path in paths if path.stat().st_size > 0]
         path = self.random.choice(
             [p for p in files if "checkpoint" in p.parts] if self.random.random() < 0.8 else files
         )
@@ -209,12 +214,12 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def outcome(run_dir: Path) -> tuple[object, ...]:
     """What must not depend on faults: both logs without clocks, and every weight."""
-    weights = torch.load(run_dir / "weights.pt")["networks"]
+    files = [torch.load(run_dir / name)["networks"] for name in ("weights.pt", "best.pt")]
     return (
         rows(run_dir / "train.csv"),
         rows(run_dir / "eval.csv"),
         rows(run_dir / "diagnostics.csv"),
-        {name: value.numpy().tobytes() for name, value in weights.items()},
+        [{name: value.numpy().tobytes() for name, value in weights.items()} for weights in files],
     )
 
 

@@ -81,12 +81,8 @@ TARGETS = {
     "table3": Target("the paper's profile", drq_sn("profile", "agent=drq", "normalizers=[none]"), TABLE3),
     "profile": Target("time and memory of heads", drq_sn("profile"), PROFILE),
     "bench": Target("speed of this machine", drq_sn("bench"), {"PARTS": "parts=[{}]", **ARGS}),
-    **dict.fromkeys(
-        ("eval", "evaluate"), Target("evaluate a finished run", drq_sn("evaluate"), {"RUN": "run={}", **ARGS})
-    ),
-    "video": Target(
-        "video of a finished run", drq_sn("evaluate", "episodes=1", "video=true"), {"RUN": "run={}", **ARGS}
-    ),
+    **dict.fromkeys(("eval", "evaluate"), Target("evaluate a run", drq_sn("evaluate"), {"RUN": "run={}", **ARGS})),
+    "video": Target("video of a run", drq_sn("evaluate", "episodes=1", "video=true"), {"RUN": "run={}", **ARGS}),
     **dict.fromkeys(("offline", "fit-replay"), Target("fit heads to a replay", drq_sn("fit-replay"), FIT_REPLAY)),
     "board": Target(
         "TensorBoard on localhost",

@@ -13,7 +13,12 @@ from drq_sn import validation
 from drq_sn.agents.runtime import Runtime
 from drq_sn.networks.actor_critic import soft_update_, target_copy
 from drq_sn.networks.normalizers.base import Normalizer
-from drq_sn.networks.normalizers.spectral import WARM_UP_FACTOR, WARM_UP_UPDATES, tracked_layers
+from drq_sn.networks.normalizers.spectral import (
+    INITIAL_POWER_ITERATIONS,
+    WARM_UP_FACTOR,
+    WARM_UP_UPDATES,
+    tracked_layers,
+)
 from drq_sn.types import Batch, Metrics
 
 TARGET = "_target"
@@ -35,7 +40,7 @@ class BaseAgent(abc.ABC):
         device: where everything lives.
 
     Attributes:
-        networks: all networks by name; their state dict is what `weights.pt` holds.
+        networks: all networks by name; their state dict is what `weights.pt` and `best.pt` hold.
         num_updates: updates so far.
     """
 
@@ -97,6 +102,32 @@ class BaseAgent(abc.ABC):
             optimizer = torch.optim.Adam(parameters, self.lr, eps=self.adam_eps, fused=True, capturable=on_cuda)
             optimizer.param_groups[0]["lr"] = self._lr
             self.optimizers[name] = optimizer
+
+    @torch.no_grad()
+    def initialize_(self, source: nn.ModuleDict, *names: str) -> None:
+        """Copy the named networks from another agent's; call before the first update.
+
+        Target networks become copies of them. A normalizer's buffers are copied where both agents have them; other u
+        and v are iterated to fit the weights.
+
+        Raises:
+            InvalidInput: if a network has other parameters there.
+        """
+        for name in names:
+            network, theirs = self.networks[name], source[name] if name in source else nn.Module()
+            _require_same_parameters(name, network, theirs)
+            given = {**dict(theirs.named_parameters()), **dict(theirs.named_buffers())}
+            fresh = set()
+            for key, tensor in (*network.named_parameters(), *network.named_buffers()):
+                if key in given and given[key].shape == tensor.shape:
+                    tensor.copy_(given[key])
+                else:
+                    fresh.add(key)
+            for key, layer in tracked_layers(network).items():
+                if {f"{key}.u", f"{key}.v"} & fresh:
+                    layer.power_iterate_(INITIAL_POWER_ITERATIONS)
+            if name + TARGET in self.networks:
+                self.networks[name + TARGET].load_state_dict(network.state_dict())
 
     def update(self, batch: Batch, step: int) -> Metrics:
         """One gradient update at environment step `step`; never waits for the device."""
@@ -180,3 +211,14 @@ class BaseAgent(abc.ABC):
             group = optimizer.param_groups[0]  # now has the settings of the device that saved it
             group["capturable"], group["lr"] = self.device.type == "cuda", self._lr
         self.set_runtime(self._runtime)
+
+
+def _require_same_parameters(name: str, here: nn.Module, there: nn.Module) -> None:
+    """Raise `InvalidInput` for the first parameter of the network `name` that differs in name or shape."""
+    shapes = [{key: tuple(p.shape) for key, p in network.named_parameters()} for network in (here, there)]
+    for key in {**shapes[0], **shapes[1]}:
+        is_here, is_there = (shape.get(key, "absent") for shape in shapes)
+        if is_here != is_there:
+            raise validation.InvalidInput(
+                f"init_from must be a run with the same {name}: {name}.{key} is {is_there} there and {is_here} here"
+            )

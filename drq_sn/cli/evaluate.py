@@ -1,4 +1,4 @@
-"""`drq-sn evaluate run=DIR episodes=10 [video=true]`: evaluate a finished run."""
+"""`drq-sn evaluate run=DIR episodes=10 [weights=best] [video=true]`: evaluate a run, finished or not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import numpy as np
 from omegaconf import DictConfig
 
 from drq_sn import validation
-from drq_sn.cli.config.build import build_env, config_dir, load_agent, partial_env, random_states_of, read_config
+from drq_sn.cli.config.build import (
+    build_env,
+    config_dir,
+    load_agent_and_frame,
+    partial_env,
+    random_states_of,
+    read_config,
+)
 from drq_sn.cli.config.overrides import check_command_line
 from drq_sn.cli.config.ranges import EVALUATE, check_ranges
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input, exit_stalled
@@ -23,12 +30,17 @@ CONFIG_NAME = "evaluate"
 ENV_LIMIT_SECONDS = 60.0
 
 
-def run_evaluation(run_dir: Path, num_episodes: int, seed: int, device: str, video: bool) -> list[float]:
-    """Play `num_episodes` with the final weights of `run_dir` and print their returns; `video` records the first."""
+def run_evaluation(
+    run_dir: Path, num_episodes: int, seed: int, device: str, video: bool, weights: str = "last"
+) -> list[float]:
+    """Play `num_episodes` with the `last` or `best` weights of `run_dir` and print their returns.
+
+    `video` records the first episode.
+    """
     cfg = read_config(run_dir)
     cpu.set_up(None, None)
-    agent = load_agent(run_dir, device)
-    path = run_dir / "video" / f"final_seed_{seed}.mp4"
+    agent, frame = load_agent_and_frame(run_dir, device, weights)
+    path = run_dir / "video" / f"{frame}_seed_{seed}.mp4"
     with contextlib.ExitStack() as stack:
         env = stack.enter_context(contextlib.closing(build_env(cfg)))
         pool = EnvironmentPool(partial_env(cfg), 1, ENV_LIMIT_SECONDS, exit_stalled)
@@ -37,7 +49,8 @@ def run_evaluation(run_dir: Path, num_episodes: int, seed: int, device: str, vid
         start = time.monotonic()
         episodes = evaluate(pool, agent, random_states_of(seed, num_episodes), record)
         returns = [episode.episode_return for episode in episodes]
-    print(f"{run_dir}: return {np.mean(returns):.1f} over {num_episodes} episodes in {time.monotonic() - start:.0f} s")
+    seconds = time.monotonic() - start
+    print(f"{run_dir} at frame {frame}: return {np.mean(returns):.1f} over {num_episodes} episodes in {seconds:.0f} s")
     if num_diverged := sum(episode.diverged for episode in episodes):
         print(f"{num_diverged} of them ended early because the simulation diverged")
     print("single returns: " + " ".join(f"{value:.1f}" for value in returns))
@@ -52,7 +65,7 @@ def _evaluate(cfg: DictConfig) -> None:
         if cfg.run is None:
             raise validation.InvalidInput("run must be a run directory: run=runs/TASK/AGENT_HEAD_NORM/seed_N")
         check_ranges(cfg, EVALUATE)
-        run_evaluation(Path(str(cfg.run)), cfg.episodes, cfg.seed, cfg.device, cfg.video)
+        run_evaluation(Path(str(cfg.run)), cfg.episodes, cfg.seed, cfg.device, cfg.video, cfg.weights)
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from drq_sn import validation
 COMMANDS = {
     "train": "train one agent: drq-sn train task=cheetah_run agent=drqv2 head=modern4 normalizer=spectral",
     "sweep": "train many: drq-sn sweep task=walker_walk,cup_catch head=mlp2,modern4 seed=1,2,3",
-    "evaluate": "play a finished run: drq-sn evaluate run=runs/... video=true",
+    "evaluate": "play a run, finished or not: drq-sn evaluate run=runs/... weights=best video=true",
+    "export": "write a run's policy as an ONNX file: drq-sn export run=runs/... out=policy.onnx",
     "report": "the papers' tables and figures, and diagnostics, from runs: drq-sn report runs=runs",
     "profile": "memory and time of heads, as Table 3: drq-sn profile agent=drq",
     "bench": "speed of updates, rendering and training: drq-sn bench",

@@ -22,7 +22,7 @@ from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.runs.files import write_atomically
-from drq_sn.runs.progress import Progress, format_count, is_over, read_progress
+from drq_sn.runs.progress import Progress, format_count, read_progress
 from drq_sn.runs.status import Status
 
 CONFIG_NAME = "sweep"
@@ -55,7 +55,7 @@ def sweep(overrides: Sequence[str]) -> int:
             if override.startswith(start):
                 raise validation.InvalidInput(f"{override} is not available in a sweep: {reason}")
     runs = plan(run_overrides, experiment)
-    todo = [run for run in runs if not is_over(run.run_dir)]
+    todo = [run for run in runs if not run.is_over]
     print(f"{format_count(len(runs), 'run')}, {len(runs) - len(todo)} already ended")
     if cfg.dry_run:
         print("\n".join(" ".join(run.overrides) for run in todo))

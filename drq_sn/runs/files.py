@@ -1,19 +1,23 @@
-"""Atomic file writes, and weights that load without executing code."""
+"""Atomic file writes, and weights of a run that load without executing code."""
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import os
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from drq_sn import validation
 from drq_sn.validation import InvalidInput
 
-WEIGHTS = "weights.pt"
+WEIGHTS = {"last": "weights.pt", "best": "best.pt"}
+"""Evaluation -> file with the weights it used."""
 FORMAT = 1
 
 
@@ -45,9 +49,37 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def save_weights(run_dir: Path, networks: dict[str, torch.Tensor], frame: int) -> None:
-    """Write the networks' state dict and its frame to `weights.pt`, atomically."""
-    write_atomically(run_dir / WEIGHTS, to_bytes({"format": FORMAT, "frame": frame, "networks": networks}))
+class WeightsWriter:
+    """Keeps the weights of the last evaluation, and those of the one with the highest mean return.
+
+    The return to exceed is read from `best.pt`, so that a resumed run knows that of all its evaluations. Of equal
+    ones the first is kept.
+
+    Args:
+        run_dir: run directory.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._best_return = -math.inf
+        if (run_dir / WEIGHTS["best"]).is_file():
+            try:
+                self._best_return = load_weights(run_dir, "cpu", "best")["episode_return"]
+            except InvalidInput as error:
+                warnings.warn(f"{error}; the best evaluation from now on replaces it", stacklevel=2)
+
+    def save(self, networks: dict[str, torch.Tensor], frame: int, episode_return: float) -> None:
+        """Write the networks' state dict with the frame and the mean return of its evaluation, atomically.
+
+        Raises:
+            OSError: if the disk is full or fails; the earlier files are unchanged.
+        """
+        content = {"format": FORMAT, "frame": frame, "episode_return": episode_return, "networks": networks}
+        data = to_bytes(content)
+        write_atomically(self._run_dir / WEIGHTS["last"], data)
+        if episode_return > self._best_return:
+            write_atomically(self._run_dir / WEIGHTS["best"], data)
+            self._best_return = episode_return
 
 
 def to_bytes(state: Any) -> memoryview:
@@ -79,15 +111,20 @@ def load_safely(path: Path, data: bytes, device: torch.device | str = "cpu") -> 
         ) from error
 
 
-def load_weights(run_dir: Path, device: torch.device | str) -> dict[str, Any]:
-    """Read `weights.pt`: `frame` and the `networks` state dict.
+def load_weights(run_dir: Path, device: torch.device | str, evaluation: str = "last") -> dict[str, Any]:
+    """Read what `WeightsWriter` wrote: `frame`, `episode_return` and the `networks` state dict.
+
+    Args:
+        run_dir: run directory.
+        device: device of the tensors.
+        evaluation: `last` or `best`.
 
     Raises:
         InvalidInput: if the file is missing, damaged or of another format.
     """
-    path = Path(run_dir) / WEIGHTS
+    path = Path(run_dir) / WEIGHTS[validation.choice("weights", evaluation, WEIGHTS)]
     if not path.is_file():
-        raise InvalidInput(f"{path} holds no weights; a finished run has {WEIGHTS}")
+        raise InvalidInput(f"{path} does not exist; a run writes its weights at every evaluation")
     state = load_safely(path, path.read_bytes(), device)
     weights: dict[str, Any] = state if isinstance(state, dict) else {}
     if weights.get("format") != FORMAT:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from drq_sn.runs.reader import CONFIG, EVAL, TRAIN, Log, read_log, read_record
+from drq_sn.runs.reader import EVAL, TRAIN, Log, read_log, read_record
 from drq_sn.runs.status import Status
 from drq_sn.validation import InvalidInput
 
@@ -47,11 +47,6 @@ def read_progress(run_dir: Path) -> Progress:
         sum(speeds) / len(speeds) if speeds else None,
         error[-1] if error else "",
     )
-
-
-def is_over(run_dir: Path) -> bool:
-    """Whether the run in `run_dir` has finished or diverged."""
-    return (run_dir / CONFIG).is_file() and Status(read_record(run_dir).get("status")).is_final
 
 
 def _log(path: Path) -> Log:

@@ -231,8 +231,9 @@ class UniformReplay:
         return {name: storage[i.to(storage.device)].cpu().numpy() for name, storage in self._columns().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters and random state; see `export` for the contents of the slots."""
+        """Capacity, counters and random state; see `export` for the contents of the slots."""
         return {
+            "capacity": self.capacity,
             "num_slots": self._num_slots,
             "first_start": self._first_start,
             "end_start": self._end_start,

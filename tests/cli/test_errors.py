@@ -78,6 +78,8 @@ def test_good_command_lines_pass(words):
         ("checkpoint_every_frames=-1", "checkpoint_every_frames must be"),
         ("env_limit_seconds=no", "env_limit_seconds must be"),
         ("keep_checkpoint=3", "keep_checkpoint must be"),
+        ("init_networks=actor", "unknown init_networks 'actor'; did you mean 'encoder'?"),
+        ("init_from=nowhere", "nowhere is not a run directory"),
         ("num_train_frames=abc", "num_train_frames must be"),
         ("num_train_frames=100.5", "num_train_frames must be"),
         ("normalizer.layers=5", "normalizer.layers must be"),
@@ -209,7 +211,8 @@ def test_an_unknown_option_names_at_most_three(option):
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [("episodes=0", "episodes must be an integer >= 1"), ("video=maybe", "video must be true or false"),
+    [("weights=first", "weights must be one of best, last"),
+     ("episodes=0", "episodes must be an integer >= 1"), ("video=maybe", "video must be true or false"),
      ("seed=99999999999999999999", "seed must be an integer >= 0 and <= 4294967295")],
 )  # fmt: skip
 def test_options_of_an_evaluation_are_checked(option, message):

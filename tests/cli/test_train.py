@@ -19,7 +19,7 @@ import drq_sn
 from drq_sn.cli import evaluate, train
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
-from tests.builders import TINY, compose_config
+from tests.builders import TINY, compose_config, invoke
 
 SMALL_CARTPOLE = [
     "task=cartpole_balance",
@@ -54,7 +54,8 @@ def trained(_trained, tmp_path):
 
 def test_a_run_leaves_what_it_promises(trained):
     assert {p.name for p in trained.iterdir() if not p.name.startswith("events")} == {
-        "config.yaml", "run.json", "train.csv", "eval.csv", "diagnostics.csv", "video", "weights.pt", ".lock",
+        "config.yaml", "run.json", "train.csv", "eval.csv", "diagnostics.csv", "video", "weights.pt", "best.pt",
+        ".lock",
     }  # fmt: skip
     assert [r["frame"] for r in rows(trained / "eval.csv")] == ["0", "200", "400"]
     train = rows(trained / "train.csv")
@@ -124,12 +125,18 @@ def test_a_failure_is_recorded_with_its_reason(configure, tmp_path, monkeypatch)
     assert "ZeroDivisionError" in record["error"]
 
 
-def test_a_finished_run_is_evaluated_and_filmed_again(trained, capsys):
+def test_a_run_is_evaluated_and_filmed_again(trained, capsys):
     first = evaluate.run_evaluation(trained, 2, seed=5, device="cpu", video=True)
     second = evaluate.run_evaluation(trained, 2, seed=5, device="cpu", video=False)
     assert first == second
-    assert "over 2 episodes" in capsys.readouterr().out
-    assert (trained / "video" / "final_seed_5.mp4").stat().st_size > 1000
+    assert f"{trained} at frame 400: return" in capsys.readouterr().out
+    assert (trained / "video" / "400_seed_5.mp4").stat().st_size > 1000
+
+
+def test_the_best_evaluation_is_repeated(trained, capsys):
+    evaluations = {float(row["episode_return_mean"]): int(row["frame"]) for row in reversed(rows(trained / "eval.csv"))}
+    result = invoke(evaluate.main, f"run={trained}", "episodes=1", "device=cpu", "weights=best")
+    assert f" at frame {evaluations[max(evaluations)]}: return" in result.stdout
 
 
 def test_load_agent_acts_like_the_trained_one(trained):

@@ -1,8 +1,12 @@
 import pytest
 import torch
 
-from drq_sn.runs.files import load_weights, save_weights, write_json
+from drq_sn.runs.files import WeightsWriter, load_weights, write_json
 from drq_sn.validation import InvalidInput
+
+
+def save_weights(folder, networks, frame, episode_return=0.0):
+    WeightsWriter(folder).save(networks, frame, episode_return)
 
 
 def test_weights_survive(tmp_path):
@@ -10,11 +14,38 @@ def test_weights_survive(tmp_path):
     state = load_weights(tmp_path, "cpu")
     assert state["frame"] == 1000
     assert torch.equal(state["networks"]["a"], torch.arange(3.0))
-    assert [p.name for p in tmp_path.iterdir()] == ["weights.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pt", "weights.pt"]
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_the_first_of_the_best_evaluations_is_kept(tmp_path, is_resumed):
+    writer, best_frames = WeightsWriter(tmp_path), []
+    for frame, episode_return in enumerate([-3.0, -5.0, 2.0, 2.0, 1.0, 4.0, float("nan"), 3.0]):
+        writer = WeightsWriter(tmp_path) if is_resumed else writer
+        writer.save({"a": torch.tensor(float(frame))}, frame, episode_return)
+        best = load_weights(tmp_path, "cpu", "best")
+        assert load_weights(tmp_path, "cpu")["frame"] == frame
+        assert best["networks"]["a"] == best["frame"]
+        best_frames.append(best["frame"])
+    assert best_frames == [0, 0, 2, 2, 2, 5, 5, 5]
+
+
+def test_damaged_best_weights_are_replaced_with_a_warning(tmp_path):
+    save_weights(tmp_path, {}, 0, episode_return=9.0)
+    (tmp_path / "best.pt").write_bytes(b"x")
+    with pytest.warns(UserWarning, match=r"best.pt must hold plain tensors.*from now on replaces it"):
+        writer = WeightsWriter(tmp_path)
+    writer.save({}, 100, episode_return=1.0)
+    assert load_weights(tmp_path, "cpu", "best")["frame"] == 100
+
+
+def test_other_names_of_weights_are_refused(tmp_path):
+    with pytest.raises(InvalidInput, match="weights must be one of best, last, got 'first'"):
+        load_weights(tmp_path, "cpu", "first")
 
 
 def test_missing_damaged_and_foreign_weights_are_refused(tmp_path):
-    with pytest.raises(InvalidInput, match="no weights"):
+    with pytest.raises(InvalidInput, match=r"weights.pt does not exist; a run writes its weights at every evaluation"):
         load_weights(tmp_path, "cpu")
     save_weights(tmp_path, {"a": torch.arange(3.0)}, frame=0)
     path = tmp_path / "weights.pt"

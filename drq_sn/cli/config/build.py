@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent, Augmentation, Components
+from drq_sn.agents.base import TARGET
 from drq_sn.agents.penalties import Penalty
 from drq_sn.agents.runtime import Eager, Runtime
 from drq_sn.cli.config.older_runs import parse_config
@@ -114,6 +115,24 @@ def build_agent(
     return agent
 
 
+def initialize_agent(agent: ActorCriticAgent, cfg: DictConfig) -> dict[str, Any]:
+    """Copy the networks of the run `cfg.init_from`, if there is one, to `agent`; no random numbers are drawn.
+
+    Returns:
+        The run, the networks and their frame, for `run.json`; empty without `init_from`.
+
+    Raises:
+        InvalidInput: if it is not a run with weights that fit.
+    """
+    if cfg.init_from is None:
+        return {}
+    with torch.random.fork_rng(devices=[]):
+        source, frame = load_agent_and_frame(str(cfg.init_from), "cpu", "last")
+    online = [name for name in agent.networks if not name.endswith(TARGET)]
+    agent.initialize_(source.networks, *(online if cfg.init_networks == "all" else ["encoder"]))
+    return {"init_from": {"run": str(cfg.init_from), "networks": cfg.init_networks, "frame": frame}}
+
+
 def build_head(head: DictConfig, network: str) -> HeadFactory:
     """Factory of the actor's or critic's head: the options of `head`, then those of `head.{network}`.
 
@@ -178,23 +197,29 @@ def read_config(run_dir: Path) -> DictConfig:
     return config
 
 
-def load_agent(run_dir: str | Path, device: str = "auto") -> ActorCriticAgent:
-    """The trained agent of a run, ready to `act`.
+def load_agent(run_dir: str | Path, device: str = "auto", weights: str = "last") -> ActorCriticAgent:
+    """The trained agent of a run, ready to `act`; the run may be unfinished.
 
     Args:
-        run_dir: folder of a finished run.
+        run_dir: run directory.
         device: where it goes: `auto`, `cpu`, `cuda`, ...
+        weights: those of the `last` or of the `best` evaluation.
 
     Raises:
-        InvalidInput: if the folder holds no finished run or its weights are damaged.
+        InvalidInput: if the directory holds no run, or no intact weights.
     """
+    return load_agent_and_frame(run_dir, device, weights)[0]
+
+
+def load_agent_and_frame(run_dir: str | Path, device: str, weights: str) -> tuple[ActorCriticAgent, int]:
+    """See `load_agent`; also the frame to which the agent was trained."""
     cfg = read_config(Path(run_dir))
     chosen = provenance.select_device(device)
-    weights = load_weights(Path(run_dir), chosen)
+    saved = load_weights(Path(run_dir), chosen, weights)
     with contextlib.closing(build_env(cfg, seed=0)) as env:
         agent = build_agent(cfg, env, chosen, Eager())  # here may not be where it was trained
     try:
-        agent.networks.load_state_dict(weights["networks"])
+        agent.networks.load_state_dict(saved["networks"])
     except (KeyError, RuntimeError) as error:
         raise validation.InvalidInput(f"{run_dir}: its weights do not fit its {CONFIG}") from error
-    return agent
+    return agent, saved["frame"]

@@ -23,6 +23,8 @@ REQUIRED: dict[str, dict[str, Any]] = {  # group -> options that building needs,
     "lr_schedule": {"_target_": "drq_sn.training.schedules.Constant", "value": 1.0},
 }
 FORMER_MEANING = {  # further options that did not exist, and what they would have been
+    "init_from": None,
+    "init_networks": "all",
     "matmul_precision": "highest",
     "replay.keep_truncated": False,
     "env.time_limit_frames": None,

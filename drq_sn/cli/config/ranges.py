@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from drq_sn import validation
+from drq_sn.runs.files import WEIGHTS
 
 Check = Callable[[str, Any], Any]
 """Name and value of an option -> the value; raises `InvalidInput`."""
@@ -28,6 +29,7 @@ def optional(check: Check) -> Check:
 TRAIN: dict[str, Check] = {
     "seed": seed,
     "fresh": validation.boolean,
+    "init_networks": partial(validation.choice, valid=("all", "encoder")),
     "keep_checkpoint": validation.boolean,
     "checkpoint_every_seconds": positive,
     "checkpoint_every_frames": optional(at_least_1),
@@ -37,7 +39,8 @@ TRAIN: dict[str, Check] = {
     "diagnose_states": at_least_0,
     "video_every_frames": at_least_0,
 }
-EVALUATE: dict[str, Check] = {"episodes": at_least_1, "seed": seed, "video": validation.boolean}
+EXPORT: dict[str, Check] = {"seed": seed, "weights": partial(validation.choice, valid=WEIGHTS)}
+EVALUATE: dict[str, Check] = {"episodes": at_least_1, "video": validation.boolean, **EXPORT}
 REPORT: dict[str, Check] = {"frame": optional(at_least_0), "num_bootstrap": at_least_1, "seed": seed}
 
 

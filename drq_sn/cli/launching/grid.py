@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hydra import compose
@@ -19,7 +19,9 @@ from drq_sn.cli.config.experiments import Experiment
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS, alternatives, group_options, initialized, parse_override
 from drq_sn.cli.running.run_dir import require_same
 from drq_sn.envs import require_task
-from drq_sn.runs.progress import is_over
+from drq_sn.runs.checkpoints import FOLDER
+from drq_sn.runs.reader import read_record
+from drq_sn.runs.status import Status
 
 SEED = "seed"
 Axes = dict[str, list[str]]
@@ -34,11 +36,13 @@ class PlannedRun:
         overrides: command-line arguments of `drq_sn.cli.train`.
         run_dir: its directory.
         num_train_frames: its length.
+        is_over: whether nothing is left to do for it.
     """
 
     overrides: tuple[str, ...]
     run_dir: Path
     num_train_frames: int
+    is_over: bool = field(default=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -162,19 +166,21 @@ def _seed(override: str) -> int:
 
 
 def _planned(cfg: DictConfig, overrides: tuple[str, ...]) -> PlannedRun:
-    run_dir, num_train_frames = (
-        Path(str(cfg.run_dir or "")),
-        validation.integer("num_train_frames", cfg.num_train_frames),
-    )
+    run_dir = Path(str(cfg.run_dir or ""))
+    num_train_frames = validation.integer("num_train_frames", cfg.num_train_frames)
+    status = Status.WAITING
     if (run_dir / CONFIG).is_file() and not cfg.fresh:
         resolved = copy.deepcopy(cfg)
         OmegaConf.resolve(resolved)
         settings = OmegaConf.masked_copy(resolved, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
         saved = read_config(run_dir)
         require_same(run_dir, OmegaConf.to_yaml(saved), settings, "set a run_suffix, or move that directory away")
-        if is_over(run_dir) and saved.num_train_frames < num_train_frames:
-            raise validation.InvalidInput(
-                f"the run in {run_dir} already finished at frame {saved.num_train_frames}; "
-                f"set a run_suffix for runs of {num_train_frames} frames"
-            )
-    return PlannedRun(overrides, run_dir, num_train_frames)
+        status = Status(read_record(run_dir).get("status"))
+        if status is Status.FINISHED and saved.num_train_frames < num_train_frames:
+            if not (run_dir / FOLDER).is_dir():
+                raise validation.InvalidInput(
+                    f"the run in {run_dir} already finished at frame {saved.num_train_frames} and kept no checkpoint "
+                    f"(keep_checkpoint=true); set a run_suffix for runs of {num_train_frames} frames"
+                )
+            status = Status.WAITING
+    return PlannedRun(overrides, run_dir, num_train_frames, status.is_final)

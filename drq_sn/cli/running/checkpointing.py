@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +71,13 @@ class Session:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore agent, replay, loop and random states, and move the logger's metrics to the learner's device."""
         state = checkpoint.state
+        earlier_capacity = state["replay"].get("capacity", self.replay.capacity)
+        if earlier_capacity < min(self.replay.capacity, state["replay"]["num_slots"]):
+            warnings.warn(
+                f"the shorter run kept the last {earlier_capacity} steps of its replay, a run of this length keeps "
+                f"{self.replay.capacity}; training resumes, but not bit-identical to one started with this length",
+                stacklevel=2,
+            )
         self.agent.load_state_dict(state["agent"])
         self.replay.restore(state["replay"], self.store.replay_parts(checkpoint.parts))
         self.loop.load_state_dict(state["loop"])

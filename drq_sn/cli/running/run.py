@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,6 +19,7 @@ from drq_sn.cli.config.build import (
     build_env,
     build_loop,
     build_replay,
+    initialize_agent,
     partial_env,
     random_states_of,
     read_config,
@@ -30,7 +32,6 @@ from drq_sn.cli.running.columns import hyperparameters_of
 from drq_sn.cli.running.exit_codes import exit_stalled
 from drq_sn.cli.running.run_dir import (
     claimed,
-    mark_finished,
     move_to_backup,
     recorded,
     require_same,
@@ -42,7 +43,7 @@ from drq_sn.envs.gl import Backend, select_backend
 from drq_sn.envs.watchdog import Watchdog
 from drq_sn.runs import provenance
 from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore
-from drq_sn.runs.files import WEIGHTS, load_weights, save_weights
+from drq_sn.runs.files import WeightsWriter
 from drq_sn.runs.logger import RunLogger
 from drq_sn.runs.reader import read_record
 from drq_sn.runs.status import Status
@@ -73,23 +74,27 @@ def run(cfg: DictConfig) -> None:
     with contextlib.closing(build_env(cfg)) as env:
         agent, replay = build_agent(cfg, env, device), build_replay(cfg, env, device)
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
-    with claimed(Path(str(cfg.run_dir or "")), cfg.fresh) as run_dir:
+    path = Path(str(cfg.run_dir or ""))
+    initial = initialize_agent(agent, cfg) if cfg.fresh or not path.exists() else {}  # before anything is written
+    with claimed(path, cfg.fresh) as run_dir:
         schedule = cfg.checkpoint_every_seconds, cfg.checkpoint_every_frames
         session = Session(agent, replay, loop, CheckpointStore(run_dir), OmegaConf.to_yaml(own), *schedule)
         checkpoint = session.store.newest()
         _require_own_run(run_dir, checkpoint, own)
-        if _has_finished(run_dir, cfg):
+        if _has_finished(run_dir, cfg, checkpoint):
             return
         _announce(cfg, run_dir, device, backend)
         if checkpoint is not None:
             _require_more_frames(run_dir, cfg, checkpoint.step * loop.action_repeat)
             session.restore(checkpoint)
             print(f"resuming at frame {loop.step * loop.action_repeat}")
-        elif (backup := move_to_backup(run_dir)) is not None:
-            print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
-        write_config(run_dir, own)
+        else:
+            initial = initial or initialize_agent(agent, cfg)
+            if (backup := move_to_backup(run_dir)) is not None:
+                print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
         frame = loop.step * loop.action_repeat if checkpoint else None
-        with recorded(run_dir, _description(cfg, device, backend), frame) as results:
+        with recorded(run_dir, _description(cfg, device, backend) | initial, frame) as results:
+            write_config(run_dir, own)
             _train(cfg, run_dir, session, checkpoint, results)
         if not cfg.keep_checkpoint:
             session.store.delete()
@@ -103,6 +108,7 @@ def _train(
     What `run.json` records of the training goes into `results`.
     """
     agent, signals, diagnostics = session.agent, SignalHandler(), Diagnostics(session.agent, cfg.gamma)
+    weights = WeightsWriter(run_dir)
     on_stall = functools.partial(exit_stalled, run_dir=run_dir)
     num_workers = min(cfg.num_eval_processes or len(cpu.available_cores()), cfg.num_eval_episodes)
     logger = RunLogger(
@@ -118,7 +124,8 @@ def _train(
 
     def before_step() -> None:
         signals.check()
-        if session.is_due():
+        at_end = session.loop.step == session.loop.num_steps
+        if session.is_due() or (at_end and cfg.keep_checkpoint):
             session.save(logger)
 
     def run_evaluation(frame: int) -> list[Episode]:
@@ -134,6 +141,8 @@ def _train(
         if cfg.diagnose_states:
             batch = session.replay.peek(cfg.diagnose_states, seed=frame) if session.replay.num_transitions else None
             logger.diagnostics(frame, session.loop.step, diagnostics(session.loop.step, batch, episodes))
+        mean_return = float(np.mean([episode.episode_return for episode in episodes]))
+        weights.save(agent.networks.state_dict(), frame, mean_return)
         return episodes
 
     with contextlib.ExitStack() as stack:
@@ -154,7 +163,6 @@ def _train(
             logger.end(success=False)
             raise
         logger.end(success=True)
-    save_weights(run_dir, agent.networks.state_dict(), cfg.num_train_frames)
 
 
 def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConfig) -> None:
@@ -171,27 +179,29 @@ def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConf
         require_same(run_dir, OmegaConf.to_yaml(read_config(run_dir)), own)
 
 
-def _has_finished(run_dir: Path, cfg: DictConfig) -> bool:
-    """Whether the run has finished; prints so.
+def _has_finished(run_dir: Path, cfg: DictConfig, checkpoint: Checkpoint | None) -> bool:
+    """Whether the run has finished and is as long as `cfg` wants it; prints so.
 
     Raises:
-        InvalidInput: for a finished run shorter than `num_train_frames`.
+        InvalidInput: for a shorter finished run without a checkpoint.
         TrainingDiverged: for a run that diverged.
     """
     record = read_record(run_dir)
     if Status(record.get("status")) is Status.DIVERGED:
         raise TrainingDiverged(record.get("frame", 0))
-    if not (run_dir / WEIGHTS).is_file():
-        return False
-    frame = load_weights(run_dir, "cpu")["frame"]
-    if cfg.num_train_frames > frame:
-        raise validation.InvalidInput(
-            f"the run in {run_dir} already finished at frame {frame}; use another run_dir, or fresh=true to start over"
-        )
     if record.get("status") != Status.FINISHED:
-        mark_finished(run_dir)
-    if not cfg.keep_checkpoint:
-        CheckpointStore(run_dir).delete()
+        return False
+    earlier = read_config(run_dir)
+    frame = earlier.num_train_frames
+    if cfg.num_train_frames > frame:
+        if checkpoint is None:
+            raise validation.InvalidInput(
+                f"the run in {run_dir} already finished at frame {frame} and kept no checkpoint to train on from "
+                "(keep_checkpoint=true); use another run_dir, or fresh=true to start over"
+            )
+        return False
+    if not earlier.keep_checkpoint:
+        CheckpointStore(run_dir).delete()  # if it was killed before it did so
     print(f"{run_dir} already finished at frame {frame}; fresh=true starts over")
     return True
 

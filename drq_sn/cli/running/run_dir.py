@@ -19,7 +19,7 @@ from drq_sn.cli.config.build import CONFIG
 from drq_sn.cli.config.older_runs import FORMER_MEANING, parse_config
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.runs.checkpoints import FOLDER
-from drq_sn.runs.files import WEIGHTS, write_atomically, write_json
+from drq_sn.runs.files import write_atomically, write_json
 from drq_sn.runs.reader import RECORD, read_record
 from drq_sn.runs.status import Status
 from drq_sn.training.loop import TrainingDiverged
@@ -107,7 +107,7 @@ def claimed(path: Path, fresh: bool) -> Iterator[Path]:
     if path == Path():
         raise validation.InvalidInput("run_dir is empty or the current directory; give the run a directory of its own")
     names = {file.name for file in path.iterdir()} - {LOCK} if path.is_dir() else set()
-    if names and not fresh and not names & {CONFIG, RECORD, FOLDER, WEIGHTS}:
+    if names and not fresh and not names & {CONFIG, RECORD, FOLDER}:
         raise validation.InvalidInput(
             f"run_dir={path} holds files but no run; fresh=true moves them to a backup and starts over"
         )
@@ -177,7 +177,7 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
         path: run directory.
         description: the other entries of the record.
         frame: where an earlier run is resumed; None for a new run. Entries in `MADE_BY` that changed keep their
-            earlier value under `resumed`.
+            earlier value under `resumed`; `init_from` is that of the new run.
 
     Yields:
         A dictionary for results; the final record contains them.
@@ -189,6 +189,7 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
         before = {name: earlier[name] for name in MADE_BY if earlier.get(name, description[name]) != description[name]}
         resumed = {"frame": frame, "time": _now(), **({"before": before} if before else {})}
         description["resumed"] = [*earlier.get("resumed", []), resumed]
+        description |= {name: earlier[name] for name in ("init_from",) if name in earlier}
 
     results: dict[str, Any] = {}
 
@@ -212,11 +213,6 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
             write(Status.FAILED, ended=_now(), error=traceback.format_exc())
         raise
     write(Status.FINISHED, ended=_now())
-
-
-def mark_finished(path: Path) -> None:
-    """Set the status of a run that was killed between its last two writes."""
-    write_json(path / RECORD, {**read_record(path), "status": Status.FINISHED})
 
 
 def write_config(path: Path, cfg: DictConfig) -> str:

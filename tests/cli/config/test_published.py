@@ -48,6 +48,8 @@ SHARED = {
     "checkpoint_every_frames": None,
     "keep_checkpoint": False,
     "fresh": False,
+    "init_from": None,
+    "init_networks": "all",
     "env_limit_seconds": 60,
     "device": "auto",
     "cores": None,

@@ -118,14 +118,32 @@ def test_only_a_run_with_the_same_settings_is_resumed(tmp_path):
     assert len(plan([*overrides, "lr=3e-3", "fresh=true"])) == 1
 
 
-def test_a_finished_run_is_not_made_longer(tmp_path):
-    overrides = [f"run_dir={tmp_path}", "num_train_frames=20000"]
-    (run,) = plan(overrides)
+def is_over(run_dir, num_train_frames):
+    (run,) = plan([f"run_dir={run_dir}", f"num_train_frames={num_train_frames}"])
+    return run.is_over
+
+
+@pytest.mark.parametrize(
+    ("status", "over"),
+    [("finished", True), ("diverged", True), ("crashed", True), ("running", False), ("failed", False)],
+)
+def test_which_runs_are_over(tmp_path, status, over):
+    assert not is_over(tmp_path, 20000)
+    (run,) = plan([f"run_dir={tmp_path}", "num_train_frames=20000"])
+    save(run, status)
+    assert is_over(tmp_path, 20000) == over
+
+
+def test_a_finished_run_is_made_longer_from_its_checkpoint_only(tmp_path):
+    (run,) = plan([f"run_dir={tmp_path}", "num_train_frames=20000"])
     save(run)
-    assert plan(overrides) == [run]
-    assert len(plan([overrides[0], "num_train_frames=10000"])) == 1
-    with pytest.raises(InvalidInput, match="already finished at frame 20000"):
-        plan([overrides[0], "num_train_frames=30000"])
+    assert is_over(tmp_path, 10000)
+    with pytest.raises(InvalidInput, match="already finished at frame 20000 and kept no checkpoint"):
+        is_over(tmp_path, 30000)
+    (tmp_path / "checkpoint").mkdir()
+    assert not is_over(tmp_path, 30000)
+    save(run, "diverged")
+    assert is_over(tmp_path, 30000)
 
 
 def test_a_preset_sets_the_length():

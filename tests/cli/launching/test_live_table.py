@@ -9,7 +9,7 @@ from functools import partial
 from rich.console import Console
 
 from drq_sn.cli.launching.live_table import Row, SweepTable, draw, time_left
-from drq_sn.runs.progress import Progress, is_over, read_progress
+from drq_sn.runs.progress import Progress, read_progress
 
 
 def folder_of(path, status, frames=(), returns=(), speeds=(), error=None):
@@ -47,14 +47,6 @@ def test_a_damaged_log_says_nothing(tmp_path):
     for text in ("no,csv\n1\n", "frame,frames_per_second\n0,fast\n"):
         (run / "train.csv").write_text(text)
         assert read_progress(run) == Progress("running", 0, 3.0, None)
-
-
-def test_what_is_over(tmp_path):
-    over = {
-        status: is_over(folder_of(tmp_path / status, status)) for status in ("finished", "crashed", "running", "failed")
-    }
-    assert over == {"finished": True, "crashed": True, "running": False, "failed": False}
-    assert not is_over(tmp_path / "nothing")
 
 
 def test_time_left_by_hand():

@@ -11,12 +11,14 @@ from dm_control.rl.control import PhysicsError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from drq_sn.agents import DrQV2
+from drq_sn.cli import evaluate
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.envs import factory
 from drq_sn.envs.synthetic import PointMass
+from drq_sn.runs.files import load_weights
 from drq_sn.validation import InvalidInput
-from tests.builders import read_csv, training_result
+from tests.builders import invoke, read_csv, training_result
 from tests.cli.running.conftest import Killed, kill, terminate
 
 CARTPOLE = ["task=cartpole_balance", "env.image_size=24", "num_train_frames=2300", "eval_every_frames=2000",
@@ -100,6 +102,13 @@ def test_a_run_on_cuda_resumes(configure, tmp_path, interrupt):
     assert [row["frame"] for row in read_csv(tmp_path / "run" / "train.csv")] == ["100", "200", "300", "400"]
 
 
+def test_an_unfinished_run_can_be_evaluated_and_resumed(configure, stopped_run):
+    result = invoke(evaluate.main, f"run={stopped_run}", "episodes=1", "device=cpu")
+    assert f"{stopped_run} at frame 200: return" in result.stdout  # of the last evaluation
+    run(configure())
+    assert load_weights(stopped_run, "cpu")["frame"] == 400
+
+
 def test_a_run_killed_before_its_first_checkpoint_starts_over(configure, tmp_path, interrupt, finished_run):
     shutil.move(finished_run, tmp_path / "uninterrupted")
     interrupt(kill, 70)
@@ -134,6 +143,34 @@ def test_a_moved_run_may_resume_with_more_frames(configure, tmp_path, stopped_ru
     shutil.move(stopped_run, tmp_path / "elsewhere")
     run(configure("num_train_frames=600", run_dir="elsewhere"))
     assert training_result(tmp_path / "elsewhere") == training_result(tmp_path / "uninterrupted")
+
+
+@pytest.mark.parametrize("num_frames", [340, 400])  # within an episode, and where the longer run evaluates, too
+def test_a_finished_run_is_trained_further_from_its_checkpoint(configure, tmp_path, num_frames):
+    run(configure(f"num_train_frames={num_frames}", "keep_checkpoint=true"))
+    run(configure(f"num_train_frames={num_frames}"))  # finished: its checkpoint is left alone
+    run(configure("num_train_frames=600"))
+    run(configure("num_train_frames=600", run_dir="uninterrupted"))
+    *logs, (last, _), (last_weights, _) = training_result(tmp_path / "run")
+    *expected_logs, (expected_last, _), (expected_weights, _) = training_result(tmp_path / "uninterrupted")
+    assert logs == expected_logs
+    assert last == expected_last
+    assert last_weights == expected_weights
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["resumed"][0]["frame"]) == ("finished", num_frames)
+
+
+def test_a_longer_run_whose_replay_would_hold_more_says_so(configure, monkeypatch):
+    monkeypatch.setattr("drq_sn.cli.config.build.SPARE_EPISODES", 0)  # too few slots for episodes of 50 steps
+    run(configure("keep_checkpoint=true"))
+    with pytest.warns(UserWarning, match=r"kept the last 202 steps of its replay.* keeps 303; .* not bit-identical"):
+        run(configure("num_train_frames=600"))
+
+
+def test_a_schedule_over_the_length_of_the_run_cannot_get_longer(configure):
+    run(configure("keep_checkpoint=true", "lr_schedule=linear", "num_train_frames=100"))
+    with pytest.raises(InvalidInput, match=r"lr_schedule.num_train_frames was 100, now 200"):
+        run(configure("num_train_frames=200", "lr_schedule=linear"))
 
 
 def test_diagnostics_are_kept_while_they_are_off(configure, tmp_path, interrupt):

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from drq_sn.agents import DrQV2
 from drq_sn.cli import train
-from drq_sn.cli.config.build import load_agent
+from drq_sn.cli.config.build import load_agent, load_agent_and_frame
 from drq_sn.cli.running.run import run
 from drq_sn.envs import factory
 from drq_sn.envs.synthetic import PointMass
@@ -35,21 +35,13 @@ def test_a_finished_run_is_left_alone(configure, finished_run, capsys):
     run(configure())
     assert "already finished at frame 400" in capsys.readouterr().out
     assert (finished_run / "train.csv").read_bytes() == log
-    with pytest.raises(InvalidInput, match=r"the run in .* already finished at frame 400"):
+    with pytest.raises(InvalidInput, match=r"the run in .* already finished at frame 400 and kept no checkpoint"):
         run(configure("num_train_frames=600"))
 
 
-def test_a_run_killed_between_its_last_two_files_is_finished(configure, tmp_path, finished_run):
-    (finished_run / "run.json").write_text(json.dumps({**record_of(finished_run), "status": "running"}))
-    (finished_run / "checkpoint").mkdir()
-    run(configure())
-    assert record_of(finished_run)["status"] == "finished"
-    assert not (finished_run / "checkpoint").exists()
-
-
-def test_the_checkpoint_is_deleted_after_the_weights_are_written(configure, tmp_path, monkeypatch):
+def test_the_checkpoint_is_deleted_after_the_run_is_marked_finished(configure, tmp_path, monkeypatch):
     def delete(self):
-        assert (tmp_path / "run" / "weights.pt").is_file()
+        assert record_of(tmp_path / "run")["status"] == "finished"
         kill()
 
     monkeypatch.setattr(CheckpointStore, "delete", delete)
@@ -105,8 +97,8 @@ def test_an_agent_is_loaded_without_the_runtime_it_was_trained_with(finished_run
     assert load_agent(finished_run, "cpu").act(np.zeros((9, 24, 24), np.uint8), 0, explore=False).shape == (2,)
 
 
-OLDER_OPTIONS = ("runtime", "cores", "num_eval_processes", "matmul_precision", "penalty", "lr_schedule",
-                 "diagnose_states")  # fmt: skip
+OLDER_OPTIONS = ("init_from", "init_networks", "runtime", "cores", "num_eval_processes", "matmul_precision", "penalty",
+                 "lr_schedule", "diagnose_states")  # fmt: skip
 
 
 def test_a_run_without_newer_options_is_the_same_run(configure, finished_run, capsys):
@@ -160,6 +152,9 @@ def test_divergence_ends_the_run_and_its_weights_are_kept(configure, tmp_path, m
     record = record_of(tmp_path / "run")
     assert (record["status"], record["frame"]) == ("diverged", 262)
     assert [row["frame"] for row in read_csv(tmp_path / "run" / "eval.csv")] == ["0", "200"]
+    agent, frame = load_agent_and_frame(tmp_path / "run", "cpu", "last")
+    assert frame == 200
+    assert agent.is_finite()
     kept = torch.load(tmp_path / "run" / "checkpoint" / "diverged.pt", weights_only=True)
     assert kept["networks"]["critic.q1.first.weight"].isnan().any()
     for status in ("diverged", "crashed"):  # `crashed` is from older versions
