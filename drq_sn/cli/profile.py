@@ -13,13 +13,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from drq_sn import validation
-from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.config.build import build_env, config_dir
 from drq_sn.cli.config.overrides import check_command_line
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder, move_to_backup
 from drq_sn.cli.workload import NUM_REAL_STEPS, build_row, choices, device_options, exit_on_sigterm
-from drq_sn.envs import require_task
-from drq_sn.envs.gl import select_backend
 from drq_sn.profiling.turns import take_turns
 from drq_sn.report.profile_tables import PROFILE_FILE, write_profile
 from drq_sn.runs import provenance
@@ -83,8 +81,7 @@ def check_settings(cfg: DictConfig, device: torch.device, overrides: list[str]) 
         cfg[option] = choices(option, cfg[option], group, overrides)
     if any(override.startswith("runtime=") for override in overrides):
         raise validation.InvalidInput("runtime must be eager, whose phases can be traced; bench compares runtimes")
-    require_task(cfg.task)
-    select_backend()
+    build_env(cfg, cfg.seed).close()  # fail now if it cannot be built
     settings = device_options(cfg, device) | {"num_acts": cfg.num_acts, "replay_steps": cfg.replay_steps}
     minimums = dict.fromkeys(settings, 1) | {"replay_steps": NUM_REAL_STEPS}
     for name, value in settings.items():

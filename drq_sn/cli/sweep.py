@@ -34,6 +34,7 @@ SINGLE_RUN_ONLY = {
     "cores=": "the launcher assigns the cores",
     "device=cuda:": "the launcher assigns the GPUs; CUDA_VISIBLE_DEVICES limits them",
 }
+OTHER_ENVS = ("env=", "env._target_=")  # overrides of runs whose tasks are not of the suite
 SUMMARY = "summary.txt"
 
 
@@ -61,7 +62,8 @@ def sweep(overrides: Sequence[str]) -> int:
             if override.startswith(start):
                 raise validation.InvalidInput(f"{override} is not available in a sweep: {reason}")
     runs = plan(run_overrides, experiment)
-    for task in dict.fromkeys(o.split("=", 1)[1] for run in runs for o in run.overrides if o.startswith("task=")):
+    of_suite = [run for run in runs if not any(o.startswith(OTHER_ENVS) for o in run.overrides)]
+    for task in dict.fromkeys(o.split("=", 1)[1] for run in of_suite for o in run.overrides if o.startswith("task=")):
         require_task(task)
     todo = [run for run in runs if not is_over(run.run_dir)]
     print(f"{number(len(runs), 'run')}, {len(runs) - len(todo)} already ended")

@@ -13,7 +13,7 @@ from dm_env import specs, test_utils
 from drq_sn import make_env
 from drq_sn.cli.doctor import MATCHING_PAIRS
 from drq_sn.envs import gl
-from drq_sn.envs.factory import task_names
+from drq_sn.envs.suite import task_names
 from drq_sn.envs.wrappers import ActionRepeat
 from drq_sn.runs import provenance
 from drq_sn.validation import InvalidInput

@@ -20,6 +20,7 @@ from drq_sn.agents.penalties import Penalty
 from drq_sn.agents.runtime import Eager, Runtime
 from drq_sn.cli.config.older_runs import parse_config
 from drq_sn.envs import make_env
+from drq_sn.envs.factory import SUITE
 from drq_sn.envs.wrappers import PixelStack, random_state_to_json
 from drq_sn.networks.actor_critic import HeadFactory
 from drq_sn.networks.normalizers.base import Normalizer
@@ -60,7 +61,11 @@ def build_env(cfg: DictConfig, seed: int) -> PixelStack:
 
 def partial_env(cfg: DictConfig) -> functools.partial[PixelStack]:
     """`build_env` as plain data, which another process can be sent."""
-    return functools.partial(make_env, cfg.task, action_repeat=cfg.action_repeat, **cfg.env)
+    options: dict[str, Any] = {
+        str(name): value for name, value in OmegaConf.to_container(cfg.env, resolve=True).items()
+    }
+    maker = options.pop("_target_", SUITE)
+    return functools.partial(make_env, cfg.task, maker=maker, action_repeat=cfg.action_repeat, **options)
 
 
 def random_states_of(entropy: int | list[int], num_episodes: int) -> list[str]:
@@ -172,6 +177,19 @@ def read_config(run_dir: Path) -> DictConfig:
     if not isinstance(config, DictConfig):
         raise validation.InvalidInput(f"{path} is not a configuration that a run wrote")
     return config
+
+
+def load_env(run_dir: str | Path, seed: int = 0) -> PixelStack:
+    """The environment of a run, with its action repeat, camera and frames.
+
+    Args:
+        run_dir: run directory.
+        seed: seed of the episodes.
+
+    Raises:
+        InvalidInput: if the directory holds no run, or its environment cannot be built.
+    """
+    return build_env(read_config(Path(run_dir)), seed)
 
 
 def load_agent(run_dir: str | Path, device: str = "auto") -> ActorCriticAgent:

@@ -23,6 +23,9 @@ REQUIRED: dict[str, dict[str, Any]] = {  # group -> options that building needs,
     "lr_schedule": {"_target_": "drq_sn.training.schedules.Constant", "value": 1.0},
 }
 FORMER_MEANING = {  # further options that did not exist, and what they would have been
+    "env._target_": "drq_sn.envs.suite.make_env",
+    "env.camera": None,
+    "env.frame_stack": 3,
     "matmul_precision": "highest",
     "replay.keep_truncated": False,
     "head.pnorm": False,
