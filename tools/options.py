@@ -144,11 +144,12 @@ def render(node: yaml.Node) -> str:
 
 
 def describe_argument(target: str | None, name: str) -> str:
-    """The entry of `name` under `Args:` in our class `target` or one of its bases."""
+    """The entry of `name` under `Args:` in our function or class `target`, or in one of its bases."""
     if not (target or "").startswith("drq_sn."):
         return ""
     module, _, attribute = str(target).rpartition(".")
-    for owner in inspect.getmro(getattr(importlib.import_module(module), attribute)):
+    owner = getattr(importlib.import_module(module), attribute)
+    for owner in inspect.getmro(owner) if inspect.isclass(owner) else (owner,):
         section = (inspect.getdoc(owner) or "").partition("Args:\n")[2].partition("\n\n")[0]
         for names, meaning in re.findall(r"^    (\w[^:\n]*):((?:.|\n     )*)", section, re.M):
             if name in re.split(r",\s*", names):

@@ -67,7 +67,12 @@ def build_simulator(maker: str | Maker, seed: int, options: dict[str, Any]) -> S
     """
     function = resolve_maker(maker)
     name = maker if isinstance(maker, str) else getattr(maker, "__qualname__", repr(maker))
-    signature = inspect.signature(function)
+    try:
+        signature = inspect.signature(function)
+    except ValueError as error:  # a builtin
+        raise validation.InvalidInput(
+            f"env._target_ must be a Python function or class, got {name} ({error})"
+        ) from None
     optional = {"task", "image_size", *RENDER_OPTIONS} - signature.parameters.keys()
     if "camera" in optional and options.get("camera") is not None:
         raise validation.InvalidInput(f"env.camera must be null for {name}, which takes no camera")

@@ -42,7 +42,7 @@ class Simulator(Wrapper):
     def __init__(self, build: Callable[..., Any], seed: int, name: str, takes_seed: bool) -> None:
         super().__init__(build(**({"seed": 0} if takes_seed else {})))
         self._build, self._name = build, name
-        self._seeds_reset = "seed" in inspect.signature(self._env.reset).parameters
+        self._seeds_reset = "seed" in _parameters(self._env.reset)
         self._random = None if self._seeds_reset else _find_random(self._env)
         self._rebuilds = takes_seed and not self._seeds_reset and self._random is None
         if self._random is not None:
@@ -125,6 +125,7 @@ def _random_attributes(env: Any) -> list[tuple[Any, str]]:
 
 
 def _parameters(function: Any) -> set[str]:
+    """Names of its parameters; none where it is missing."""
     return set(inspect.signature(function).parameters) if callable(function) else set()
 
 

@@ -55,7 +55,7 @@ class Wrapper(dm_env.Environment):  # type: ignore[misc]  # dm_env has no type h
     @property
     def random_state(self) -> str:
         """What episodes are drawn from; see `Simulator`."""
-        return self._env.random_state  # type: ignore[no-any-return]
+        return str(self._env.random_state)
 
     @random_state.setter
     def random_state(self, text: str) -> None:
@@ -107,7 +107,8 @@ class ActionScale(Wrapper):
         bounds = getattr(spec, "minimum", np.nan), getattr(spec, "maximum", np.nan)
         is_vector = isinstance(spec, specs.BoundedArray) and len(spec.shape) == 1 and spec.dtype.kind == "f"
         if not is_vector or not np.isfinite(bounds).all():
-            raise validation.InvalidInput(f"actions must be a vector of floats with finite bounds, got {spec}")
+            text = " ".join(repr(spec).split())
+            raise validation.InvalidInput(f"actions must be a vector of floats with finite bounds, got {text}")
         self._dtype = spec.dtype
         self._low, self._high = (np.broadcast_to(bound, spec.shape).astype(np.float64) for bound in bounds)
         self._spec = specs.BoundedArray(spec.shape, np.float32, -1.0, 1.0, spec.name)

@@ -24,7 +24,7 @@ from tests.builders import invoke
         ("seed=1,2", "--multirun"),
         ("head=mlp2,mlp5 -m", "unknown head 'mlp5'; did you mean"),
         ("nonsense", "Error parsing override 'nonsense'"),
-        ("env=3", "env=3: env is a group; set one of its fields: env.image_size, env.shadows"),
+        ("env=3", "env must be one of gymnasium, suite, got '3'"),
         ("head.actor=null", "head.actor is a group"),
         ("agent.std_schedule=1", "agent.std_schedule is a group"),
         ("~agent.tau", "~agent.tau: options cannot be removed"),

@@ -61,9 +61,8 @@ def build_env(cfg: DictConfig, seed: int) -> PixelStack:
 
 def partial_env(cfg: DictConfig) -> functools.partial[PixelStack]:
     """`build_env` as plain data, which another process can be sent."""
-    options: dict[str, Any] = {
-        str(name): value for name, value in OmegaConf.to_container(cfg.env, resolve=True).items()
-    }
+    env: Any = OmegaConf.to_container(cfg.env, resolve=True)
+    options = {str(name): value for name, value in env.items()}
     maker = options.pop("_target_", SUITE)
     return functools.partial(make_env, cfg.task, maker=maker, action_repeat=cfg.action_repeat, **options)
 

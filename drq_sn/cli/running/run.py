@@ -69,8 +69,11 @@ def run(cfg: DictConfig) -> None:
     loop = build_loop(cfg)
     with contextlib.closing(build_env(cfg, seed=0)) as env:
         agent, replay = build_agent(cfg, env, device), build_replay(cfg, env, device)
-        environment = {"env": {"target": cfg.env._target_, "repeats_episodes": bool(env.random_state)}}
-        environment["first_frame_sha256"] = provenance.frame_hash(env)
+        repeats_episodes = bool(env.random_state)
+        environment = {
+            "env": {"target": cfg.env._target_, "repeats_episodes": repeats_episodes},
+            "first_frame_sha256": provenance.frame_hash(env),
+        }
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
     with claimed(Path(str(cfg.run_dir or "")), cfg.fresh) as run_dir:
         schedule = cfg.checkpoint_every_seconds, cfg.checkpoint_every_frames
@@ -79,7 +82,7 @@ def run(cfg: DictConfig) -> None:
         _require_own_run(run_dir, checkpoint, own)
         if _has_finished(run_dir, cfg):
             return
-        _announce(cfg, run_dir, device, backend, environment["env"]["repeats_episodes"])
+        _announce(cfg, run_dir, device, backend, repeats_episodes)
         if checkpoint is not None:
             _require_more_frames(run_dir, cfg, checkpoint.step * loop.action_repeat)
             session.restore(checkpoint)
