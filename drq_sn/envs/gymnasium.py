@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import dm_env
@@ -27,10 +29,10 @@ def make_env(task: str, render_mode: str | None = "rgb_array", **options: Any) -
         gymnasium = importlib.import_module("gymnasium")
     except ImportError as error:
         raise validation.InvalidInput(f"env=gymnasium needs 'pip install drq_sn[gymnasium]' ({error})") from None
-    try:
-        env = gymnasium.make(task, render_mode=render_mode, **options)
-    except (gymnasium.error.Error, ImportError, TypeError) as error:
-        raise validation.InvalidInput(f"task={task}: {str(error).splitlines()[0]}") from error
+    if render_mode is not None:
+        options["render_mode"] = render_mode
+    with _one_line(task, gymnasium.error.Error, ImportError, TypeError):
+        env = gymnasium.make(task, **options)
     if not isinstance(env.action_space, gymnasium.spaces.Box):
         raise validation.InvalidInput(f"actions of {task} must be a Box of bounded numbers, got {env.action_space}")
     space = env.observation_space
@@ -40,7 +42,19 @@ def make_env(task: str, render_mode: str | None = "rgb_array", **options: Any) -
         raise validation.InvalidInput(
             f"{task} must have pixels (H, W, 3) uint8 as observation or support render_mode=rgb_array, got {space}"
         )
+    if not gives_pixels:
+        with _one_line(task, gymnasium.error.Error):  # rendering may need further packages
+            env.reset()
+            env.render()
     return GymnasiumEnvironment(env, gives_pixels)
+
+
+@contextlib.contextmanager
+def _one_line(task: str, *errors: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except errors as error:
+        raise validation.InvalidInput(f"task={task}: {str(error).splitlines()[0]}") from error
 
 
 class GymnasiumEnvironment(dm_env.Environment):  # type: ignore[misc]  # dm_env has no type hints

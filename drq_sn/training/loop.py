@@ -160,11 +160,13 @@ class Loop:
         """Repeat the current episode by the same actions from the same start, or start a new one if that fails."""
         if self._episode_random_state:
             env.random_state = self._episode_random_state
-            time_step = env.reset()
+            time_step, episode_return = env.reset(), 0.0
             for action in self._episode_actions:
                 time_step = env.step(action)
+                episode_return += float(time_step.reward or 0.0)
             self._observation = time_step.observation
-            if self._observation_digest in (None, _digest(self._observation)):
+            is_same = (self._observation_digest, self._episode_return) == (_digest(self._observation), episode_return)
+            if is_same or self._observation_digest is None:
                 return time_step
         warnings.warn(
             "the environment does not repeat the interrupted episode; training goes on with a new one", stacklevel=2

@@ -178,3 +178,18 @@ def test_without_gymnasium_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(InvalidInput, match=r"needs 'pip install drq_sn\[gymnasium\]'"):
         build("CarRacing-v3")
+
+
+def test_a_missing_package_for_rendering_is_one_line(gymnasium, monkeypatch):
+    env = gymnasium.make("Rendered-v0", render_mode="rgb_array")
+    missing = gymnasium.error.Error("pygame is not installed")
+    monkeypatch.setattr(type(getattr(env, "unwrapped", env)), "render", raise_(missing), raising=False)
+    with pytest.raises(InvalidInput, match="task=Rendered-v0: pygame is not installed"):
+        build("Rendered-v0")
+
+
+def raise_(error):
+    def render(self):
+        raise error
+
+    return render
