@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 import types
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from drq_sn import make_env
+from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
+from tests.builders import read_csv
 
 MAKER = "drq_sn.envs.gymnasium.make_env"
 REAL = pytest.mark.skipif(not importlib.util.find_spec("gymnasium"), reason="Gymnasium is not installed")
@@ -178,6 +181,13 @@ def test_without_gymnasium_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(InvalidInput, match=r"needs 'pip install drq_sn\[gymnasium\]'"):
         build("CarRacing-v3")
+
+
+def test_it_trains_with_the_presets_of_the_suite(gymnasium, configure, tmp_path):
+    run(configure("env=gymnasium", "task=Dict-v0", "preset=laptop", "+env.num_steps=20", "num_train_frames=200"))
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["env"]["repeats_episodes"]) == ("finished", True)
+    assert read_csv(tmp_path / "run" / "eval.csv")[-1]["frame"] == "200"
 
 
 def test_a_missing_package_for_rendering_is_one_line(gymnasium, monkeypatch):

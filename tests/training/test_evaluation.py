@@ -118,6 +118,38 @@ def test_an_episode_whose_process_dies_is_resumed_in_a_new_one():
         assert comparable(evaluate(pool, PixelSum(), random_states_of(3, 4))) == expected(4)
 
 
+UNSEEDED = """
+import numpy as np
+from drq_sn.envs.synthetic import PointMass
+
+class Unseeded(PointMass):
+    def __init__(self):
+        super().__init__(None)
+        self.draw, self.random = self.random, None
+
+    def reset(self):
+        self.random = self.draw
+        time_step = super().reset()
+        self.random = None
+        return time_step
+"""
+
+
+def test_an_episode_that_does_not_repeat_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "unseeded.py").write_text(UNSEEDED)
+    monkeypatch.chdir(tmp_path)
+    calls = iter(range(10**6))
+    make = functools.partial(make_env, "any", maker="unseeded.Unseeded", image_size=24)
+    with open_pool(make, 2) as pool:
+
+        def kill_once():
+            if next(calls) == 20:
+                kill(pool.workers[0])
+
+        with pytest.raises(RuntimeError, match="does not repeat the episode"):
+            evaluate(pool, PixelSum(before_act=kill_once), random_states_of(3, 2))
+
+
 def test_a_process_that_hangs_while_rendering_is_replaced():
     frames = []
     with open_pool(SYNTHETIC, 2) as pool:
