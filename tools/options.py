@@ -148,8 +148,8 @@ def describe_argument(target: str | None, name: str) -> str:
     if not (target or "").startswith("drq_sn."):
         return ""
     module, _, attribute = str(target).rpartition(".")
-    owner = getattr(importlib.import_module(module), attribute)
-    for owner in inspect.getmro(owner) if inspect.isclass(owner) else (owner,):
+    builder = getattr(importlib.import_module(module), attribute)
+    for owner in inspect.getmro(builder) if inspect.isclass(builder) else (builder,):
         section = (inspect.getdoc(owner) or "").partition("Args:\n")[2].partition("\n\n")[0]
         for names, meaning in re.findall(r"^    (\w[^:\n]*):((?:.|\n     )*)", section, re.M):
             if name in re.split(r",\s*", names):
