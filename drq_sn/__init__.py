@@ -2,6 +2,7 @@
 
 Attributes:
     make_env: build a pixel environment by name; see `drq_sn.envs.make_env`.
+    load_env: build the environment of a run; see `drq_sn.cli.config.build.load_env`.
     load_agent: load the agent of a run; see `drq_sn.cli.config.build.load_agent`.
 """
 
@@ -11,10 +12,14 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["load_agent", "make_env"]
+__all__ = ["load_agent", "load_env", "make_env"]
 
 # imported when asked for: rendering and Hydra are slow to load, and OpenGL is chosen at import
-_HOMES = {"make_env": "drq_sn.envs", "load_agent": "drq_sn.cli.config.build"}
+_HOMES = {
+    "make_env": "drq_sn.envs",
+    "load_env": "drq_sn.cli.config.build",
+    "load_agent": "drq_sn.cli.config.build",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -67,7 +67,7 @@ class Environment(Protocol):
     """What the loop needs of an environment: the dm_env interface and the state of its random numbers."""
 
     random_state: str
-    """State of the generator that episodes are drawn from; setting it repeats the same episodes."""
+    """What the next episode follows from; setting it repeats the episodes. Empty if they cannot be repeated."""
 
     def reset(self) -> dm_env.TimeStep:
         """Start an episode."""

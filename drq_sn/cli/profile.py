@@ -14,13 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from drq_sn import validation
-from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.config.build import build_env, config_dir
 from drq_sn.cli.config.overrides import check_command_line
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.workload import apply_device_settings, at_least_real_steps, build_row, check_choices, results_directory
-from drq_sn.envs import require_task
-from drq_sn.envs.gl import select_backend
 from drq_sn.profiling.turns import take_turns
 from drq_sn.report.profile_tables import PROFILE_FILE, write_profile
 from drq_sn.runs import provenance
@@ -81,8 +79,7 @@ def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -
     check_choices(cfg, {"heads": "head", "normalizers": "normalizer"}, overrides)
     if any(override.startswith("runtime=") for override in overrides):
         raise validation.InvalidInput("runtime must be eager, whose phases can be traced; bench compares runtimes")
-    require_task(cfg.task)
-    select_backend()
+    build_env(cfg).close()  # fail now if it cannot be built
     check_ranges(cfg, RANGES)
     validation.boolean("trace", cfg.trace)
     paper = cfg.device_settings.cuda

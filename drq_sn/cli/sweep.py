@@ -32,6 +32,7 @@ SINGLE_RUN_ONLY = {
     "cores=": "the launcher assigns the cores",
     "device=cuda:": "the launcher assigns the GPUs; CUDA_VISIBLE_DEVICES limits them",
 }
+OTHER_ENVS = ("env=", "env._target_=")  # overrides of runs whose tasks are not of the suite
 SUMMARY = "summary.txt"
 
 

@@ -1,130 +1,75 @@
-"""Builds a pixel environment from a task name."""
+"""Builds a pixel environment: a simulator from any source, then the wrappers that all sources share."""
 
 from __future__ import annotations
 
-import logging
+import functools
+import importlib
+import inspect
+import sys
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from drq_sn import validation
 from drq_sn.envs.divergence import DivergenceGuard
-from drq_sn.envs.gl import select_backend
-from drq_sn.envs.renderer import Renderer
-from drq_sn.envs.synthetic import PointMass
-from drq_sn.envs.wrappers import ActionRepeat, PixelStack, TimeLimit
+from drq_sn.envs.gl import find_backend
+from drq_sn.envs.simulator import Simulator
+from drq_sn.envs.wrappers import ActionRepeat, ActionScale, PixelStack, TimeLimit
 
-ALIASES = {"cup_catch": "ball_in_cup_catch"}
-SYNTHETIC = {"synthetic_point": PointMass}  # task -> simulator(seed) that has render() and close()
-MANIPULATION = "manipulation"  # a separate package in dm_control
-MANIPULATION_SUFFIX = "_features"
-MANIPULATION_CAMERA = "front_close"
-CAMERAS = {"quadruped": 2}
-NUM_STACKED_FRAMES = 3
+SUITE = "drq_sn.envs.suite.make_env"
+RENDER_OPTIONS = ("camera", "shadows", "reflections", "shadow_map_size")
 TIME_LIMIT_FRAMES = 1000  # of tasks without one; the longest episode of those that have one
+DM_ENV_METHODS = ("reset", "step", "observation_spec", "action_spec")
 
-
-def task_names() -> dict[str, tuple[str, str]]:
-    """Every valid task name -> (dm_control domain, task); manipulation tasks have domain `manipulation`."""
-    select_backend()
-    _silence_imports()
-    from dm_control import manipulation, suite
-
-    names = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
-    for task in manipulation.ALL:
-        if task.endswith(MANIPULATION_SUFFIX):
-            names[task.removesuffix(MANIPULATION_SUFFIX)] = (MANIPULATION, task)
-    names.update({alias: names[name] for alias, name in ALIASES.items()})
-    return names
-
-
-def _silence_imports() -> None:
-    """Silence log messages that dm_control and PyOpenGL write when imported."""
-    from absl import logging as absl_logging
-
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    logging.getLogger("OpenGL").setLevel(logging.WARNING)
-
-
-def require_task(task: str) -> tuple[str, str]:
-    """Name of `task` in dm_control, as (domain, task).
-
-    Raises:
-        InvalidInput: for an unknown task, with the nearest names.
-    """
-    if task in SYNTHETIC:
-        return "synthetic", task
-    names = task_names()
-    return names[validation.choice("task", task, [*names, *SYNTHETIC])]
+Maker = Callable[..., Any]
+"""Builds a `dm_env.Environment`; docs/environments.md has the contract."""
 
 
 def make_env(
     task: str,
     seed: int = 0,
     *,
-    image_size: int = 84,
+    maker: str | Maker = SUITE,
     action_repeat: int = 2,
-    shadows: bool = True,
-    reflections: bool = True,
-    shadow_map_size: int | None = None,
+    image_size: int = 84,
+    frame_stack: int = 3,
     time_limit_frames: int | None = None,
+    **options: Any,
 ) -> PixelStack:
-    """Build a task of the DeepMind Control Suite with pixel observations.
+    """Build an environment with pixel observations.
 
     Args:
-        task: `{domain}_{task}` of the suite (`cheetah_run`), a manipulation task (`reach_duplo`),
-            the alias `cup_catch`, or `synthetic_point`, a tiny task without a simulator.
-        seed: seed of the task's random numbers.
-        image_size: height and width of a frame, in pixels.
+        task: name of the task; by default a task of the DeepMind Control Suite (`cheetah_run`).
+        seed: seed of the episodes.
+        maker: function that builds the environment, or its name, MODULE.FUNCTION; docs/environments.md.
         action_repeat: simulator frames per step.
-        shadows: render shadows; without them, software rendering is several times faster and pixels differ.
-        reflections: render reflections; turning them off has the same effects.
-        shadow_map_size: side of the shadow texture, in pixels; None for the task's default. Smaller
-            ones are faster in software and move some edges of shadows (docs/performance.md).
-        time_limit_frames: frames after which an episode is truncated, if the task has not ended it by then;
-            None for 1000, with a warning the first time that it is needed.
+        image_size: height and width of a frame, in pixels.
+        frame_stack: frames per observation.
+        time_limit_frames: frames after which an episode is truncated, if it has not ended by then; None for 1000,
+            with a warning the first time that it is needed.
+        options: arguments of `maker`; see `drq_sn.envs.suite.make_env` for those of the suite.
 
     Returns:
-        A `dm_env.Environment`: observations uint8 (9, image_size, image_size), actions in [-1, 1]. An episode
-        whose simulation diverges ends with a `drq_sn.types.DivergedStep`.
+        A `dm_env.Environment`: observations uint8 (3 * frame_stack, image_size, image_size), actions in [-1, 1].
+        An episode whose simulation diverges ends with a `drq_sn.types.DivergedStep`.
 
     Raises:
-        InvalidInput: for an unknown task (with the nearest names) or a wrong number.
+        InvalidInput: for an unknown task (with the nearest names), a wrong option or an unusable `maker`.
     """
     validation.integer("seed", seed, minimum=0)
     validation.integer("env.image_size", image_size)
+    validation.integer("env.frame_stack", frame_stack)
     validation.integer("action_repeat", action_repeat)
-    validation.boolean("env.shadows", shadows)
-    validation.boolean("env.reflections", reflections)
-    if shadow_map_size is not None:
-        validation.integer("env.shadow_map_size", shadow_map_size)
     if time_limit_frames is not None:
         validation.integer("env.time_limit_frames", time_limit_frames)
-    if task in SYNTHETIC:
-        simulator = SYNTHETIC[task](seed)
-        return PixelStack(
-            ActionRepeat(_bounded(simulator, task, time_limit_frames), action_repeat),
-            simulator.render,
-            simulator.close,
-            simulator.random,
-            image_size,
-            NUM_STACKED_FRAMES,
-        )
-    domain, name = require_task(task)
-    env = _load(domain, name, seed)
-    camera = MANIPULATION_CAMERA if domain == MANIPULATION else CAMERAS.get(domain, 0)
-    # override only what differs: the default must render the published pixels
-    off = {flag: False for flag, on in (("shadow", shadows), ("reflection", reflections)) if not on}
-
-    from dm_control.suite.wrappers import action_scale
-
-    repeated = ActionRepeat(_bounded(env, task, time_limit_frames), action_repeat)
-    scaled = action_scale.Wrapper(repeated, minimum=-1.0, maximum=1.0)
-    random = env.random_state if domain == MANIPULATION else env.task.random
-    renderer = Renderer(task, env, camera, off, shadow_map_size)
-    return PixelStack(scaled, renderer, lambda: env.physics.free(), random, image_size, NUM_STACKED_FRAMES)
+    env = build_simulator(maker, seed, {"task": task, "image_size": image_size, **options})
+    # from here on, all environments are alike
+    bounded = _end_episodes(env, task, time_limit_frames)
+    return PixelStack(ActionRepeat(ActionScale(bounded), action_repeat), image_size, frame_stack)
 
 
-def _bounded(env: Any, task: str, time_limit_frames: int | None) -> TimeLimit:
+def _end_episodes(env: Simulator, task: str, time_limit_frames: int | None) -> TimeLimit:
     """`env` with episodes that end: at the time limit, or where the simulation diverges."""
 
     def warn() -> None:
@@ -138,9 +83,61 @@ def _bounded(env: Any, task: str, time_limit_frames: int | None) -> TimeLimit:
     return TimeLimit(DivergenceGuard(env, task), time_limit_frames or TIME_LIMIT_FRAMES, warn)
 
 
-def _load(domain: str, name: str, seed: int) -> Any:
-    from dm_control import manipulation, suite
+def build_simulator(maker: str | Maker, seed: int, options: dict[str, Any]) -> Simulator:
+    """Call `maker` with those of `task`, `image_size` and `RENDER_OPTIONS` that it names, and all other options.
 
-    if domain == MANIPULATION:
-        return manipulation.load(name, seed=seed)
-    return suite.load(domain, name, task_kwargs={"random": seed})
+    Raises:
+        InvalidInput: if it is unusable, does not take the options, or does not return a dm_env environment.
+    """
+    function = resolve_maker(maker)
+    name = maker if isinstance(maker, str) else getattr(maker, "__qualname__", repr(maker))
+    try:
+        signature = inspect.signature(function)
+    except ValueError as error:  # a builtin
+        raise validation.InvalidInput(
+            f"env._target_ must be a Python function or class, got {name} ({error})"
+        ) from None
+    optional = {"task", "image_size", *RENDER_OPTIONS} - signature.parameters.keys()
+    if "camera" in optional and options.get("camera") is not None:
+        raise validation.InvalidInput(f"env.camera must be null for {name}, which takes no camera")
+    arguments = {option: value for option, value in options.items() if option not in optional}
+    takes_seed = "seed" in signature.parameters
+    try:
+        signature.bind(**arguments, **({"seed": 0} if takes_seed else {}))
+    except TypeError as error:
+        raise validation.InvalidInput(f"{name}: {error}") from None
+    build = functools.partial(_build, function, name, arguments)
+    return Simulator(build, seed, name, takes_seed)
+
+
+def _build(function: Maker, name: str, arguments: dict[str, Any], **seed: int) -> Any:
+    env = function(**arguments, **seed)
+    if not all(callable(getattr(env, method, None)) for method in DM_ENV_METHODS):
+        raise validation.InvalidInput(
+            f"{name} must return a dm_env.Environment, got {type(env).__name__}; env=gymnasium adapts Gymnasium's"
+        )
+    return env
+
+
+def resolve_maker(maker: str | Maker) -> Maker:
+    """The function that `maker` names; modules are found in the working directory too.
+
+    Raises:
+        InvalidInput: if it cannot be imported or called.
+    """
+    if callable(maker):
+        return maker
+    module, _, attribute = str(maker).rpartition(".")
+    if module not in sys.modules:
+        find_backend()  # sets MUJOCO_GL, which simulators read when they are imported
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, SyntaxError, ValueError) as error:
+        raise validation.InvalidInput(
+            f"env._target_ must be MODULE.FUNCTION, both of which exist, got {maker!r} ({error})"
+        ) from error
+    if not callable(function):
+        raise validation.InvalidInput(f"env._target_ must be a function or class, got {maker!r}, which is {function!r}")
+    return function  # type: ignore[no-any-return]  # attribute of a module

@@ -90,6 +90,15 @@ def select_backend() -> Backend:
     )
 
 
+@functools.cache
+def find_backend() -> Backend:
+    """`select_backend`; where none works, a backend named `none`, for environments that do not need one."""
+    try:
+        return select_backend()
+    except validation.InvalidInput:
+        return Backend("none", "none")
+
+
 def _load_triton() -> None:
     """Import Triton before Mesa; both contain LLVM, and with Mesa first, torch's import of Triton crashes."""
     with contextlib.suppress(ImportError):

@@ -39,6 +39,7 @@ class EnvironmentProcess:
     def __init__(self, make_env: Callable[[], Any], limit_seconds: float) -> None:
         self._make_env, self._limit_seconds = make_env, limit_seconds
         self._random_state, self._actions, self._num_restarts = "", list[np.ndarray](), 0
+        self._received: tuple[int, Any] = (-1, None)  # number of actions before the newest observation, and that
         self._start()
 
     def _start(self) -> None:
@@ -57,6 +58,7 @@ class EnvironmentProcess:
     def begin(self, random_state: str) -> None:
         """Request the episode drawn from `random_state` (see `PixelStack`); the first time, wait for the start."""
         self._random_state, self._actions, self._num_restarts = random_state, [], 0
+        self._received = (-1, None)
         with contextlib.suppress(EOFError, OSError):  # `receive` restarts a dead process
             self._await_start()
             self.connection.send(("begin", random_state))
@@ -71,13 +73,15 @@ class EnvironmentProcess:
         """Wait for the result of `begin` or `step`.
 
         Raises:
-            RuntimeError: if the process keeps dying.
+            RuntimeError: if the process keeps dying, or its environment does not repeat an episode.
             SimulationDiverged: if no reset succeeds.
         """
         try:
-            return _result(self.connection.recv())
+            time_step: dm_env.TimeStep = _result(self.connection.recv())
         except (EOFError, OSError):
-            return self._restart_episode()
+            time_step = self._restart_episode()
+        self._received = (len(self._actions), time_step.observation)
+        return time_step
 
     def render(self, height: int, width: int) -> np.ndarray:
         """Draw the current state, (height, width, 3) uint8; a process that does not answer is replaced.
@@ -100,11 +104,17 @@ class EnvironmentProcess:
             self._start()
             with contextlib.suppress(EOFError, OSError):
                 self._await_start()
-                time_step = self._ask("begin", self._random_state)
-                for action in self._actions:
-                    time_step = self._ask("step", action)
-                return time_step
+                return self._repeat_episode()
         raise RuntimeError(f"an environment process died {MAX_RESTARTS + 1} times in one episode")
+
+    def _repeat_episode(self) -> dm_env.TimeStep:
+        time_step = self._ask("begin", self._random_state)
+        for number in range(len(self._actions) + 1):
+            if number > 0:
+                time_step = self._ask("step", self._actions[number - 1])
+            if number == self._received[0] and not np.array_equal(time_step.observation, self._received[1]):
+                raise RuntimeError("an environment process died, and its environment does not repeat the episode")
+        return time_step
 
     def _await_start(self) -> None:
         if not self._is_ready:

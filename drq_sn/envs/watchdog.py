@@ -39,15 +39,6 @@ class Watchdog(Wrapper):
         """Advance one step."""
         return self._watched("step", self._env.step, action)
 
-    @property
-    def random_state(self) -> str:
-        """See `PixelStack`."""
-        return str(self._env.random_state)
-
-    @random_state.setter
-    def random_state(self, text: str) -> None:
-        self._env.random_state = text
-
     def close(self) -> None:
         """Stop watching and close the environment."""
         self._closed.set()

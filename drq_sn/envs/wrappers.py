@@ -1,7 +1,7 @@
 """Wrappers of `dm_env.Environment`.
 
-Order, from the inside: DivergenceGuard, TimeLimit, ActionRepeat, dm_control's action_scale, PixelStack.
-Pixels come last so that a frame is rendered once per step instead of once per repeat.
+Order, from the inside: Simulator, DivergenceGuard, TimeLimit, ActionScale, ActionRepeat, PixelStack. Pixels come last
+so that a frame is rendered once per step instead of once per repeat.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import dm_env
 import numpy as np
@@ -53,6 +53,15 @@ class Wrapper(dm_env.Environment):  # type: ignore[misc]  # dm_env has no type h
     def discount_spec(self) -> Any:
         """Shape, dtype and range of a discount."""
         return self._env.discount_spec()
+
+    @property
+    def random_state(self) -> str:
+        """What episodes are drawn from; see `Simulator`."""
+        return str(self._env.random_state)
+
+    @random_state.setter
+    def random_state(self, text: str) -> None:
+        self._env.random_state = text
 
     def close(self) -> None:
         """Free the resources of the environment."""
@@ -120,11 +129,33 @@ class ActionRepeat(Wrapper):
         return time_step._replace(reward=reward, discount=discount)
 
 
-class Render(Protocol):
-    """Renders the current state."""
+class ActionScale(Wrapper):
+    """Takes actions in [-1, 1], as dm_control's wrapper `action_scale` does.
 
-    def __call__(self, height: int, width: int) -> np.ndarray:
-        """Return (height, width, 3) uint8."""
+    Raises:
+        InvalidInput: unless the actions of `env` are a vector of bounded numbers.
+    """
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        spec = env.action_spec()
+        bounds = getattr(spec, "minimum", np.nan), getattr(spec, "maximum", np.nan)
+        is_vector = isinstance(spec, specs.BoundedArray) and len(spec.shape) == 1 and spec.dtype.kind == "f"
+        if not is_vector or not np.isfinite(bounds).all():
+            text = " ".join(repr(spec).split())
+            raise validation.InvalidInput(f"actions must be a vector of floats with finite bounds, got {text}")
+        self._dtype = spec.dtype
+        self._low, self._high = (np.broadcast_to(bound, spec.shape).astype(np.float64) for bound in bounds)
+        self._spec = specs.BoundedArray(spec.shape, np.float32, -1.0, 1.0, spec.name)
+
+    def action_spec(self) -> specs.BoundedArray:
+        """Shape, dtype and range of an action."""
+        return self._spec
+
+    def step(self, action: np.ndarray) -> dm_env.TimeStep:
+        """Advance with the action scaled to the bounds of `env`."""
+        scaled = self._low + (self._high - self._low) / 2.0 * (np.asarray(action, np.float64) + 1.0)
+        return self._env.step(np.clip(scaled, self._low, self._high).astype(self._dtype, copy=False))
 
 
 class PixelStack(Wrapper):
@@ -134,27 +165,13 @@ class PixelStack(Wrapper):
     episode's first step the first frame is repeated.
 
     Args:
-        env: environment to wrap.
-        render: renders its current state.
-        release: frees the renderer; called by `close`, which dm_control's wrappers do not forward.
-        random: generator that the task draws its episodes from.
+        env: environment with `render(height, width)`.
         image_size: height and width of a frame, in pixels.
         num_frames: frames per stack.
     """
 
-    def __init__(
-        self,
-        env: Any,
-        render: Render,
-        release: Callable[[], None],
-        random: np.random.RandomState,
-        image_size: int,
-        num_frames: int,
-    ) -> None:
+    def __init__(self, env: Any, image_size: int, num_frames: int) -> None:
         super().__init__(env)
-        self._release = release
-        self._random = random
-        self._render = render
         self._image_size = image_size
         self._frames: deque[np.ndarray] = deque(maxlen=num_frames)
 
@@ -171,28 +188,15 @@ class PixelStack(Wrapper):
         """Advance one step and render; raises `InvalidInput` for an action outside `action_spec`."""
         return self._observe(self._env.step(validation.action(action, self._env.action_spec())))
 
-    def close(self) -> None:
-        """Free the renderer; the environment cannot be used afterward."""
-        self._release()
-
-    @property
-    def random_state(self) -> str:
-        """State of the generator that episodes are drawn from, as JSON; setting it repeats the same episodes."""
-        return random_state_to_json(self._random.get_state(legacy=False))
-
-    @random_state.setter
-    def random_state(self, text: str) -> None:
-        self._random.set_state(json.loads(text))
-
     def render(self, height: int, width: int) -> np.ndarray:
         """Draw the current state, (height, width, 3) uint8, from the camera of the observations."""
-        return np.array(self._render(height, width))
+        return np.array(self._env.render(height, width))
 
     def _observe(self, time_step: dm_env.TimeStep) -> dm_env.TimeStep:
         if isinstance(time_step, DivergedStep):  # the state may be impossible to draw
             return time_step._replace(observation=np.concatenate(self._frames))
         # a copy: the renderer may reuse the array for the next frame
-        frame = np.array(self._render(self._image_size, self._image_size).transpose(2, 0, 1), order="C")
+        frame = np.array(self._env.render(self._image_size, self._image_size).transpose(2, 0, 1), order="C")
         copies = (self._frames.maxlen or 0) if time_step.first() else 1
         self._frames.extend([frame] * copies)
         return time_step._replace(observation=np.concatenate(self._frames))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -67,8 +69,10 @@ class Loop:
         self._num_diverged_in_a_row = 0
         self._longest_episode, self._has_updated = 0, False
         self._episode_start, self._episode_return = 0, 0.0
-        self._episode_random_state = ""  # empty before the first episode
+        self._episode_random_state: str | None = None  # None before the first episode
         self._episode_actions: list[np.ndarray] = []
+        self._observation: Any = None  # the newest one
+        self._observation_digest: str | None = None  # of the newest one when the state was saved; None if not known
 
     def run(
         self,
@@ -96,7 +100,8 @@ class Loop:
             SimulationDiverged: after `max_diverged_episodes` in a row.
             InvalidInput: if an update is due after the first episode and no episode was long enough for a transition.
         """
-        time_step = self._replay_episode(env) if self._episode_random_state else self._start_episode(env, replay)
+        is_resumed = self._episode_random_state is not None
+        time_step = self._resume_episode(env, replay) if is_resumed else self._start_episode(env, replay)
         for step in range(self.step, self.num_steps):
             self.step, frame = step, step * self.action_repeat
             before_step()
@@ -110,6 +115,7 @@ class Loop:
             if not diverged:
                 replay.add(time_step, action)
                 self._episode_return += float(time_step.reward)
+            self._observation = time_step.observation
             self._episode_actions.append(action)
             self.step, frame = step + 1, frame + self.action_repeat
             logger.step(frame)
@@ -133,6 +139,7 @@ class Loop:
             "episode_start": self._episode_start,
             "episode_return": self._episode_return,
             "episode_random_state": self._episode_random_state,
+            "observation_digest": _digest(self._observation),
             "episode_actions": torch.from_numpy(np.array(self._episode_actions, np.float32)),
         }
 
@@ -145,6 +152,7 @@ class Loop:
         self._episode_start, self._episode_return = state["episode_start"], state["episode_return"]
         self._episode_random_state = state["episode_random_state"]
         self._episode_actions = list(state["episode_actions"].numpy())
+        self._observation_digest = state.get("observation_digest")
 
     def _update(self, agent: Agent, replay: Replay, logger: Logger) -> None:
         """Update `agent`, unless the replay holds no transition: all episodes in it were cut before `n_step`."""
@@ -179,16 +187,26 @@ class Loop:
         self._episode_start, self._episode_return, self._episode_actions = self.step, 0.0, []
         self._episode_random_state = env.random_state
         time_step = env.reset()
+        self._observation = time_step.observation
         replay.add(time_step, None)
         return time_step
 
-    def _replay_episode(self, env: Environment) -> dm_env.TimeStep:
-        """Bring `env` to its state within the current episode by the same actions from the same start."""
-        env.random_state = self._episode_random_state
-        time_step = env.reset()
-        for action in self._episode_actions:
-            time_step = env.step(action)
-        return time_step
+    def _resume_episode(self, env: Environment, replay: Replay) -> dm_env.TimeStep:
+        """Repeat the current episode by the same actions from the same start, or start a new one if that fails."""
+        if self._episode_random_state:
+            env.random_state = self._episode_random_state
+            time_step, episode_return = env.reset(), 0.0
+            for action in self._episode_actions:
+                time_step = env.step(action)
+                episode_return += float(time_step.reward or 0.0)
+            self._observation = time_step.observation
+            is_same = (self._observation_digest, self._episode_return) == (_digest(self._observation), episode_return)
+            if is_same or self._observation_digest is None:
+                return time_step
+        warnings.warn(
+            "the environment does not repeat the interrupted episode; training goes on with a new one", stacklevel=2
+        )
+        return self._start_episode(env, replay)
 
     def _act(self, agent: Agent, time_step: dm_env.TimeStep, step: int, shape: Iterable[int]) -> np.ndarray:
         if step < self.num_random_steps:
@@ -197,3 +215,7 @@ class Loop:
         if not np.isfinite(action).all():  # the simulator would fail with an error of its own
             raise TrainingDiverged(step * self.action_repeat)
         return action
+
+
+def _digest(observation: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(observation).tobytes()).hexdigest()

@@ -27,7 +27,7 @@ from tests.builders import invoke
         ("head=mlp2,mlp5 -m", "unknown head 'mlp5'; did you mean"),
         ("nonsense", "arguments must be option=value, got 'nonsense'"),
         ("run_dir=a=1", """special characters need quotes, such as 'run_dir="a=1"'"""),
-        ("env=3", "env=3: env is a group; set one of its fields: env.image_size, env.shadows"),
+        ("env=3", "env must be one of gymnasium, suite, got '3'"),
         ("head.actor=null", "head.actor is a group"),
         ("agent.std_schedule=1", "agent.std_schedule is a group"),
         ("~agent.tau", "~agent.tau: options cannot be removed"),

@@ -14,7 +14,7 @@ from dm_env import specs, test_utils
 from drq_sn import make_env
 from drq_sn.cli.doctor import MATCHING_PAIRS
 from drq_sn.envs import gl
-from drq_sn.envs.factory import task_names
+from drq_sn.envs.suite import task_names
 from drq_sn.envs.wrappers import ActionRepeat
 from drq_sn.runs import provenance
 from drq_sn.validation import InvalidInput
@@ -99,6 +99,35 @@ def test_quadruped_is_seen_through_its_own_camera():
         frame = env.reset().observation[-3:].transpose(1, 2, 0)
         assert np.array_equal(frame, env.physics.render(84, 84, camera_id=2))
         assert not np.array_equal(frame, env.physics.render(84, 84, camera_id=0))
+
+
+@pytest.mark.parametrize(
+    ("task", "camera", "same"),
+    [("walker_walk", "back", 1), ("reach_duplo", 0, "front_close"), ("cartpole_balance", 0, None)],
+)
+def test_a_camera_is_a_number_or_a_name(task, camera, same):
+    frames = []
+    for chosen in (camera, same, 0):
+        with contextlib.closing(make_env(task, camera=chosen, image_size=32)) as env:
+            frames.append(env.reset().observation)
+    assert np.array_equal(frames[0], frames[1])
+    assert np.array_equal(frames[0], frames[2]) == (camera == 0)
+
+
+@pytest.mark.parametrize("camera", [4, -1, "front", True])
+def test_a_camera_that_does_not_exist_is_answered_with_those_that_do(camera):
+    with pytest.raises(InvalidInput) as error:
+        make_env("walker_walk", camera=camera)
+    assert str(error.value) == f"env.camera must be a camera of walker_walk: 0 (side), 1 (back); got {camera!r}"
+
+
+def test_all_environments_of_a_task_have_one_model():
+    """Tasks such as this one draw it at construction."""
+    masses = []
+    for seed in (1, 2):
+        with contextlib.closing(make_env("lqr_lqr_2_1", seed, image_size=24)) as env:
+            masses.append(env.physics.model.jnt_stiffness.copy())
+    assert np.array_equal(*masses)
 
 
 def test_one_seed_gives_one_sequence_of_frames():

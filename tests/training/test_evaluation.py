@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from drq_sn.cli.config.build import build_env, partial_env, random_states_of
-from drq_sn.envs import factory, make_env
+from drq_sn.envs import make_env
 from drq_sn.envs.subprocess_env import EnvironmentProcess
 from drq_sn.envs.synthetic import PointMass
 from drq_sn.training.evaluation import EnvironmentPool, LocalWorker, evaluate
@@ -127,6 +127,38 @@ def test_an_episode_whose_process_dies_is_resumed_in_a_new_one():
         assert comparable(evaluate(pool, PixelSum(), random_states_of(3, 4))) == expected(4)
 
 
+UNSEEDED = """
+import numpy as np
+from drq_sn.envs.synthetic import PointMass
+
+class Unseeded(PointMass):
+    def __init__(self):
+        super().__init__(None)
+        self.draw, self.random = self.random, None
+
+    def reset(self):
+        self.random = self.draw
+        time_step = super().reset()
+        self.random = None
+        return time_step
+"""
+
+
+def test_an_episode_that_does_not_repeat_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "unseeded.py").write_text(UNSEEDED)
+    monkeypatch.chdir(tmp_path)
+    calls = iter(range(10**6))
+    make = functools.partial(make_env, "any", maker="unseeded.Unseeded", image_size=24)
+    with open_pool(make, 2) as pool:
+
+        def kill_once():
+            if next(calls) == 20:
+                kill(pool.workers[0])
+
+        with pytest.raises(RuntimeError, match="does not repeat the episode"):
+            evaluate(pool, PixelSum(before_act=kill_once), random_states_of(3, 2))
+
+
 def test_a_process_that_hangs_while_rendering_is_replaced():
     frames = []
     with open_pool(SYNTHETIC, 2) as pool:
@@ -206,9 +238,9 @@ def test_an_episode_whose_simulation_diverges_keeps_its_rewards_so_far(action_re
             time_step = super().step(action)
             return time_step._replace(reward=np.nan) if self._frame == 5 else time_step
 
-    monkeypatch.setitem(factory.SYNTHETIC, "x", Diverging)
-    frames, make_x = [], functools.partial(make_env, "x", image_size=24, action_repeat=action_repeat)
-    with open_pool(make_x, 1) as pool, pytest.warns(UserWarning, match="at frame 5 of an episode"):
+    monkeypatch.setattr("drq_sn.envs.suite.PointMass", Diverging)
+    frames, make_one = [], functools.partial(SYNTHETIC, action_repeat=action_repeat)
+    with open_pool(make_one, 1) as pool, pytest.warns(UserWarning, match="at frame 5 of an episode"):
         episodes = evaluate(pool, PixelSum(), random_states_of(3, 2), lambda env: frames.append(env.render(8, 8)))
     assert [(len(episode.rewards), episode.diverged) for episode in episodes] == [(4 // action_repeat, True)] * 2
     assert all(np.isfinite(episode.episode_return) for episode in episodes)

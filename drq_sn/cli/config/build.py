@@ -21,6 +21,7 @@ from drq_sn.agents.penalties import Penalty
 from drq_sn.agents.runtime import Eager, Runtime
 from drq_sn.cli.config.older_runs import parse_config
 from drq_sn.envs import make_env
+from drq_sn.envs.factory import SUITE
 from drq_sn.envs.wrappers import PixelStack, random_state_to_json
 from drq_sn.networks.actor_critic import HeadFactory
 from drq_sn.networks.normalizers.base import Normalizer
@@ -56,15 +57,15 @@ def instantiate(node: DictConfig, *arguments: Any, **options: Any) -> Any:
 
 def build_env(cfg: DictConfig, seed: int | None = None) -> PixelStack:
     """The environment that `cfg` describes, from the run's seed unless another is given."""
-    return make_env(cfg.task, cfg.seed if seed is None else seed, action_repeat=cfg.action_repeat, **cfg.env)
+    return partial_env(cfg)(seed=cfg.seed if seed is None else seed)
 
 
 def partial_env(cfg: DictConfig) -> functools.partial[PixelStack]:
-    """Builds the environment that `cfg` describes; plain data, which another process can be sent.
-
-    All environments of a run are built from its seed: `lqr` tasks draw their model when they are built.
-    """
-    return functools.partial(make_env, cfg.task, cfg.seed, action_repeat=cfg.action_repeat, **cfg.env)
+    """`build_env` as plain data, which another process can be sent."""
+    env: Any = OmegaConf.to_container(cfg.env, resolve=True)
+    options = {str(name): value for name, value in env.items()}
+    maker = options.pop("_target_", SUITE)
+    return functools.partial(make_env, cfg.task, maker=maker, action_repeat=cfg.action_repeat, **options)
 
 
 def random_states_of(entropy: int | list[int], num_episodes: int) -> list[str]:
@@ -195,6 +196,19 @@ def read_config(run_dir: Path) -> DictConfig:
     if not isinstance(config, DictConfig):
         raise validation.InvalidInput(f"{path} is not a configuration that a run wrote")
     return config
+
+
+def load_env(run_dir: str | Path, seed: int = 0) -> PixelStack:
+    """The environment of a run, with its action repeat, camera and frames.
+
+    Args:
+        run_dir: run directory.
+        seed: seed of the episodes.
+
+    Raises:
+        InvalidInput: if the directory holds no run, or its environment cannot be built.
+    """
+    return build_env(read_config(Path(run_dir)), seed)
 
 
 def load_agent(run_dir: str | Path, device: str = "auto", weights: str = "last") -> ActorCriticAgent:

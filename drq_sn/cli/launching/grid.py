@@ -24,6 +24,7 @@ from drq_sn.runs.reader import read_record
 from drq_sn.runs.status import Status
 
 SEED = "seed"
+OTHER_ENVS = ("env=", "env._target_=")  # overrides of runs whose tasks are not of the suite
 Axes = dict[str, list[str]]
 """Option -> the `option=value` overrides that runs take in turn."""
 
@@ -64,7 +65,9 @@ def plan(overrides: Sequence[str], experiment: Experiment | None = None) -> list
     with initialized():
         given = {override.key_or_group: list(alternatives(override)) for override in map(parse_override, overrides)}
         runs = [run for axes in _parts(given, experiment) for run in _runs(axes)]
-        for task in dict.fromkeys(o.split("=", 1)[1] for run in runs for o in run.overrides if o.startswith("task=")):
+        of_suite = [run for run in runs if not any(o.startswith(OTHER_ENVS) for o in run.overrides)]
+        tasks = (o.split("=", 1)[1] for run in of_suite for o in run.overrides if o.startswith("task="))
+        for task in dict.fromkeys(tasks):
             require_task(task)
         _require_distinct_directories(runs)
     return runs

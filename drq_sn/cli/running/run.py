@@ -38,8 +38,7 @@ from drq_sn.cli.running.run_dir import (
     write_config,
 )
 from drq_sn.cli.running.signals import SignalHandler, Stopped
-from drq_sn.envs import require_task
-from drq_sn.envs.gl import Backend, select_backend
+from drq_sn.envs.gl import Backend, find_backend
 from drq_sn.envs.watchdog import Watchdog
 from drq_sn.runs import provenance
 from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore
@@ -63,16 +62,20 @@ def run(cfg: DictConfig) -> None:
         Stopped: after a signal and a checkpoint.
         TrainingDiverged: if a loss or weight is not finite.
     """
-    require_task(cfg.task)
     OmegaConf.resolve(cfg)
     check_ranges(cfg, TRAIN)
-    backend = select_backend()
+    backend = find_backend()
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
     seed_everything(cfg.seed)
     loop = build_loop(cfg)
-    with contextlib.closing(build_env(cfg)) as env:
+    with contextlib.closing(build_env(cfg, seed=0)) as env:
         agent, replay = build_agent(cfg, env, device), build_replay(cfg, env, device)
+        repeats_episodes = bool(env.random_state)
+        environment = {
+            "env": {"target": cfg.env._target_, "repeats_episodes": repeats_episodes},
+            "first_frame_sha256": provenance.frame_hash(env),
+        }
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
     path = Path(str(cfg.run_dir or ""))
     initial = initialize_agent(agent, cfg) if cfg.fresh or not path.exists() else {}  # before anything is written
@@ -83,7 +86,7 @@ def run(cfg: DictConfig) -> None:
         _require_own_run(run_dir, checkpoint, own)
         if _has_finished(run_dir, cfg, checkpoint):
             return
-        _announce(cfg, run_dir, device, backend)
+        _announce(cfg, run_dir, device, backend, repeats_episodes)
         if checkpoint is not None:
             _require_more_frames(run_dir, cfg, checkpoint.step * loop.action_repeat)
             session.restore(checkpoint)
@@ -93,7 +96,7 @@ def run(cfg: DictConfig) -> None:
             if (backup := move_to_backup(run_dir)) is not None:
                 print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
         frame = loop.step * loop.action_repeat if checkpoint else None
-        with recorded(run_dir, _description(cfg, device, backend) | initial, frame) as results:
+        with recorded(run_dir, _description(cfg, device, backend) | environment | initial, frame) as results:
             write_config(run_dir, own)
             _train(cfg, run_dir, session, checkpoint, results)
         if not cfg.keep_checkpoint:
@@ -215,8 +218,6 @@ def _require_more_frames(run_dir: Path, cfg: DictConfig, frame: int) -> None:
 
 
 def _description(cfg: DictConfig, device: torch.device, backend: Backend) -> dict[str, Any]:
-    with contextlib.closing(build_env(cfg, seed=0)) as env:
-        first_frame = provenance.frame_hash(env)
     return {
         **record_choices(cfg),
         "task": cfg.task,
@@ -225,15 +226,20 @@ def _description(cfg: DictConfig, device: torch.device, backend: Backend) -> dic
         "gl": {"backend": backend.name, "renderer": backend.renderer},
         "device": provenance.device_name(device),
         "git_commit": provenance.git_commit(),
-        "first_frame_sha256": first_frame,
     }
 
 
-def _announce(cfg: DictConfig, run_dir: Path, device: torch.device, backend: Backend) -> None:
+def _announce(cfg: DictConfig, run_dir: Path, device: torch.device, backend: Backend, repeats_episodes: bool) -> None:
     print(
         f"{cfg.task}: training on {provenance.device_name(device)}; rendering with {backend.name} on {backend.renderer}"
     )
     print(f"results in {run_dir}")
+    if not repeats_episodes:
+        print(
+            "warning: episodes of this environment cannot be seeded: results vary, and a resumed run starts a new "
+            "episode (docs/environments.md)",
+            file=sys.stderr,
+        )
     if backend.is_software and device.type == "cuda":
         print("warning: frames are rendered in software although there is a GPU; see `drq-sn doctor`", file=sys.stderr)
     if device.type == "cpu" and not cfg.run_suffix:

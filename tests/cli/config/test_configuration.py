@@ -12,12 +12,14 @@ from tests.builders import compose_config, resolved_options
 
 with initialized():
     GROUPS = group_options()
-TESTED_ELSEWHERE = {"agent", "head", "normalizer", "runtime"}  # tests/agents/test_grid.py and test_runtime.py
+# tests/agents/test_grid.py and test_runtime.py, tests/envs
+TESTED_ELSEWHERE = {"agent", "head", "normalizer", "runtime", "env"}
 OPTIONS = [(group, option) for group in GROUPS if group not in TESTED_ELSEWHERE for option in GROUPS[group]]
 
 
 def test_the_groups_are_the_ones_that_the_readme_names():
     assert {name: set(options) for name, options in GROUPS.items() if name != "runtime"} == {
+        "env": {"gymnasium", "suite"},
         "agent": {"drq", "drqv2"},
         "head": {"bronet", "d2rl", "mlp2", "mlp4", "mlp_ln", "modern2", "modern4", "simba"},
         "normalizer": {"none", "spectral", "div_out", "div_grad", "mul_eps", "nap", "weight_norm"},

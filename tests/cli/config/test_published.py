@@ -31,7 +31,10 @@ SHARED = {
     # environment and length
     "task": "cheetah_run",
     "action_repeat": 2,
+    "env._target_": "make_env",
     "env.image_size": 84,
+    "env.frame_stack": 3,
+    "env.camera": None,
     "env.shadows": True,
     "env.reflections": True,
     "env.shadow_map_size": None,

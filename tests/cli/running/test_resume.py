@@ -14,7 +14,6 @@ from drq_sn.agents import DrQV2
 from drq_sn.cli import evaluate
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import Stopped
-from drq_sn.envs import factory
 from drq_sn.envs.synthetic import PointMass
 from drq_sn.runs.files import load_weights
 from drq_sn.validation import InvalidInput
@@ -76,7 +75,7 @@ class Diverging(PointMass):
 
 @pytest.mark.filterwarnings("ignore:.*the simulation diverged")
 def test_a_run_whose_simulation_diverges_at_random_resumes_exactly(configure, tmp_path, interrupt, monkeypatch):
-    monkeypatch.setitem(factory.SYNTHETIC, "synthetic_point", Diverging)
+    monkeypatch.setattr("drq_sn.envs.suite.PointMass", Diverging)
     run(configure(run_dir="uninterrupted"))
     interrupt(kill, 33, 77, 130)
     assert run_until_finished(lambda: configure("checkpoint_every_frames=14")) == 3

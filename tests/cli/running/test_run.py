@@ -15,7 +15,6 @@ from drq_sn.agents import DrQV2
 from drq_sn.cli import train
 from drq_sn.cli.config.build import load_agent, load_agent_and_frame
 from drq_sn.cli.running.run import run
-from drq_sn.envs import factory
 from drq_sn.envs.synthetic import PointMass
 from drq_sn.runs.checkpoints import CheckpointStore
 from drq_sn.runs.video import VideoRecorder
@@ -58,7 +57,7 @@ class NotANumber(PointMass):
 
 
 def test_a_reward_that_is_not_a_number_ends_the_episode_not_the_run(configure, tmp_path, monkeypatch):
-    monkeypatch.setitem(factory.SYNTHETIC, "synthetic_point", NotANumber)
+    monkeypatch.setattr("drq_sn.envs.suite.PointMass", NotANumber)
     with pytest.warns(UserWarning, match="synthetic_point: .* at frame 33 of an episode .reward nan."):
         run(configure())
     assert record_of(tmp_path / "run")["status"] == "finished"
@@ -68,7 +67,7 @@ def test_a_reward_that_is_not_a_number_ends_the_episode_not_the_run(configure, t
 
 
 def test_an_environment_that_always_diverges_ends_the_run_with_one_line(configure, tmp_path, monkeypatch):
-    monkeypatch.setitem(factory.SYNTHETIC, "synthetic_point", NotANumber)
+    monkeypatch.setattr("drq_sn.envs.suite.PointMass", NotANumber)
     message = r"the simulation diverged in 5 episodes in a row \(max_diverged_episodes\)"
     with pytest.warns(UserWarning, match="reward nan"), pytest.raises(SimulationDiverged, match=message):
         run(configure("max_diverged_episodes=5"))
