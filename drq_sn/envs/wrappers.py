@@ -18,6 +18,8 @@ from dm_env import specs
 from drq_sn import validation
 from drq_sn.types import DivergedStep
 
+UNLIMITED = 1e10  # MuJoCo's mjMAXVAL
+
 
 def random_state_to_json(state: Any) -> str:
     """Result of numpy's `get_state(legacy=False)` as JSON; `set_state` accepts the parsed text."""
@@ -132,6 +134,8 @@ class ActionRepeat(Wrapper):
 class ActionScale(Wrapper):
     """Takes actions in [-1, 1], as dm_control's wrapper `action_scale` does.
 
+    Actuators without limits (`lqr_*`), whose bounds dm_control gives as +-1e10, get the action as it is.
+
     Raises:
         InvalidInput: unless the actions of `env` are a vector of bounded numbers.
     """
@@ -145,7 +149,9 @@ class ActionScale(Wrapper):
             text = " ".join(repr(spec).split())
             raise validation.InvalidInput(f"actions must be a vector of floats with finite bounds, got {text}")
         self._dtype = spec.dtype
-        self._low, self._high = (np.broadcast_to(bound, spec.shape).astype(np.float64) for bound in bounds)
+        low, high = (np.broadcast_to(bound, spec.shape).astype(np.float64) for bound in bounds)
+        is_limited = (low > -UNLIMITED) & (high < UNLIMITED)
+        self._low, self._high = np.where(is_limited, low, -1.0), np.where(is_limited, high, 1.0)
         self._spec = specs.BoundedArray(spec.shape, np.float32, -1.0, 1.0, spec.name)
 
     def action_spec(self) -> specs.BoundedArray:

@@ -354,3 +354,11 @@ def test_a_time_limit_counts_frames(limit, action_repeat, num_steps):
 def test_a_time_limit_must_be_a_number_of_frames():
     with pytest.raises(InvalidInput, match=r"env\.time_limit_frames must be an integer >= 1, got 0"):
         make_env("synthetic_point", time_limit_frames=0)
+
+
+def test_actuators_without_limits_get_the_action_as_it_is():
+    with contextlib.closing(make_env("lqr_lqr_2_1", image_size=17, action_repeat=1)) as env:
+        env.reset()
+        rewards = [env.step(np.array([0.5], np.float32)).reward for _ in range(20)]
+        assert env.physics.control() == 0.5
+    assert min(rewards) > -10  # a cost of the order of the squared distance, which is sqrt(2) at first
