@@ -41,6 +41,7 @@ from drq_sn.report.bench_tables import BENCH_FILE, write_bench
 from drq_sn.runs import provenance
 from drq_sn.runs.files import write_json
 from drq_sn.training import cpu
+from drq_sn.training.limits import num_available_cores
 
 CONFIG_NAME = "bench"
 EPISODE_FRAMES = 1000
@@ -105,7 +106,7 @@ def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -
         validation.choice("parts", part, MEASURE)
     for task in cfg.rendered_tasks:
         require_task(task)
-    num_cores = len(cpu.available_cores()) if device.type == "cpu" else None  # on GPUs, runs share cores
+    num_cores = num_available_cores() if device.type == "cpu" else None  # on GPUs, runs share cores
     for number in cfg.runs_at_once:
         validation.integer("runs_at_once", number, maximum=num_cores)
     with initialized():
@@ -196,7 +197,7 @@ def train_in_parallel(folder: Path, options: list[str], number: int) -> dict[str
         Job(path.name, (*options, f"seed={seed}", f"run_dir={path}"), path.with_suffix(".log"))
         for seed, path in enumerate(run_dirs, 1)
     ]
-    launcher = LocalLauncher(number, max(1, len(cpu.available_cores()) // number), num_retries=0)
+    launcher = LocalLauncher(number, max(1, num_available_cores() // number), num_retries=0)
     exit_codes: ExitCodes = {}
     try:
         launcher.launch(jobs, _say, exit_codes)

@@ -11,7 +11,7 @@ from drq_sn.cli.running.exit_codes import ExitCode
 from drq_sn.envs import gl, make_env
 from drq_sn.profiling.profiler import seconds_per_call
 from drq_sn.runs import provenance
-from drq_sn.training.replay import available_memory
+from drq_sn.training.limits import available_cores, available_memory, num_available_cores
 from drq_sn.validation import InvalidInput
 
 TASK, NUM_FRAMES = "cheetah_run", 20
@@ -48,9 +48,10 @@ def _versions() -> tuple[list[str], list[str]]:
 def _device() -> tuple[list[str], list[str]]:
     device = provenance.select_device("auto")
     memory = available_memory(torch.device("cpu"))
+    quota = f" (CPU quota; {len(available_cores())} visible)" if num_available_cores() < len(available_cores()) else ""
     facts = [
         f"device: {device.type}, {provenance.device_name(device)}",
-        f"CPU threads: {torch.get_num_threads()}",
+        f"CPU cores: {num_available_cores()}{quota}",
         f"free memory: {memory / 1e9:.1f} GB",
     ]
     problems = []

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from drq_sn import validation
+from drq_sn.training.limits import available_cores, num_available_cores
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 PRECISIONS = ("highest", "high", "medium")
@@ -21,7 +22,8 @@ def set_up(num_threads: int | None, cores: Sequence[int] | None, matmul_precisio
     """Set cores, threads, allocator and precision; call it before the first tensor is created.
 
     Args:
-        num_threads: threads of torch; None for one per core of `cores`, or torch's default.
+        num_threads: threads of torch; None for one per core of `cores`, or torch's default; in both cases no more
+            than a CPU quota allows (see `num_available_cores`).
         cores: cores to run on, so that parallel runs do not compete; None for all.
         matmul_precision: of float32 matrix products, as in `torch.set_float32_matmul_precision`: `highest`,
             `high` (TF32 on CUDA), `medium` (bfloat16 inside).
@@ -30,9 +32,9 @@ def set_up(num_threads: int | None, cores: Sequence[int] | None, matmul_precisio
         InvalidInput: for an invalid value, or cores that this process may not use.
     """
     if cores is not None:
-        core_list = list(cores) if isinstance(cores, Sequence) else [cores]
-        _set_affinity(core_list)
-        num_threads = len(core_list) if num_threads is None else num_threads
+        _set_affinity(list(cores) if isinstance(cores, Sequence) else [cores])
+    if num_threads is None and (cores is not None or torch.get_num_threads() > num_available_cores()):
+        num_threads = num_available_cores()
     if num_threads is not None:
         torch.set_num_threads(validation.integer("num_threads", num_threads))
     release_memory()  # of an earlier run in this process, which would otherwise count as used
@@ -46,13 +48,6 @@ def release_memory() -> None:
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
     torch.cuda.empty_cache()
-
-
-def available_cores() -> list[int]:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def _set_affinity(cores: list[int]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import dm_env
@@ -13,25 +11,23 @@ import torch
 from torch import Tensor
 
 from drq_sn import validation
+from drq_sn.training.limits import available_memory
 from drq_sn.types import Batch
 
 RGB = 3
 STORAGES = ("auto", "device", "host")
 DEVICE_FRACTION = 0.8  # of an accelerator's free memory; networks need the rest
-CGROUP = Path("/sys/fs/cgroup")
-CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 
 class UniformReplay:
     """A ring of single frames from which n-step transitions are sampled uniformly.
 
-    A *slot* holds one time step: its newest frame, and the action, reward and discount that led to
-    it. A *transition* from slot s ends at s + n_step, in the same episode. The last n_step - 1
-    transitions of an episode have fewer steps: they are kept if the episode terminated (discount 0), and
-    dropped, as in the published replay, if it was truncated, unless `keep_truncated`. Slots are counted
-    from 0 without wrapping; slot s is stored at s % capacity. The start slots of all transitions form a
-    queue in the order of completion, so sampling is one uniform integer per transition, and a
-    transition leaves the queue when the ring overwrites the oldest frame of its stack.
+    A *slot* holds one time step: its newest frame, and the action, reward and discount that led to it. A *transition*
+    from slot s ends at s + n_step, in the same episode. The last n_step - 1 transitions of an episode have fewer
+    steps: they are kept if the episode terminated (discount 0), and dropped, as in the published replay, if it was
+    truncated, unless `keep_truncated`. Slots are counted from 0 without wrapping; slot s is stored at s % capacity.
+    The start slots of all transitions form a queue in the order of completion, so sampling is one uniform integer per
+    transition, and a transition leaves the queue when the ring overwrites the oldest frame of its stack.
 
     Args:
         obs_shape: (3 * stacked frames, H, W).
@@ -79,6 +75,7 @@ class UniformReplay:
         frame_device = self._frame_device(validation.choice("replay.storage", storage, STORAGES), num_bytes)
         validation.fits_in_memory("replay.capacity_steps", self.capacity, num_bytes, available_memory(frame_device))
         self._frames = torch.empty((self.capacity, *frame_shape), dtype=torch.uint8, device=frame_device)
+        self._frames.zero_()  # takes the memory now; untouched pages would be taken while training goes on
         self._flat_frames = self._frames.view(self.capacity, -1)
         self._actions = torch.zeros((self.capacity, action_dim))
         self._rewards = torch.zeros(self.capacity)
@@ -106,7 +103,7 @@ class UniformReplay:
     @property
     def num_bytes(self) -> int:
         """Bytes of all storage, filled or not."""
-        return sum(t.numel() * t.element_size() for t in self._storage())
+        return sum(t.numel() * t.element_size() for t in (*self._columns().values(), self._starts))
 
     def add(self, time_step: dm_env.TimeStep, action: np.ndarray | None) -> None:
         """Store `time_step` and the action that led to it (None at the first step of an episode).
@@ -168,11 +165,7 @@ class UniformReplay:
         return self._sample(self.batch_size, self._generator)
 
     def peek(self, num_transitions: int, seed: int) -> Batch:
-        """Sample with a separate generator: the batches of later `sample` calls do not change.
-
-        Raises:
-            IndexError: if no transition is complete yet.
-        """
+        """Like `sample`, with a separate generator: the batches of later `sample` calls do not change."""
         return self._sample(num_transitions, torch.Generator().manual_seed(seed))
 
     def _sample(self, num_transitions: int, generator: torch.Generator) -> Batch:
@@ -301,25 +294,7 @@ class UniformReplay:
             "episode_starts": self._episode_starts,
         }
 
-    def _storage(self) -> tuple[Tensor, ...]:
-        return (*self._columns().values(), self._starts)
-
 
 def bytes_per_step(frame_shape: tuple[int, ...], action_dim: int) -> int:
     """Bytes per slot: frame, action, reward, discount and two int64 indices."""
     return int(np.prod(frame_shape)) + 4 * action_dim + 4 + 4 + 8 + 8
-
-
-def available_memory(device: torch.device) -> int:
-    """Free bytes on `device`; on the host at most what the container's limit leaves."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        free = int(fields["MemAvailable"].split()[0]) * 1024
-    for limit, used in CGROUP_FILES:
-        if (CGROUP / limit).exists() and (CGROUP / limit).read_text().strip().isdigit():
-            free = min(free, int((CGROUP / limit).read_text()) - int((CGROUP / used).read_text()))
-    return free

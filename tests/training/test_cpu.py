@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from drq_sn.training import cpu
+from drq_sn.training.limits import available_cores
 from drq_sn.validation import InvalidInput
 
 FAULTS = """
@@ -41,7 +42,7 @@ def test_kept_memory_is_not_faulted_in_again():
 
 
 def test_cores_bring_their_threads():
-    core = cpu.available_cores()[-1]
+    core = available_cores()[-1]
     code = f"""
 import os, torch
 from drq_sn.training import cpu
@@ -53,13 +54,27 @@ print(torch.get_num_threads(), torch.get_float32_matmul_precision())
     assert python(code).splitlines() == [f"[{core}] 1 highest", "3 high"]
 
 
+def test_threads_are_limited_by_a_cpu_quota():
+    code = """
+import torch
+from drq_sn.training import cpu
+cpu.num_available_cores = lambda: 2
+torch.set_num_threads(7)
+cpu.set_up(None, None)
+print(torch.get_num_threads())
+cpu.set_up(5, None)
+print(torch.get_num_threads())
+"""
+    assert python(code).splitlines() == ["2", "5"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((0, None), "num_threads must be"),
         ((None, [10**6]), r"cores must be a list of different cores out of \["),
         ((None, [0.0]), r"cores must be .*got \[0.0\]"),
-        ((None, [cpu.available_cores()[0]] * 2), "a list of different cores"),
+        ((None, [available_cores()[0]] * 2), "a list of different cores"),
         ((None, []), r"cores must be .*got \[\]"),
         ((None, 10**6), r"cores must be .*got \[1000000\]"),
         ((None, None, "low"), "matmul_precision must be one of|unknown matmul_precision"),

@@ -148,12 +148,10 @@ def build_head(head: DictConfig, network: str) -> HeadFactory:
 
 def build_replay(cfg: DictConfig, env: PixelStack, device: torch.device) -> UniformReplay:
     """A replay no larger than the run can fill."""
-    num_steps = cfg.num_train_frames // cfg.action_repeat
-    fillable = num_steps + num_steps // 100 + SPARE_EPISODES
     return UniformReplay(
         tuple(env.observation_spec().shape),
         env.action_spec().shape[0],
-        capacity_steps=min(validation.integer("replay.capacity_steps", cfg.replay.capacity_steps), fillable),
+        capacity_steps=replay_capacity(cfg),
         batch_size=cfg.batch_size,
         n_step=cfg.n_step,
         gamma=cfg.gamma,
@@ -162,6 +160,13 @@ def build_replay(cfg: DictConfig, env: PixelStack, device: torch.device) -> Unif
         keep_truncated=cfg.replay.keep_truncated,
         seed=cfg.seed,
     )
+
+
+def replay_capacity(cfg: DictConfig) -> int:
+    """Slots of the run's replay: `replay.capacity_steps`, but no more than the run can fill."""
+    num_steps = cfg.num_train_frames // cfg.action_repeat
+    fillable = num_steps + num_steps // 100 + SPARE_EPISODES
+    return int(min(validation.integer("replay.capacity_steps", cfg.replay.capacity_steps), fillable))
 
 
 def build_loop(cfg: DictConfig) -> Loop:

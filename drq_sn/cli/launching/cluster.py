@@ -19,12 +19,12 @@ import torch
 
 from drq_sn import validation
 from drq_sn.cli.launching.grid import compose_run
-from drq_sn.cli.launching.job import SIGNALED, ExitCodes, Job, describe_exit
+from drq_sn.cli.launching.job import SIGNALED, ExitCodes, Job, describe_exit, limit_cpus
 from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import SignalHandler
 from drq_sn.runs.progress import format_count
-from drq_sn.training.cpu import available_cores
+from drq_sn.training.limits import num_available_cores
 
 POLL_SECONDS = 1.0
 CHECKPOINT_SECONDS = 180.0  # longest wait for runs on Ray to write a checkpoint after a stop signal
@@ -97,7 +97,7 @@ class RayLauncher:
             validation.integer("launcher.num_gpus", num_gpus)
         validation.integer("launcher.num_cpus", num_cpus)
         if address is None:  # or Ray would wait forever
-            validation.real("launcher.num_cpus", num_cpus, 1, len(available_cores()))
+            validation.real("launcher.num_cpus", num_cpus, 1, num_available_cores())
             validation.real("launcher.num_gpus", num_gpus, 0, available_gpus)
         self._address, self._num_cpus, self._num_gpus = address, num_cpus, num_gpus
         self._max_retries = validation.integer("launcher.max_retries", max_retries, minimum=0)
@@ -114,7 +114,7 @@ class RayLauncher:
         try:
             with signals.installed():
                 for job in jobs:
-                    remote_run = RemoteRun(self._with_cpus(job.overrides), job.log.absolute(), Path.cwd())
+                    remote_run = RemoteRun(limit_cpus(job.overrides, self._num_cpus), job.log.absolute(), Path.cwd())
                     pending[task.remote(remote_run)] = job
                 while pending:
                     signals.check()
@@ -136,7 +136,7 @@ class RayLauncher:
     def _connect(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default; else it warns
-        local = {"num_cpus": len(available_cores()), "include_dashboard": False} if self._address is None else {}
+        local = {"num_cpus": num_available_cores(), "include_dashboard": False} if self._address is None else {}
         try:
             self._ray.init(address=self._address or "local", logging_level="error", log_to_driver=False, **local)
         except ConnectionError as error:
@@ -144,12 +144,6 @@ class RayLauncher:
             raise validation.InvalidInput(
                 f"launcher.address must be a Ray cluster, got {self._address!r}: {reason}"
             ) from None
-
-    def _with_cpus(self, overrides: tuple[str, ...]) -> tuple[str, ...]:
-        """`overrides` with the run's own use of the CPU, which Ray does not limit."""
-        names = {override.split("=", 1)[0] for override in overrides}
-        limits = [name for name in ("num_threads", "num_eval_processes") if name not in names]
-        return (*overrides, *(f"{name}={self._num_cpus}" for name in limits))
 
 
 class SlurmLauncher:

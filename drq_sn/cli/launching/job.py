@@ -48,6 +48,16 @@ class Launcher(Protocol):
         """
 
 
+def limit_cpus(overrides: tuple[str, ...], num_cpus: int) -> tuple[str, ...]:
+    """`overrides` with as many threads and evaluation processes as `num_cpus`, unless they set their number.
+
+    For a run that shares its cores with others.
+    """
+    names = {override.split("=", 1)[0] for override in overrides}
+    limits = [name for name in ("num_threads", "num_eval_processes") if name not in names]
+    return (*overrides, *(f"{name}={num_cpus}" for name in limits))
+
+
 def describe_exit(code: int | None) -> str:
     """What an exit code of `drq_sn.cli.train` means."""
     if code is None:

@@ -15,12 +15,12 @@ from typing import NamedTuple
 import torch
 
 from drq_sn import validation
-from drq_sn.cli.launching.job import ExitCodes, Job, describe_exit
+from drq_sn.cli.launching.job import ExitCodes, Job, describe_exit, limit_cpus
 from drq_sn.cli.running.exit_codes import ExitCode
 from drq_sn.cli.running.signals import SignalHandler
 from drq_sn.envs.gl import EGL_DEVICE
 from drq_sn.runs.progress import format_count
-from drq_sn.training.cpu import available_cores
+from drq_sn.training.limits import available_cores, num_available_cores
 
 FINAL = {  # a retry would end in the same way
     ExitCode.SUCCESS,
@@ -36,11 +36,13 @@ class Slot(NamedTuple):
 
     Attributes:
         gpu: as `CUDA_VISIBLE_DEVICES` names it; None for a run on the CPU.
-        cores: CPU cores that the run is pinned to.
+        cores: CPU cores of the run.
+        is_pinned: whether the run is pinned to them; if not, only their number counts.
     """
 
     gpu: str | None
     cores: tuple[int, ...]
+    is_pinned: bool = True
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """Environment of the run's process: it sees one GPU, and renders on it unless the user chose another."""
@@ -48,6 +50,12 @@ class Slot(NamedTuple):
             return dict(inherited)
         rendering = {EGL_DEVICE: self.gpu} if self.gpu.isdigit() and EGL_DEVICE not in inherited else {}
         return {**inherited, "CUDA_VISIBLE_DEVICES": self.gpu, **rendering}
+
+    def overrides(self, job: Job) -> tuple[str, ...]:
+        """Arguments of the run's process."""
+        if self.is_pinned:
+            return (*job.overrides, f"cores=[{','.join(map(str, self.cores))}]")
+        return limit_cpus(job.overrides, len(self.cores))
 
 
 @dataclass
@@ -68,6 +76,9 @@ def visible_gpus() -> list[str]:
 class LocalLauncher:
     """Runs jobs on this machine: several on each GPU, or without GPUs one per group of cores.
 
+    Runs are pinned to cores, except under a CPU quota, which gives time on any core: containers with a quota each
+    on one machine would otherwise choose the same cores.
+
     Args:
         runs_per_gpu: runs in parallel on each GPU.
         cores_per_run: CPU cores of each run; None divides the cores among the slots of the GPUs, or gives one.
@@ -80,7 +91,8 @@ class LocalLauncher:
     def __init__(self, runs_per_gpu: int, cores_per_run: int | None, num_retries: int) -> None:
         self._runs_per_gpu = validation.integer("launcher.runs_per_gpu", runs_per_gpu)
         self._num_retries = validation.integer("launcher.num_retries", num_retries, minimum=0)
-        self._cores_per_run, self._cores = cores_per_run, available_cores()
+        self._cores_per_run, cores, num_cores = cores_per_run, available_cores(), num_available_cores()
+        self._cores, self._pins_runs = cores[:num_cores], num_cores == len(cores)
         if cores_per_run is not None and validation.integer("launcher.cores_per_run", cores_per_run) > len(self._cores):
             raise validation.InvalidInput(
                 f"launcher.cores_per_run must be at most {len(self._cores)}, the available cores, got {cores_per_run}"
@@ -93,7 +105,7 @@ class LocalLauncher:
         cores = deque(self._cores)
         slots = []
         for i in range(count):  # with more slots than cores, slots share cores
-            slots.append(Slot(gpus[i % len(gpus)] if gpus else None, tuple(cores)[:share]))
+            slots.append(Slot(gpus[i % len(gpus)] if gpus else None, tuple(cores)[:share], self._pins_runs))
             cores.rotate(-share)
         return slots
 
@@ -131,10 +143,9 @@ class LocalLauncher:
 
 def _start(job: Job, attempt: int, slot: Slot) -> _Attempt:
     """Start `job` in a session of its own, so that a terminal's Ctrl-C reaches the launcher only."""
-    cores = f"cores=[{','.join(map(str, slot.cores))}]"
     with job.log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "drq_sn.cli.train", *job.overrides, cores],
+            [sys.executable, "-m", "drq_sn.cli.train", *slot.overrides(job)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

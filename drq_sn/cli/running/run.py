@@ -30,6 +30,7 @@ from drq_sn.cli.config.ranges import TRAIN, check_ranges
 from drq_sn.cli.running.checkpointing import FORMAT, Session, seed_everything
 from drq_sn.cli.running.columns import hyperparameters_of
 from drq_sn.cli.running.exit_codes import exit_stalled
+from drq_sn.cli.running.memory import require_memory
 from drq_sn.cli.running.run_dir import (
     claimed,
     move_to_backup,
@@ -50,6 +51,7 @@ from drq_sn.runs.video import VideoRecorder, playback_rate
 from drq_sn.training import cpu
 from drq_sn.training.diagnostics import Diagnostics
 from drq_sn.training.evaluation import EnvironmentPool, evaluate
+from drq_sn.training.limits import num_available_cores
 from drq_sn.training.loop import TrainingDiverged
 from drq_sn.types import Episode
 
@@ -67,9 +69,10 @@ def run(cfg: DictConfig) -> None:
     backend = find_backend()
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
-    seed_everything(cfg.seed)
     loop = build_loop(cfg)
     with contextlib.closing(build_env(cfg, seed=0)) as env:
+        require_memory(cfg, env, device)
+        seed_everything(cfg.seed)
         agent, replay = build_agent(cfg, env, device), build_replay(cfg, env, device)
         repeats_episodes = bool(env.random_state)
         environment = {
@@ -113,7 +116,7 @@ def _train(
     agent, signals, diagnostics = session.agent, SignalHandler(), Diagnostics(session.agent, cfg.gamma)
     weights = WeightsWriter(run_dir)
     on_stall = functools.partial(exit_stalled, run_dir=run_dir)
-    num_workers = min(cfg.num_eval_processes or len(cpu.available_cores()), cfg.num_eval_episodes)
+    num_workers = min(cfg.num_eval_processes or num_available_cores(), cfg.num_eval_episodes)
     logger = RunLogger(
         run_dir,
         cfg.num_train_frames,

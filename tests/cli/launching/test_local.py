@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -66,8 +67,9 @@ def launch(monkeypatch, exit_codes):
     return call
 
 
-def make_launcher(monkeypatch, num_cores, runs_per_gpu=1, cores_per_run=None, num_retries=1):
+def make_launcher(monkeypatch, num_cores, runs_per_gpu=1, cores_per_run=None, num_retries=1, quota=None):
     monkeypatch.setattr(local, "available_cores", lambda: list(range(num_cores)))
+    monkeypatch.setattr(local, "num_available_cores", lambda: quota or num_cores)
     return LocalLauncher(runs_per_gpu, cores_per_run, num_retries)
 
 
@@ -89,7 +91,15 @@ def saved(job):
     ],
 )
 def test_slots_divide_gpus_and_cores(monkeypatch, num_cores, options, gpus, slots):
-    assert make_launcher(monkeypatch, num_cores, **options).slots(gpus) == slots
+    assert make_launcher(monkeypatch, num_cores, **options).slots(gpus) == [Slot(gpu, cores) for gpu, cores in slots]
+
+
+def test_a_cpu_quota_limits_the_number_of_runs_and_their_threads_but_pins_nothing(monkeypatch):
+    slots = make_launcher(monkeypatch, 64, cores_per_run=2, quota=4).slots([])
+    assert len(slots) == 2
+    job = Job("a", ("seed=1", "num_threads=1"), Path("a.log"))
+    assert slots[0].overrides(job) == ("seed=1", "num_threads=1", "num_eval_processes=2")
+    assert Slot(None, (3, 4)).overrides(job)[-1] == "cores=[3,4]"
 
 
 @pytest.mark.parametrize(
