@@ -12,6 +12,7 @@ import importlib
 import os
 import subprocess
 import sys
+import warnings
 from typing import NamedTuple
 
 from drq_sn import validation
@@ -19,6 +20,7 @@ from drq_sn import validation
 BACKENDS = ("egl", "osmesa", "glfw")
 SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "software")
 EGL_DEVICE = "MUJOCO_EGL_DEVICE_ID"  # index of the GPU that renders
+PYOPENGL_PLATFORM = "PYOPENGL_PLATFORM"  # mujoco sets it to its backend, and fails if it is set to another one
 PROBE_SECONDS = 60
 PROBE = """
 import importlib, os
@@ -65,6 +67,9 @@ def probe(name: str) -> tuple[str | None, str]:
 def select_backend() -> Backend:
     """Select the first backend that works, or the user's MUJOCO_GL, and set MUJOCO_GL to it.
 
+    A PYOPENGL_PLATFORM of another backend, and a MUJOCO_EGL_DEVICE_ID that EGL cannot use, are removed from the
+    environment, with a warning.
+
     Raises:
         InvalidInput: if none works; the message names the packages to install.
     """
@@ -72,11 +77,18 @@ def select_backend() -> Backend:
     if requested:
         validation.choice("MUJOCO_GL", requested, BACKENDS)
     errors = []
+    platform = os.environ.pop(PYOPENGL_PLATFORM, "")
     for name in [requested] if requested else BACKENDS:
         renderer, error = probe(name)
-        if renderer is None and name == "egl" and os.environ.pop(EGL_DEVICE, ""):  # EGL may number GPUs differently
-            renderer, error = probe(name)
+        if renderer is None and name == "egl" and (egl_device := os.environ.pop(EGL_DEVICE, "")):
+            renderer, error = probe(name)  # EGL may number GPUs differently
+            if renderer is not None:
+                warnings.warn(
+                    f"{EGL_DEVICE}={egl_device} is not usable and ignored; rendering with {renderer}", stacklevel=2
+                )
         if renderer is not None:
+            if platform not in ("", name):
+                warnings.warn(f"{PYOPENGL_PLATFORM}={platform} is ignored; rendering with {name}", stacklevel=2)
             os.environ["MUJOCO_GL"] = name
             backend = Backend(name, renderer)
             if backend.is_software:

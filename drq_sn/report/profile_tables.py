@@ -82,7 +82,9 @@ def _read_profile(path: Path) -> Profile:
     try:
         return parse_profile(json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{path} is not a profile that make profile wrote ({error!r})") from None
+        raise InvalidInput(
+            f"{path} is not a profile that make profile wrote ({type(error).__name__}: {error})"
+        ) from None
 
 
 def table_rows(measurements: Sequence[Row], paper: Mapping[str, dict[str, float]]) -> list[Row]:

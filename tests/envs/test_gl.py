@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -15,7 +17,17 @@ def test_a_device_that_egl_does_not_know_is_dropped_before_software_draws(monkey
     monkeypatch.setattr(
         gl, "probe", lambda name: (None, "no device 3") if gl.EGL_DEVICE in gl.os.environ else ("NVIDIA", "")
     )
-    assert gl.select_backend.__wrapped__() == gl.Backend("egl", "NVIDIA")
+    with pytest.warns(UserWarning, match="MUJOCO_EGL_DEVICE_ID=3 is not usable and ignored; rendering with NVIDIA"):
+        assert gl.select_backend.__wrapped__() == gl.Backend("egl", "NVIDIA")
+
+
+@pytest.mark.parametrize("platform", ["glx", "osmesa"])
+def test_another_programs_pyopengl_platform_is_ignored(platform):
+    code = "from drq_sn.envs import gl; print(gl.select_backend().name)"
+    environment = {**os.environ, "PYOPENGL_PLATFORM": platform, "MUJOCO_GL": "egl"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert result.stdout == "egl\n", result.stderr
+    assert f"PYOPENGL_PLATFORM={platform} is ignored; rendering with egl" in result.stderr
 
 
 @pytest.mark.parametrize(

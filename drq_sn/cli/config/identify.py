@@ -83,7 +83,9 @@ def identify(run_dir: Path) -> Identity:
         departures = tuple(Departure(**override) for override in record["overrides"])
         return Identity(choices["task"], choices["seed"], variant, departures, options)
     except (KeyError, TypeError) as error:
-        raise InvalidInput(f"{run_dir / RECORD} is not a file that a run wrote ({error!r})") from None
+        raise InvalidInput(
+            f"{run_dir / RECORD} is not a file that a run wrote ({type(error).__name__}: {error})"
+        ) from None
 
 
 def find_choice(group: str, options: Options) -> str:
