@@ -259,7 +259,8 @@ def test_all_suite_tasks_have_names():
 
 
 @pytest.fixture
-def _forget_backend():
+def _forget_backend(monkeypatch):
+    monkeypatch.delenv("PYOPENGL_PLATFORM", raising=False)  # mujoco has set it
     gl.select_backend.cache_clear()
     yield
     gl.select_backend.cache_clear()

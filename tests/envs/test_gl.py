@@ -11,6 +11,11 @@ import pytest
 from drq_sn.envs import gl
 
 
+@pytest.fixture(autouse=True)
+def _no_platform(monkeypatch):
+    monkeypatch.delenv("PYOPENGL_PLATFORM", raising=False)  # mujoco has set it
+
+
 def test_a_device_that_egl_does_not_know_is_dropped_before_software_draws(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setenv(gl.EGL_DEVICE, "3")
