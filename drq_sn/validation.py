@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,12 @@ def boolean(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def text(name: str, value: Any) -> str:
+    """Return `value` as text if it is a string or a number, else raise `InvalidInput`."""
+    _check(isinstance(value, (str, int, float)), name, value, "text")
+    return str(value)
+
+
 def integer(name: str, value: Any, minimum: int = 1, maximum: int | None = None) -> int:
     """Return `value` if it is an integer with `minimum` <= value <= `maximum`, else raise `InvalidInput`."""
     is_integer = isinstance(value, int) and not isinstance(value, bool)
@@ -40,8 +47,11 @@ def integer(name: str, value: Any, minimum: int = 1, maximum: int | None = None)
 
 
 def real(name: str, value: Any, low: float, high: float = float("inf"), *, open_low: bool = False) -> float:
-    """Return `value` as a float if low <= value <= high (low < value if `open_low`), else raise `InvalidInput`."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Return `value` as a float if low <= value <= high (low < value if `open_low`), else raise `InvalidInput`.
+
+    Infinity is not a valid value.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
     ok = is_number and (low < value if open_low else low <= value) and value <= high
     interval = f"a number {'>' if open_low else '>='} {low:g}" + ("" if high == float("inf") else f" and <= {high:g}")
     _check(ok, name, value, interval)

@@ -65,6 +65,9 @@ def test_good_command_lines_pass(words):
         ("num_eval_episodes=0", "num_eval_episodes must be"),
         ("device=cuda:77", "device must be"),
         ("lr=abc", "lr must be a number > 0"),
+        ("lr=inf", "lr must be a number > 0, got inf"),
+        ("env_limit_seconds=1e30", "env_limit_seconds must be a number > 0 and <= 1e+06"),
+        ("checkpoint_every_seconds=inf", "checkpoint_every_seconds must be a number > 0"),
         ("gamma=1.5", "gamma must be a number >= 0 and <= 1"),
         ("seed=-1", "seed must be"),
         ("head.width=0", "head.width must be"),
@@ -149,6 +152,18 @@ def test_the_command_ends_with_code_2_and_one_line(tmp_path, words):
     assert result.returncode == 2
     assert result.stderr == "error: unknown task 'synthetic_pont'; did you mean 'synthetic_point'?\n"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("run_dir=[a]", "run_dir must be text, got ['a']"),
+        ("lr=${foo}", "${...} must name an option: Interpolation key 'foo' not found"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_one_line(word, message):
+    result = invoke(train.main, "task=synthetic_point", word)
+    assert (result.returncode, result.stderr) == (2, f"error: {message}\n")
 
 
 @pytest.mark.parametrize("name", ["lr=1e-4,w=2", "run#1", "it's", 'a "b"', "运行_é", "a[1](2)&{3}", "back\\slash="])

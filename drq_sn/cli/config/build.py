@@ -13,6 +13,7 @@ import torch
 import yaml
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent, Augmentation, Components
@@ -40,6 +41,18 @@ def config_dir() -> Path:
     package = Path(__file__).resolve().parents[2]
     inside = package / "cfg"
     return inside if inside.is_dir() else package.parent / "cfg"
+
+
+def resolve(cfg: DictConfig) -> None:
+    """Replace every interpolation in `cfg` by its value.
+
+    Raises:
+        InvalidInput: if one refers to an option that does not exist.
+    """
+    try:
+        OmegaConf.resolve(cfg)
+    except OmegaConfBaseException as error:
+        raise validation.InvalidInput(f"${{...}} must name an option: {str(error).splitlines()[0]}") from None
 
 
 def instantiate(node: DictConfig, *arguments: Any, **options: Any) -> Any:

@@ -14,6 +14,7 @@ from drq_sn.runs.files import WEIGHTS
 Check = Callable[[str, Any], Any]
 """Name and value of an option -> the value; raises `InvalidInput`."""
 LARGEST_SEED = 2**32 - 1
+LONGEST_WAIT = 1e6  # seconds; threads cannot wait for more than about 1e9
 
 at_least_0 = partial(validation.integer, minimum=0)
 at_least_1 = partial(validation.integer, minimum=1)
@@ -31,9 +32,10 @@ TRAIN: dict[str, Check] = {
     "fresh": validation.boolean,
     "init_networks": partial(validation.choice, valid=("all", "encoder")),
     "keep_checkpoint": validation.boolean,
+    "run_dir": optional(validation.text),
     "checkpoint_every_seconds": positive,
     "checkpoint_every_frames": optional(at_least_1),
-    "env_limit_seconds": positive,
+    "env_limit_seconds": partial(validation.real, low=0, high=LONGEST_WAIT, open_low=True),
     "num_eval_episodes": at_least_1,
     "num_eval_processes": optional(at_least_1),
     "diagnose_states": at_least_0,

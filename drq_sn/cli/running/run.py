@@ -23,6 +23,7 @@ from drq_sn.cli.config.build import (
     partial_env,
     random_states_of,
     read_config,
+    resolve,
 )
 from drq_sn.cli.config.identify import record_choices
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS
@@ -64,7 +65,7 @@ def run(cfg: DictConfig) -> None:
         Stopped: after a signal and a checkpoint.
         TrainingDiverged: if a loss or weight is not finite.
     """
-    OmegaConf.resolve(cfg)
+    resolve(cfg)
     check_ranges(cfg, TRAIN)
     backend = find_backend()
     device = provenance.select_device(cfg.device)
