@@ -80,7 +80,14 @@ def interrupted_run(configure, interrupt, *overrides, steps=(33, 77, 130)):
     run(configure(*overrides, "checkpoint_every_frames=14"))
 
 
-@pytest.mark.parametrize("name", ["drq_sn.envs.synthetic.PointMass", "own_envs.SeededByReset", "own_envs.rebuilt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "own_envs.SeededByReset",
+        pytest.param("drq_sn.envs.synthetic.PointMass", marks=pytest.mark.slow),
+        pytest.param("own_envs.rebuilt", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_resumes_exactly(configure, tmp_path, interrupt, name):
     run(configure(*own(name), run_dir="uninterrupted"))
     interrupted_run(configure, interrupt, *own(name))
@@ -90,7 +97,7 @@ def test_a_run_resumes_exactly(configure, tmp_path, interrupt, name):
     assert {"name": "env._target_", "value": name, "published": "drq_sn.envs.suite.make_env"} in record["overrides"]
 
 
-@pytest.mark.parametrize("name", ["own_envs.unseeded", "own_envs.Liar"])
+@pytest.mark.parametrize("name", ["own_envs.Liar", pytest.param("own_envs.unseeded", marks=pytest.mark.slow)])
 def test_an_episode_that_cannot_be_repeated_is_left(configure, tmp_path, interrupt, capsys, name):
     overrides = [*own(name), "keep_checkpoint=true"]
     with pytest.warns(UserWarning, match="does not repeat the interrupted episode") as caught:

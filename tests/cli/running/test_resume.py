@@ -144,7 +144,8 @@ def test_a_moved_run_may_resume_with_more_frames(configure, tmp_path, stopped_ru
     assert training_result(tmp_path / "elsewhere") == training_result(tmp_path / "uninterrupted")
 
 
-@pytest.mark.parametrize("num_frames", [340, 400])  # within an episode, and where the longer run evaluates, too
+# within an episode, and where the longer run evaluates, too
+@pytest.mark.parametrize("num_frames", [340, pytest.param(400, marks=pytest.mark.slow)])
 def test_a_finished_run_is_trained_further_from_its_checkpoint(configure, tmp_path, num_frames):
     run(configure(f"num_train_frames={num_frames}", "keep_checkpoint=true"))
     run(configure(f"num_train_frames={num_frames}"))  # finished: its checkpoint is left alone
