@@ -47,6 +47,7 @@ TINY = [
     "diagnose_states=16",
     "num_random_steps=60",
     "batch_size=8",
+    "head=mlp2",
     "head.width=16",
     "env.image_size=24",
     "agent.num_filters=4",
@@ -103,8 +104,12 @@ def kill_children(name):
 
 
 def compose_config(*overrides, config="train", return_hydra_config=False):
-    """A configuration as Hydra composes it, interpolations unresolved; composed once, copied at each call."""
-    return copy.deepcopy(_composed(config, overrides, return_hydra_config))
+    """A configuration as Hydra composes it, interpolations unresolved; composed once, copied at each call.
+
+    Of several values of one option the last one holds, so that a test may change what `TINY` sets.
+    """
+    last = {override.split("=")[0]: override for override in overrides}
+    return copy.deepcopy(_composed(config, tuple(last.values()), return_hydra_config))
 
 
 @functools.cache

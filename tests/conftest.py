@@ -46,11 +46,11 @@ def configure(tmp_path):
 
 @pytest.fixture
 def agent_of(configure):
-    """`agent_of("agent=drq", ...)` -> a tiny agent on 24x24 frames with two action dimensions."""
+    """`agent_of("agent=drq", ...)` -> a tiny agent with modern4 heads, 24x24 frames and two action dimensions."""
 
     def build(*overrides):
         torch.manual_seed(0)
-        return build_agent(configure(*overrides), make_env("synthetic_point", image_size=24), torch.device("cpu"))
+        return build_agent(configure("head=modern4", *overrides), make_env("synthetic_point", image_size=24), torch.device("cpu"))
 
     return build
 

@@ -18,7 +18,7 @@ from drq_sn.cli.sweep import sweep
 from tests.builders import TINY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SMALL = [*TINY, "num_train_frames=200", "head=mlp2", "normalizer=none", "diagnose_states=0"]
+SMALL = [*TINY, "num_train_frames=200", "normalizer=none", "diagnose_states=0"]
 
 
 def start(directory, *overrides):

@@ -37,7 +37,7 @@ def rows(path):
 
 @pytest.fixture(scope="module")
 def _trained(tmp_path_factory):
-    cfg = compose_config(*TINY, "video_every_frames=200", "seed=3", return_hydra_config=True)
+    cfg = compose_config(*TINY, "head=modern4", "video_every_frames=200", "seed=3", return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
     OmegaConf.set_struct(cfg, False)
     del cfg["hydra"]

@@ -94,6 +94,8 @@ class TrackedLinear(nn.Linear):
     @torch.no_grad()
     def power_iterate_(self, num_iterations: int = 1) -> None:
         """Update u and v by `num_iterations` power iterations, times the factor in `strength`."""
+        if self.weight.is_meta:  # whose sizes alone are of interest
+            return
         for _ in range(num_iterations * self.strength.num_iterations):
             self.v.copy_(unit(self.weight.t().mv(self.u)))
             self.u.copy_(unit(self.weight.mv(self.v)))

@@ -19,7 +19,6 @@ from tests.builders import TINY
 PERIOD = 470  # frames between checkpoints; no evaluation falls on a multiple
 RUN = [
     *TINY,
-    "head=mlp2",
     "normalizer=none",
     "num_train_frames=4000",
     "eval_every_frames=2000",

@@ -77,8 +77,8 @@ def test_u_and_v_fit_the_weights_where_they_cannot_be_copied(configure, override
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["head.width=8"], r"actor.head.first.weight is \(16, 50\) there and \(8, 50\) here"),
-        (["head.critic.num_blocks=1"], r"critic.q1.blocks.* there and absent here"),
+        (["head.width=8"], r"actor.head.layers.0.weight is \(16, 50\) there and \(8, 50\) here"),
+        (["head=mlp4"], r"the same actor: actor.head.* here"),
         (["agent=drq"], r"the same actor: actor.head.* there"),
         (["agent.num_filters=8", "init_networks=encoder"], r"encoder.convs.0.weight is \(4, 9, 3, 3\) there"),
     ],

@@ -22,8 +22,8 @@ from tests.cli.running.conftest import Killed, kill, terminate
 
 CARTPOLE = ["task=cartpole_balance", "env.image_size=24", "num_train_frames=2300", "eval_every_frames=2000",
             "num_eval_episodes=1", "num_random_steps=1080", "env.shadows=false", "env.reflections=false"]  # fmt: skip
-DRQ = ["agent=drq", "head=mlp2", "normalizer=none", "num_train_frames=300"]
-SMALL_REPLAY = ["agent=drqv2", "replay.capacity_steps=70", "head=mlp2", "normalizer=none"]
+DRQ = ["agent=drq", "normalizer=none", "num_train_frames=300"]
+SMALL_REPLAY = ["agent=drqv2", "replay.capacity_steps=70", "normalizer=none"]
 
 
 def run_until_finished(cfg_of):
@@ -40,7 +40,7 @@ def run_until_finished(cfg_of):
 @pytest.mark.parametrize(
     ("overrides", "action"),
     [
-        (["agent=drqv2"], kill),
+        (["agent=drqv2", "head=modern4"], kill),
         (SMALL_REPLAY, terminate),
         (DRQ, kill),
         pytest.param(["agent=drqv2"], terminate, marks=pytest.mark.slow),
@@ -186,7 +186,7 @@ def test_diagnostics_are_kept_while_they_are_off(configure, tmp_path, interrupt)
     ("overrides", "message"),
     [
         (["agent=drq"], "agent._target_ was 'drq_sn.agents.DrQV2', now 'drq_sn.agents.DrQ'"),
-        (["head.critic.num_blocks=1"], "head.critic.num_blocks was 3, now 1"),
+        (["head=mlp4"], "head.critic.num_hidden_layers was 2, now 4"),
         (["task=cartpole_balance"], "task was 'synthetic_point', now 'cartpole_balance'"),
         (["seed=2"], "seed was 1, now 2"),
         (["normalizer.layers=[-2]"], "normalizer.layers was 'inner', now [-2]"),

@@ -141,7 +141,7 @@ def test_divergence_ends_the_run_and_its_weights_are_kept(configure, tmp_path, m
     def poisoned(self, batch, step):
         if step == 130:
             with torch.no_grad():
-                self.critic.q1.first.weight[0, 0] = float("nan")
+                self.critic.q1.layers[0].weight[0, 0] = float("nan")
         return update(self, batch, step)
 
     monkeypatch.setattr(DrQV2, "update", poisoned)
@@ -155,7 +155,7 @@ def test_divergence_ends_the_run_and_its_weights_are_kept(configure, tmp_path, m
     assert frame == 200
     assert agent.is_finite()
     kept = torch.load(tmp_path / "run" / "checkpoint" / "diverged.pt", weights_only=True)
-    assert kept["networks"]["critic.q1.first.weight"].isnan().any()
+    assert kept["networks"]["critic.q1.layers.0.weight"].isnan().any()
     for status in ("diverged", "crashed"):  # `crashed` is from older versions
         (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "status": status}))
         with pytest.raises(TrainingDiverged, match="frame 262"):
@@ -168,7 +168,7 @@ def test_non_finite_weights_are_detected_at_the_end_of_an_episode(configure, mon
     def poisoned(self, batch, step):
         if step == 130:
             with torch.no_grad():  # only the target: the next update would spread it
-                self.networks["critic_target"].q1.first.weight[0, 0] = float("inf")
+                self.networks["critic_target"].q1.layers[0].weight[0, 0] = float("inf")
             return {}
         return update(self, batch, step) if step < 130 else {}
 
