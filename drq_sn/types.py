@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import dm_env
 import numpy as np
-from torch import Tensor
 
-Metrics = dict[str, Tensor]
+if TYPE_CHECKING:  # environments, and their processes, do not need torch
+    from torch import Tensor
+
+Metrics: TypeAlias = "dict[str, Tensor]"
 """Name -> detached 0-d float tensor, still on the learner's device."""
 
 

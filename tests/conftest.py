@@ -50,7 +50,9 @@ def agent_of(configure):
 
     def build(*overrides):
         torch.manual_seed(0)
-        return build_agent(configure("head=modern4", *overrides), make_env("synthetic_point", image_size=24), torch.device("cpu"))
+        return build_agent(
+            configure("head=modern4", *overrides), make_env("synthetic_point", image_size=24), torch.device("cpu")
+        )
 
     return build
 

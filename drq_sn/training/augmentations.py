@@ -6,7 +6,6 @@ the DrQ paper compares it with (Kostrikov et al. 2020, appendix) use kornia.
 
 from __future__ import annotations
 
-import kornia.augmentation as K
 import torch
 from torch import Tensor, nn
 
@@ -99,7 +98,9 @@ class SameOnFrames:
     capturable = False  # kornia draws random numbers on the host
 
     def __init__(self, transform: nn.Module) -> None:
-        self.transform = K.VideoSequential(transform, data_format="BTCHW", same_on_frame=True)
+        from kornia.augmentation import VideoSequential  # here, because its import takes longer than torch's
+
+        self.transform = VideoSequential(transform, data_format="BTCHW", same_on_frame=True)
 
     def __call__(self, obs: Tensor) -> Tensor:
         """(B, 3 T, H, W) in 0..255 -> float in 0..255."""

@@ -203,6 +203,12 @@ def test_a_process_that_does_not_answer_is_reported_with_its_stack(capfd):
     assert "in _begin" in errors
 
 
+def test_a_process_does_not_load_torch():
+    """Its import is most of the time and memory that a process would take."""
+    code = "import sys; sys.modules['torch'] = None; import drq_sn.envs.subprocess_env"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_process_does_not_outlive_a_killed_parent():
     code = """
 import functools, os, signal
