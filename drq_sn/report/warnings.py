@@ -27,6 +27,7 @@ def general_warnings(settings: Sequence[Setting], runs: Sequence[Run]) -> list[s
         *_mixed_frames(runs),
         *(_duplicate(*pair) for setting in settings for pair in setting.duplicates),
         *_not_finished(runs),
+        *(log.damage for run in runs for log in run.logs.values() if log.damage),
     ]
 
 

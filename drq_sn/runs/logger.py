@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from drq_sn.runs.csv_log import CsvLog
 from drq_sn.runs.tensorboard import EventWriter, Hyperparameters
 from drq_sn.training.metrics import GRAD_NORM, GRAD_NORM_MAX, MetricAccumulator, to_host
 from drq_sn.types import Episode, Metrics
@@ -50,40 +51,6 @@ INITIAL_STATE: dict[str, Any] = {
     "diagnostics_csv": None,
     "in_table": False,
 }
-
-
-class CsvLog:
-    """CSV file flushed after every row.
-
-    Args:
-        path: the file.
-        fields: names of its columns.
-        text: initial content if a run is resumed; by default the header.
-    """
-
-    def __init__(self, path: Path, fields: Sequence[str], text: str | None = None) -> None:
-        self._path = path
-        self._file = path.open("w", newline="")
-        self._writer = csv.DictWriter(self._file, fields, restval="", lineterminator="\n")
-        if text is None:
-            self._writer.writeheader()
-        else:
-            self._file.write(text)
-        self._file.flush()
-
-    @property
-    def text(self) -> str:
-        """Everything written so far."""
-        return self._path.read_text()
-
-    def write(self, row: Mapping[str, float]) -> None:
-        """Append one row; missing fields stay empty, unknown ones raise `ValueError`."""
-        self._writer.writerow(row)
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 class LineStream:
@@ -232,13 +199,11 @@ class RunLogger:
             self._events.session_end(success)
 
     def close(self) -> None:
-        """Flush and close every file."""
-        self._bar.close()
-        self._train.close()
-        self._eval.close()
-        if self._diagnostics:
-            self._diagnostics.close()
-        self._events.close()
+        """Complete every file and close TensorBoard's."""
+        with contextlib.ExitStack() as stack:  # closes all, whichever fails
+            for writer in (self._events, self._diagnostics, self._eval, self._train, self._bar):
+                if writer is not None:
+                    stack.callback(writer.close)
 
     def _show(self, name: str, text: str) -> None:
         self._postfix[name] = text

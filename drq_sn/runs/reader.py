@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import io
 import json
 import math
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ CONFIG, RECORD = "config.yaml", "run.json"
 EVAL, TRAIN, DIAGNOSTICS = "eval.csv", "train.csv", "diagnostics.csv"
 NOT_SEARCHED = {"checkpoint", "video"}
 BACKUP = re.compile(r"(.+)\.\d+")  # where `fresh=true` moves an older run
+NOT_FOLLOWED = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # flags: no symbolic links; named pipes do not block
 VALID = "give a run directory, a directory above runs, or a pattern such as runs/cartpole_balance/*"
 
 
@@ -32,12 +35,14 @@ class Log:
         frames: of every row.
         columns: name -> cells as text, one per row; empty where nothing was logged.
         lines: line number of every row.
+        damage: what of the file could not be read; empty if nothing.
     """
 
     path: Path
     frames: Sequence[float] = ()
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     lines: Sequence[int] = ()
+    damage: str = ""
 
     def rows(self, columns: str) -> Iterator[tuple[float, list[float]]]:
         """Frame and values of each row with a value in `columns`: one column, or a prefix that ends in a dot.
@@ -121,14 +126,16 @@ def read_logs(run_dir: Path) -> dict[str, Log]:
 
 
 def read_log(path: Path) -> Log:
-    """Read a CSV file of a run that may still be written: an unterminated last line is ignored.
+    """Read a CSV file of a run up to its last whole row; half a line or NUL bytes, left by a crash, end it.
+
+    A symbolic link is not followed: the log is then empty.
 
     Raises:
         InvalidInput: naming the file, and the line where possible, if it is not a log of a run.
     """
-    text = _read_lines(path)
+    text, damage = _read_lines(path)
     if not text:
-        return Log(path)
+        return Log(path, damage=damage)
     import pandas as pd  # slow to import
 
     try:
@@ -142,21 +149,45 @@ def read_log(path: Path) -> Log:
     table = table[(table != "").any(axis="columns")]
     lines = [int(index) + 1 for index in table.index]
     frames = [_read_frame(path, *row) for row in zip(lines, table["frame"], strict=True)]
-    return Log(path, frames, {name: table[name].tolist() for name in names}, lines)
+    return Log(path, frames, {name: table[name].tolist() for name in names}, lines, damage)
 
 
-def _read_lines(path: Path) -> str:
-    """All terminated lines of `path`; empty if it does not exist."""
+def read_file(path: Path) -> bytes:
+    """Content of a regular file; symbolic links are not followed.
+
+    Raises:
+        OSError: if it is anything else, missing or unreadable; ELOOP for a symbolic link.
+    """
+    descriptor = os.open(path, os.O_RDONLY | NOT_FOLLOWED)
     try:
-        data = path.read_bytes()
-        return data[: data.rfind(b"\n") + 1].decode()
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
+
+
+def _read_lines(path: Path) -> tuple[str, str]:
+    """All whole lines of `path`, and what of it is damaged; empty if it does not exist."""
+    try:
+        data = read_file(path)
     except FileNotFoundError:
-        return ""
+        return "", ""
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "", f"{path} is a symbolic link, which is not followed"
+        raise InvalidInput(f"{path}: not readable ({error.strerror})") from None
+    before, nul, _ = data.partition(b"\0")
+    whole = before[: before.rfind(b"\n") + 1]
+    line, damage = whole.count(b"\n") + 1, ""
+    if nul or before != whole:
+        damage = f"{path}, line {line}: {'NUL bytes' if nul else 'half a row'}; read up to the row before"
+    try:
+        return whole.decode(), damage
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise InvalidInput(f"{path}, line {line}: not readable as text ({error.reason})") from None
-    except OSError as error:
-        raise InvalidInput(f"{path}: not readable ({error.strerror})") from None
 
 
 def _read_frame(path: Path, line: int, cell: str) -> float:

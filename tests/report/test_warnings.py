@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
 from drq_sn.report.scores import Setting, fill_cell
 from drq_sn.report.types import Departure, Plan
 from drq_sn.report.warnings import format_ranges, general_warnings, left_out_warnings, missing_seeds, name_runs
+from drq_sn.runs.reader import Log
 from tests.builders import MLP2, MODERN_SN, make_run
 
 WHOLE = {0: 1.0, 10: 2.0, 20: 3.0}
@@ -64,6 +66,11 @@ def test_how_runs_ended():
         "diverged: cheetah_run DrQ mlp2 seed 1; their last evaluations are carried forward (†)",
     ]
     assert lines(run(5, {}, status="failed")) == ["failed, not finished: cheetah_run DrQ mlp2 seed 5, at frame 0"]
+
+
+def test_a_damaged_log_is_named():
+    damage = "runs/a/eval.csv, line 3: half a row; read up to the row before"
+    assert lines(run(1), run(2, diagnostics=Log(Path("eval.csv"), damage=damage))) == [damage]
 
 
 def test_what_was_not_recorded_is_no_version_of_its_own():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from drq_sn.runs.reader import find_runs, read_log, read_logs, read_record
@@ -65,9 +68,37 @@ def test_empty_cells_and_missing_columns_are_passed_over(make_run):
     assert list(log.rows("b")) == list(log.rows("b.")) == []
 
 
-def test_a_line_that_is_being_written_is_passed_over(make_run):
-    log = read_log(make_run("a", **{"x.csv": "frame,a\n1,2\n2,"}) / "x.csv")
-    assert list(log.rows("a")) == [(1, [2])]
+@pytest.mark.parametrize(
+    ("text", "values", "damage"),
+    [
+        ("frame,a\n1,2\n", [2], ""),
+        ("frame,a\n1,2\n2,", [2], "line 3: half a row; read up to the row before"),
+        ("frame,a\n1,2\n2,3\0\0\0", [2], "line 3: NUL bytes; read up to the row before"),
+        ("frame,a\n1,2\n\0\0\n3,4\n", [2], "line 3: NUL bytes"),
+        ("\0\0\0\0\n1,2\n", [], "line 1: NUL bytes"),
+        ("fra", [], "line 1: half a row"),
+    ],
+)
+def test_a_damaged_log_is_read_up_to_its_last_whole_row(make_run, text, values, damage):
+    path = make_run("a", **{"x.csv": text}) / "x.csv"
+    log = read_log(path)
+    assert list(log.series("a").values()) == values
+    assert log.damage.startswith(f"{path}, {damage}" if damage else "")
+    assert bool(log.damage) == bool(damage)
+
+
+def test_a_symbolic_link_is_not_followed(make_run):
+    run = make_run("a", **{"x.csv": "frame,a\n1,2\n"})
+    (run / "eval.csv").symlink_to(run / "x.csv")
+    log = read_log(run / "eval.csv")
+    assert (list(log.frames), log.damage) == ([], f"{run / 'eval.csv'} is a symbolic link, which is not followed")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_regular_file_is_refused(tmp_path, make):
+    make(tmp_path / "eval.csv")
+    with pytest.raises(InvalidInput, match=r"eval\.csv: not readable"):
+        read_log(tmp_path / "eval.csv")
 
 
 @pytest.mark.parametrize(
