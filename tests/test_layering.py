@@ -13,6 +13,7 @@ PACKAGE = Path(drq_sn.__file__).parent
 ROOT = PACKAGE.parent
 
 LAYERS = {
+    "output": 0,
     "types": 0,
     "validation": 0,
     "envs": 1,

@@ -7,8 +7,9 @@ import sys
 
 import torch
 
-from drq_sn.cli.running.exit_codes import ExitCode
+from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 from drq_sn.envs import gl, make_env
+from drq_sn.output import require_written
 from drq_sn.profiling.profiler import seconds_per_call
 from drq_sn.runs import provenance
 from drq_sn.training.limits import available_cores, available_memory, num_available_cores
@@ -96,8 +97,10 @@ def main() -> None:
         print(f"error: doctor takes no arguments, got {' '.join(sys.argv[1:])}", file=sys.stderr)
         sys.exit(ExitCode.INVALID_INPUT)
     facts, problems = report()
-    print("\n".join(facts))
-    print("\n".join(f"problem: {problem}" for problem in problems) or "nothing is wrong")
+    with exit_on_invalid_input():
+        print("\n".join(facts))
+        print("\n".join(f"problem: {problem}" for problem in problems) or "nothing is wrong")
+        require_written()
     sys.exit(ExitCode.INVALID_INPUT if "GL backend: none" in facts else 0)
 
 

@@ -22,6 +22,7 @@ from drq_sn.cli.config.build import (
 from drq_sn.cli.config.overrides import check_command_line
 from drq_sn.cli.config.ranges import EVALUATE, check_ranges
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input, exit_stalled
+from drq_sn.output import require_written
 from drq_sn.runs.video import VideoRecorder, playback_rate
 from drq_sn.training import cpu
 from drq_sn.training.evaluation import EnvironmentPool, evaluate
@@ -66,6 +67,7 @@ def _evaluate(cfg: DictConfig) -> None:
             raise validation.InvalidInput("run must be a run directory: run=runs/TASK/AGENT_HEAD_NORM/seed_N")
         check_ranges(cfg, EVALUATE)
         run_evaluation(Path(str(cfg.run)), cfg.episodes, cfg.seed, cfg.device, cfg.video, cfg.weights)
+        require_written()
 
 
 def main() -> None:

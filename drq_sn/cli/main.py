@@ -7,6 +7,7 @@ import sys
 
 import drq_sn
 from drq_sn import validation
+from drq_sn.output import tolerate_broken_output
 
 COMMANDS = {
     "train": "train one agent: drq-sn train task=cheetah_run agent=drqv2 head=modern4 normalizer=spectral",
@@ -33,6 +34,7 @@ def usage() -> str:
 
 def main() -> None:
     """Run the command that the first argument names; exit code 2 for an unknown one."""
+    tolerate_broken_output()
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help"):
         print(usage())

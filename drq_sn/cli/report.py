@@ -18,6 +18,7 @@ from drq_sn.cli.config.overrides import check_command_line
 from drq_sn.cli.config.ranges import REPORT, check_ranges
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder, require_own
+from drq_sn.output import require_written
 from drq_sn.report.build import INDEX, RUNS, Choices, build_report
 from drq_sn.report.costs import FIELDS
 from drq_sn.report.profile_tables import find_profiles
@@ -112,6 +113,7 @@ def _report(cfg: DictConfig) -> None:
     with exit_on_invalid_input():
         profiles = parse_patterns(cfg.profiles) if cfg.profiles else []
         run_report(parse_patterns(cfg.runs), Path(str(cfg.out)), parse_choices(cfg), profiles)
+        require_written()
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import dm_env
 import numpy as np
 
+from drq_sn.output import tolerate_broken_output
 from drq_sn.types import SimulationDiverged
 
 START_SECONDS, CLOSE_SECONDS = 300.0, 5.0
@@ -185,6 +186,7 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     _end_with_parent()
+    tolerate_broken_output()
     faulthandler.register(signal.SIGUSR1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and closes the connection
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # schedulers send it to every process of a job

@@ -8,11 +8,14 @@ must have the same columns.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tensorboard.compat import tf
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata
@@ -67,7 +70,7 @@ LAYER_CHARTS = {"Spectral norms": "sigma", "Frobenius norms": "frobenius", "Effe
 
 
 class EventWriter:
-    """Writes an event file.
+    """Writes an event file; if that fails, warns once and writes no more, because CSV files hold the same numbers.
 
     Args:
         run_dir: existing run directory.
@@ -75,39 +78,60 @@ class EventWriter:
     """
 
     def __init__(self, run_dir: Path, purge_step: int | None = None) -> None:
-        self._writer = FileWriter(str(run_dir))
+        self._run_dir = run_dir
+        self._writer: FileWriter | None = None
+        with self._warn_on_error():
+            self._writer = FileWriter(str(run_dir))
         if purge_step is not None:
-            self._writer.add_event(Event(file_version="brain.Event:2"), purge_step)
-            self._writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), purge_step)
+            self._add(Event(file_version="brain.Event:2"), purge_step)
+            self._add(Event(session_log=SessionLog(status=SessionLog.START)), purge_step)
 
     def layout(self, sigma_names: Sequence[str], diagnostic_names: Sequence[str]) -> None:
         """Write the layout of charts; see `chart_layout`."""
         layout = chart_layout(sigma_names, diagnostic_names)
-        self._writer.add_summary(custom_scalars(layout))  # type: ignore[no-untyped-call]  # torch has no hints here
+        self._add(Event(summary=custom_scalars(layout)))  # type: ignore[no-untyped-call]  # torch has no hints here
 
     def scalars(self, scalars: Mapping[str, float], frame: int) -> None:
         """Write one value per tag."""
         for tag, value in scalars.items():
-            self._writer.add_summary(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), frame)
+            self._add(Event(summary=Summary(value=[Summary.Value(tag=tag, simple_value=value)])), frame)
 
     def session_start(self, hyperparameters: Hyperparameters) -> None:
         """Open the run's row on the HPARAMS page."""
         for summary in session_start(hyperparameters):
-            self._writer.add_summary(summary)
+            self._add(Event(summary=summary))
 
     def session_end(self, success: bool) -> None:
         """Close the run's row; only for a run that will not be resumed, because TensorBoard keeps the first end."""
         status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
         end = SessionEndInfo(status=status, end_time_secs=time.time())
-        self._writer.add_summary(_summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)))
+        self._add(Event(summary=_summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))))
 
     def flush(self) -> None:
         """Write everything to disk."""
-        self._writer.flush()
+        if self._writer:
+            with self._warn_on_error():
+                self._writer.flush()
 
     def close(self) -> None:
         """Write everything to disk and close the file."""
-        self._writer.close()
+        if self._writer:
+            with self._warn_on_error():
+                self._writer.close()
+
+    def _add(self, event: Event, frame: int | None = None) -> None:
+        if self._writer:
+            with self._warn_on_error():
+                self._writer.add_event(event, frame)
+
+    @contextlib.contextmanager
+    def _warn_on_error(self) -> Iterator[None]:
+        """Turn a failure into a warning: a dashboard is no reason to end a run."""
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:  # the latter where TensorFlow is installed
+            self._writer = None
+            warnings.warn(f"{self._run_dir}: no more TensorBoard events, writing failed ({error})", stacklevel=4)
 
 
 def chart_layout(sigma_names: Sequence[str], diagnostic_names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from tensorboard.summary.writer import event_file_writer
 
 from drq_sn.runs.logger import RunLogger
 from tests.board_reader import table, tags_written
-from tests.builders import make_episodes
+from tests.builders import make_episodes, read_csv
 
 VALUES = {"agent": "drq", "lr": 1e-3, "seed": 2, "head.pnorm": True, "head.critic.num_blocks": None}
 START, END = "_hparams_/session_start_info", "_hparams_/session_end_info"
@@ -70,3 +72,23 @@ def test_a_run_that_began_without_a_line_gets_one(tmp_path):
     assert tags_written(tmp_path / "a")[START] == 0
     logger(tmp_path / "a", state=state).close()
     assert tags_written(tmp_path / "a")[START] == 1
+
+
+def test_a_failing_event_file_does_not_end_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda failure: None)  # TensorBoard's own thread ends
+    before = set(threading.enumerate())
+    run = logger(tmp_path)
+    (event_file,) = tmp_path.glob("events.*")
+    run.state_dict()  # flushes
+    event_file.unlink()
+    event_file.mkdir()
+    run.evaluation(0, 0, make_episodes(1.0))
+    with pytest.warns(UserWarning, match="no more TensorBoard events") as caught:
+        run.state_dict()
+    run.evaluation(1000, 500, make_episodes(2.0))
+    run.end(success=True)
+    run.close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert len(caught) == 1
+    assert [row["frame"] for row in read_csv(tmp_path / "eval.csv")] == ["0", "1000"]

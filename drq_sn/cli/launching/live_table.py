@@ -97,6 +97,5 @@ class SweepTable:
         return draw(states)
 
     def say(self, line: str) -> None:
-        """Print a line with the time, above the table if there is one; a closed output is ignored."""
-        with contextlib.suppress(OSError):
-            self._console.print(f"{datetime.now():%H:%M:%S} {line}", markup=False, highlight=False, soft_wrap=True)
+        """Print a line with the time, above the table if there is one."""
+        self._console.print(f"{datetime.now():%H:%M:%S} {line}", markup=False, highlight=False, soft_wrap=True)

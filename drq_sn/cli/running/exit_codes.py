@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from drq_sn.cli.running.signals import Stopped
+from drq_sn.output import tolerate_broken_output
 from drq_sn.runs.files import write_json
 from drq_sn.runs.reader import RECORD, read_record
 from drq_sn.runs.status import Status
@@ -37,7 +38,8 @@ class ExitCode(enum.IntEnum):
 
 @contextlib.contextmanager
 def exit_on_invalid_input() -> Iterator[None]:
-    """Turn expected exceptions into one line on stderr and an exit code (docs/runs.md)."""
+    """Turn expected exceptions into one line on stderr and an exit code (docs/runs.md); broken output ends nothing."""
+    tolerate_broken_output()
     try:
         yield
     except InvalidInput as error:
