@@ -25,6 +25,7 @@ from drq_sn.cli.running.checkpointing import seed_everything
 from drq_sn.cli.running.run_dir import make_folder, move_to_backup
 from drq_sn.envs.wrappers import PixelStack
 from drq_sn.networks.normalizers.spectral import WARM_UP_UPDATES
+from drq_sn.output import tolerate_broken_output
 from drq_sn.profiling.profiler import AgentProfiler
 from drq_sn.profiling.turns import Row, serve
 from drq_sn.runs import provenance
@@ -151,4 +152,5 @@ def fill(replay: UniformReplay, env: PixelStack, num_steps: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
+    tolerate_broken_output()
     serve(partial(build_profiler, sys.argv[1], sys.argv[2:]), cpu.release_memory)

@@ -57,7 +57,7 @@ class CsvLog:
         line = self._writer.writerow(row).encode()
         if not self._append(line):
             self._restore()
-            if not self._append(line):
+            if not self._append(line, is_restored=True):
                 self._signature = None  # the next call writes all rows
         self._content += line
 
@@ -65,15 +65,16 @@ class CsvLog:
         """Make sure that the file holds all rows."""
         self._restore()
 
-    def _append(self, line: bytes) -> bool:
-        """Append `line` if the file can be opened and is as this process left it."""
+    def _append(self, line: bytes, is_restored: bool = False) -> bool:
+        """Append `line` if the file can be opened and is as this process left it, or has just been restored."""
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | NOT_FOLLOWED)
         except OSError:
             return False
         try:
             before = os.fstat(descriptor)
-            if _signature(before) != self._signature:
+            # of a file that has just been compared, only the size counts: not every file system has stable inodes
+            if before.st_size != len(self._content) if is_restored else _signature(before) != self._signature:
                 return False
             try:
                 while line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import warnings
 
@@ -207,11 +208,22 @@ def test_a_full_disk_does_not_cost_the_edited_file(log, path, monkeypatch):
 
 def test_a_file_that_cannot_be_opened_gets_its_rows_later(log, path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(log, "_append", lambda line: False)  # the user took away the permission, say
+        patch.setattr(log, "_append", lambda line, is_restored=False: False)  # without permission, say
         write_rows(log, [3])
     assert path.read_text() == HALF
     with pytest.warns(UserWarning, match="lost rows"):
         write_rows(log, [4, 5])
+    assert path.read_text() == WHOLE
+
+
+def test_a_file_system_without_stable_inodes_costs_no_row(path, monkeypatch):
+    numbers = itertools.count()
+    monkeypatch.setattr(csv_log, "_signature", lambda status: (next(numbers),))
+    log = CsvLog(path, ("frame", "a"))
+    for i in range(6):
+        write_rows(log, [i])
+        assert path.read_text() == log.text
+    log.close()
     assert path.read_text() == WHOLE
 
 

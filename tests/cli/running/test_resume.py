@@ -115,6 +115,44 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(configure, tmp_pat
     assert training_result(tmp_path / "run") == training_result(tmp_path / "uninterrupted")
 
 
+def test_logs_that_others_edit_end_as_if_they_had_not(configure, tmp_path, interrupt, finished_run):
+    shutil.move(finished_run, tmp_path / "uninterrupted")
+
+    def disturb():
+        for name in ("train.csv", "eval.csv"):
+            path = tmp_path / "run" / name
+            path.write_text(path.read_text().replace("0", "1"))
+        (tmp_path / "run" / "diagnostics.csv").rename(tmp_path / "run" / "diagnostics.csv.1")
+
+    interrupt(disturb, 110)
+    with pytest.warns(UserWarning, match="its rows have been written again") as caught:
+        run(configure())
+    assert len(caught) == 3
+    assert training_result(tmp_path / "run") == training_result(tmp_path / "uninterrupted")
+    assert sorted(path.name for path in (tmp_path / "run").glob("*backup*")) == [
+        "eval.csv.backup-1",
+        "train.csv.backup-1",
+    ]
+
+
+@pytest.mark.slow
+def test_logs_that_are_damaged_while_a_run_is_stopped_end_as_if_they_had_not(
+    configure, tmp_path, finished_run, request
+):
+    shutil.move(finished_run, tmp_path / "uninterrupted")
+    stopped_run = request.getfixturevalue("stopped_run")
+    (stopped_run / "train.csv").write_bytes((stopped_run / "train.csv").read_bytes()[:-20] + bytes(100))
+    (stopped_run / "eval.csv").unlink()
+    (stopped_run / "diagnostics.csv").rename(tmp_path / "target.csv")
+    (stopped_run / "diagnostics.csv").symlink_to(tmp_path / "target.csv")
+    before = (tmp_path / "target.csv").read_text()
+    with pytest.warns(UserWarning, match="its rows have been written again") as caught:
+        run(configure())
+    assert len(caught) == 3
+    assert training_result(stopped_run) == training_result(tmp_path / "uninterrupted")
+    assert (tmp_path / "target.csv").read_text() == before
+
+
 def test_a_signal_during_an_evaluation_with_video_stops_within_a_step(configure, tmp_path, finished_run, monkeypatch):
     shutil.move(finished_run, tmp_path / "uninterrupted")
     act, steps = DrQV2.act, []
