@@ -55,7 +55,7 @@ def run_evaluation(
     if num_diverged := sum(episode.diverged for episode in episodes):
         print(f"{num_diverged} of them ended early because the simulation diverged")
     print("single returns: " + " ".join(f"{value:.1f}" for value in returns))
-    if video:
+    if video and path.is_file():
         print(f"video: {path}")
     return returns
 

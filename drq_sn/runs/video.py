@@ -32,11 +32,15 @@ class VideoRecorder:
     """
 
     def __init__(self, path: Path, frames_per_second: float) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._failed = False
+        self._writer: Any = None
         self._partial = path.with_name(f".{path.name}")
-        self._writer = imageio.get_writer(self._partial, format="FFMPEG", fps=frames_per_second, macro_block_size=16)
+        with self._warn_on_error():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = imageio.get_writer(
+                self._partial, format="FFMPEG", fps=frames_per_second, macro_block_size=16
+            )
 
     def __call__(self, env: Any) -> None:
         """Append the current state of `env` as a frame."""
@@ -51,16 +55,17 @@ class VideoRecorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._warn_on_error():
-            self._writer.close()
-        if kind is None and not self._failed:
-            self._partial.replace(self._path)
-        else:
-            self._partial.unlink(missing_ok=True)
+        if self._writer is not None:
+            with self._warn_on_error():
+                self._writer.close()
+                if kind is None and not self._failed:
+                    self._partial.replace(self._path)
+        with contextlib.suppress(OSError):
+            self._partial.unlink()
 
     @contextlib.contextmanager
     def _warn_on_error(self) -> Iterator[None]:
-        """Turn a failure of the encoder into a warning: a video is no reason to end a run."""
+        """Turn a failure of the encoder or the disk into a warning: a video is no reason to end a run."""
         try:
             yield
         except (OSError, RuntimeError) as error:

@@ -21,3 +21,17 @@ def test_without_an_ffmpeg_there_is_a_warning_and_no_video(tmp_path, monkeypatch
             record(Env())
         record(Env())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_costs_the_video_only(tmp_path):
+    (tmp_path / "video").write_text("")
+    with pytest.warns(UserWarning, match="no video"), VideoRecorder(tmp_path / "video" / "a.mp4", 30.0) as record:
+        record(Env())
+    assert (tmp_path / "video").read_text() == ""
+
+
+def test_a_name_that_is_taken_costs_the_video_only(tmp_path):
+    (tmp_path / "a.mp4").mkdir()
+    with pytest.warns(UserWarning, match="no video"), VideoRecorder(tmp_path / "a.mp4", 30.0) as record:
+        record(Env())
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.mp4"]
