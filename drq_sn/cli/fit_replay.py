@@ -31,7 +31,7 @@ from drq_sn.envs.wrappers import PixelStack
 from drq_sn.report import depth_figure
 from drq_sn.report.table_formats import format_csv
 from drq_sn.runs import provenance
-from drq_sn.runs.checkpoints import CheckpointStore
+from drq_sn.runs.checkpoints import CheckpointStore, refuse_foreign_state
 from drq_sn.runs.files import write_atomically, write_json
 from drq_sn.training import cpu
 from drq_sn.training.fit_replay import fit as fit_agent
@@ -141,7 +141,8 @@ def _load_replay(run_dir: Path, cfg: DictConfig, env: PixelStack, device: torch.
             f"{run_dir} has no checkpoint; use an unfinished run, or one trained with keep_checkpoint=true"
         )
     replay = build_replay(cfg, env, device)
-    replay.restore(checkpoint.state["replay"], store.replay_parts(checkpoint.parts))
+    with refuse_foreign_state(store.folder):
+        replay.restore(checkpoint.state["replay"], store.replay_parts(checkpoint.parts))
     validation.integer("number of transitions in the replay", replay.num_transitions)
     digest = hashlib.sha256("".join(store.part_digests(checkpoint.parts)).encode()).hexdigest()
     return replay, digest

@@ -62,7 +62,7 @@ class WeightsWriter:
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._best_return = -math.inf
-        if (run_dir / WEIGHTS["best"]).is_file():
+        if os.path.lexists(run_dir / WEIGHTS["best"]):
             try:
                 self._best_return = load_weights(run_dir, "cpu", "best")["episode_return"]
             except InvalidInput as error:
@@ -123,10 +123,16 @@ def load_weights(run_dir: Path, device: torch.device | str, evaluation: str = "l
         InvalidInput: if the file is missing, damaged or of another format.
     """
     path = Path(run_dir) / WEIGHTS[validation.choice("weights", evaluation, WEIGHTS)]
-    if not path.is_file():
-        raise InvalidInput(f"{path} does not exist; a run writes its weights at every evaluation")
-    state = load_safely(path, path.read_bytes(), device)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InvalidInput(f"{path} does not exist; a run writes its weights at every evaluation") from None
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read ({error.strerror})") from None
+    state = load_safely(path, data, device)
     weights: dict[str, Any] = state if isinstance(state, dict) else {}
     if weights.get("format") != FORMAT:
         raise InvalidInput(f"{path}: format {weights.get('format')!r}; this version reads {FORMAT}")
+    if missing := {"frame", "episode_return", "networks"} - weights.keys():
+        raise InvalidInput(f"{path} must hold {', '.join(sorted(missing))}")
     return weights

@@ -58,6 +58,13 @@ def test_missing_damaged_and_foreign_weights_are_refused(tmp_path):
     torch.save({"format": 99}, path)
     with pytest.raises(InvalidInput, match="format 99"):
         load_weights(tmp_path, "cpu")
+    torch.save({"format": 1, "frame": 3}, path)
+    with pytest.raises(InvalidInput, match=r"weights.pt must hold episode_return, networks"):
+        load_weights(tmp_path, "cpu")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InvalidInput, match=r"weights.pt cannot be read \(Is a directory\)"):
+        load_weights(tmp_path, "cpu")
 
 
 def test_no_changed_bit_goes_unseen(tmp_path):

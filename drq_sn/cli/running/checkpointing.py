@@ -14,7 +14,7 @@ import torch
 
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.envs.wrappers import random_state_to_json
-from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore
+from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore, refuse_foreign_state
 from drq_sn.runs.logger import RunLogger
 from drq_sn.training.loop import Loop
 from drq_sn.training.replay import UniformReplay
@@ -69,7 +69,16 @@ class Session:
         self._saved_at, self._saved_step = time.monotonic(), self.loop.step
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Restore agent, replay, loop and random states, and move the logger's metrics to the learner's device."""
+        """Restore agent, replay, loop and random states, and move the logger's metrics to the learner's device.
+
+        Raises:
+            InvalidInput: if the checkpoint is of other software.
+            CheckpointsUnreadable: after an input/output error.
+        """
+        with refuse_foreign_state(self.store.folder):
+            self._restore(checkpoint)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
         earlier_capacity = state["replay"].get("capacity", self.replay.capacity)
         if earlier_capacity < min(self.replay.capacity, state["replay"]["num_slots"]):

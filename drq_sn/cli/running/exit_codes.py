@@ -14,6 +14,7 @@ from pathlib import Path
 
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.output import tolerate_broken_output
+from drq_sn.runs.checkpoints import CheckpointsUnreadable
 from drq_sn.runs.files import write_json
 from drq_sn.runs.reader import RECORD, read_record
 from drq_sn.runs.status import Status
@@ -46,7 +47,7 @@ def exit_on_invalid_input() -> Iterator[None]:
         _exit(f"error: {error}", ExitCode.INVALID_INPUT)
     except TrainingDiverged as error:
         _exit(f"{error}; its last evaluation is carried forward; fresh=true starts over", ExitCode.DIVERGED)
-    except SimulationDiverged as error:
+    except (SimulationDiverged, CheckpointsUnreadable) as error:
         _exit(f"error: {error}", ExitCode.FAILED)
     except Stopped as stop:
         _exit(f"{stop}; rerun the same command to resume", stop.exit_code)

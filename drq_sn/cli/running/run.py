@@ -181,7 +181,7 @@ def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConf
                 f"{run_dir} holds an unfinished run of commit {commit}, which this version cannot resume; "
                 "resume it at that commit, or use another run_dir"
             )
-        require_same(run_dir, checkpoint.state["config"], own)
+        require_same(run_dir, str(checkpoint.state.get("config", "")), own)
     elif (run_dir / CONFIG).is_file():
         require_same(run_dir, OmegaConf.to_yaml(read_config(run_dir)), own)
 

@@ -11,6 +11,7 @@ import pytest
 from drq_sn.cli.running.checkpointing import Session
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.signals import SignalHandler, Stopped
+from drq_sn.runs.checkpoints import CheckpointsUnreadable
 from drq_sn.training.loop import TrainingDiverged
 from drq_sn.types import SimulationDiverged
 from drq_sn.validation import InvalidInput
@@ -28,6 +29,7 @@ from drq_sn.validation import InvalidInput
         ),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 4, "disk quota exceeded"),
         (SimulationDiverged("x: the simulation diverged"), 1, "error: x: the simulation diverged"),
+        (CheckpointsUnreadable("run/checkpoint cannot be read"), 1, "error: run/checkpoint cannot be read"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (Stopped(signal.SIGINT), 130, "stopped by SIGINT; rerun the same command to resume"),
         (Stopped(signal.SIGTERM), 143, "stopped by SIGTERM"),

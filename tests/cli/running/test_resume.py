@@ -15,6 +15,7 @@ from drq_sn.cli import evaluate
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.envs.synthetic import PointMass
+from drq_sn.runs.checkpoints import CheckpointStore
 from drq_sn.runs.files import load_weights
 from drq_sn.validation import InvalidInput
 from tests.builders import invoke, read_csv, training_result
@@ -265,6 +266,20 @@ def test_a_run_without_a_readable_checkpoint_is_moved_to_a_backup(configure, tmp
         run(configure())
     assert (tmp_path / "run.1" / "train.csv").read_bytes() == log
     assert len(read_csv(tmp_path / "run" / "train.csv")) == 4
+
+
+@pytest.mark.parametrize("key", ["config", "agent", "replay", "loop", "random"])
+def test_a_checkpoint_of_other_software_is_one_line(configure, stopped_run, monkeypatch, key):
+    read = CheckpointStore.newest
+    monkeypatch.setattr(CheckpointStore, "newest", lambda self: removed(read(self), key))
+    with pytest.raises(InvalidInput) as error:
+        run(configure())
+    assert "\n" not in str(error.value)
+
+
+def removed(checkpoint, key):
+    del checkpoint.state[key]
+    return checkpoint
 
 
 def test_fresh_moves_an_unfinished_run_to_a_backup(configure, tmp_path, stopped_run):
