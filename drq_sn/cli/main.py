@@ -6,7 +6,7 @@ import importlib
 import sys
 
 import drq_sn
-from drq_sn import validation
+from drq_sn.cli.running.signals import exit_on_signals
 from drq_sn.output import tolerate_broken_output
 
 COMMANDS = {
@@ -42,7 +42,9 @@ def main() -> None:
     if command == "--version":
         print(drq_sn.__version__)
         return
+    exit_on_signals()
     if command not in COMMANDS:
+        from drq_sn import validation
         from drq_sn.cli.running.exit_codes import exit_on_invalid_input  # imports torch, which takes seconds
 
         with exit_on_invalid_input():
@@ -52,7 +54,10 @@ def main() -> None:
             validation.choice("command", command, COMMANDS)
     print(f"drq_sn {drq_sn.__version__}: {command}", flush=True)  # before the seconds that importing torch takes
     sys.argv = [f"drq-sn {command}", *arguments]
-    importlib.import_module(f"drq_sn.cli.{command.replace('-', '_')}").main()
+    module = importlib.import_module(f"drq_sn.cli.{command.replace('-', '_')}")
+    from drq_sn.cli.running.exit_codes import run_command  # imports torch as well
+
+    run_command(module.main)
 
 
 if __name__ == "__main__":

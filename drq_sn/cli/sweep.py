@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from drq_sn.cli.running.signals import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # before the seconds that importing torch takes
+
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,7 +23,7 @@ from drq_sn.cli.config.overrides import SWEEP_FLAGS, check_overrides, initialize
 from drq_sn.cli.launching.grid import PlannedRun, plan, split_overrides
 from drq_sn.cli.launching.job import ExitCodes, Job, Launcher, describe_exit
 from drq_sn.cli.launching.live_table import Row, SweepTable
-from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
+from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input, run_command
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.runs.files import write_atomically
@@ -153,4 +158,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from drq_sn.cli.running.signals import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # before the seconds that importing torch takes
+
 import sys
 
 import hydra
@@ -12,7 +17,7 @@ from omegaconf import DictConfig
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.overrides import SWEEP_FLAGS, check_command_line, parse_override
 from drq_sn.cli.launching.grid import plan
-from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
+from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input, run_command
 from drq_sn.cli.running.run import run
 from drq_sn.training.loop import TrainingDiverged
 
@@ -56,4 +61,4 @@ def _plan_multirun() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

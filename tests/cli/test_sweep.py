@@ -65,7 +65,7 @@ def test_a_stopped_sweep_resumes(tmp_path):
     process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert "drqv2_mlp2_none/seed_1: stopped, with a checkpoint at frame" in output
+    assert "drqv2_mlp2_none/seed_1: stopped by SIGTERM at frame" in output
     assert errors == "stopped by SIGTERM; rerun the same command to resume\n"
     assert list(statuses(tmp_path).values()) == ["interrupted"]
     again = start(tmp_path, *overrides)

@@ -19,10 +19,10 @@ import torch
 
 from drq_sn import validation
 from drq_sn.cli.launching.grid import compose_run
-from drq_sn.cli.launching.job import SIGNALED, ExitCodes, Job, describe_exit, limit_cpus
+from drq_sn.cli.launching.job import ExitCodes, Job, describe_exit, limit_cpus
 from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 from drq_sn.cli.running.run import run
-from drq_sn.cli.running.signals import SignalHandler
+from drq_sn.cli.running.signals import SIGNALED, SignalHandler
 from drq_sn.runs.progress import format_count
 from drq_sn.training.limits import num_available_cores
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from drq_sn.cli.running.exit_codes import ExitCode
-from drq_sn.cli.running.signals import LAUNCHER_SIGNALS, SIGNALS
-
-SIGNALED = 128  # added to the signal's number in the exit code of a run that a signal stopped, as shells do
+from drq_sn.cli.running.signals import SIGNALED
 
 
 class Job(NamedTuple):
@@ -70,6 +68,5 @@ def describe_exit(code: int | None) -> str:
         ExitCode.DIVERGED: "training diverged",
         ExitCode.DISK_FULL: "disk full",
     }
-    signals = (*SIGNALS, *LAUNCHER_SIGNALS)
-    meanings |= dict.fromkeys((SIGNALED + number for number in signals), "stopped, with a checkpoint")
+    meanings |= {SIGNALED + number: f"stopped by {number.name}" for number in signal.Signals}
     return meanings.get(code, f"failed with exit code {code}")

@@ -9,10 +9,10 @@ import faulthandler
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from drq_sn.cli.running.signals import Stopped
+from drq_sn.cli.running.signals import Interrupted, Stopped, interrupt_on_signals
 from drq_sn.output import tolerate_broken_output
 from drq_sn.runs.checkpoints import CheckpointsUnreadable
 from drq_sn.runs.files import write_json
@@ -51,6 +51,8 @@ def exit_on_invalid_input() -> Iterator[None]:
         _exit(f"error: {error}", ExitCode.FAILED)
     except Stopped as stop:
         _exit(f"{stop}; rerun the same command to resume", stop.exit_code)
+    except Interrupted as error:
+        _exit(str(error), error.exit_code)
     except KeyboardInterrupt:
         _exit("interrupted", ExitCode.INTERRUPTED)
     except OSError as error:
@@ -61,6 +63,12 @@ def exit_on_invalid_input() -> Iterator[None]:
             "then rerun the same command to resume",
             ExitCode.DISK_FULL,
         )
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run `main` of a command as a process of its own: a signal ends it with one line at any moment."""
+    with exit_on_invalid_input(), interrupt_on_signals():
+        main()
 
 
 def _exit(line: str, code: int) -> None:
