@@ -22,7 +22,8 @@ from drq_sn.agents.runtime import Eager, Runtime
 from drq_sn.cli.config.build import build_agent, build_env, build_replay
 from drq_sn.cli.config.overrides import group_options, initialized
 from drq_sn.cli.running.checkpointing import seed_everything
-from drq_sn.cli.running.run_dir import make_folder, move_to_backup
+from drq_sn.cli.running.lock import move_to_backup
+from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.envs.wrappers import PixelStack
 from drq_sn.networks.normalizers.spectral import WARM_UP_UPDATES
 from drq_sn.output import tolerate_broken_output

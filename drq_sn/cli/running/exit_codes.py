@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from drq_sn.cli.running.lock import RunDirectoryLost
 from drq_sn.cli.running.signals import Interrupted, Stopped, interrupt_on_signals
 from drq_sn.output import tolerate_broken_output
 from drq_sn.runs.checkpoints import CheckpointsUnreadable
@@ -47,7 +48,7 @@ def exit_on_invalid_input() -> Iterator[None]:
         _exit(f"error: {error}", ExitCode.INVALID_INPUT)
     except TrainingDiverged as error:
         _exit(f"{error}; its last evaluation is carried forward; fresh=true starts over", ExitCode.DIVERGED)
-    except (SimulationDiverged, CheckpointsUnreadable) as error:
+    except (SimulationDiverged, CheckpointsUnreadable, RunDirectoryLost) as error:
         _exit(f"error: {error}", ExitCode.FAILED)
     except Stopped as stop:
         _exit(f"{stop}; rerun the same command to resume", stop.exit_code)

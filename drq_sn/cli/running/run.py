@@ -31,10 +31,10 @@ from drq_sn.cli.config.ranges import TRAIN, check_ranges
 from drq_sn.cli.running.checkpointing import FORMAT, Session, seed_everything
 from drq_sn.cli.running.columns import hyperparameters_of
 from drq_sn.cli.running.exit_codes import exit_stalled
+from drq_sn.cli.running.lock import RunLock
 from drq_sn.cli.running.memory import require_memory
 from drq_sn.cli.running.run_dir import (
     claimed,
-    move_to_backup,
     recorded,
     require_same,
     write_config,
@@ -83,7 +83,8 @@ def run(cfg: DictConfig) -> None:
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
     path = Path(str(cfg.run_dir or ""))
     initial = initialize_agent(agent, cfg) if cfg.fresh or not path.exists() else {}  # before anything is written
-    with claimed(path, cfg.fresh) as run_dir:
+    with claimed(path, cfg.fresh) as lock:
+        run_dir = lock.path
         schedule = cfg.checkpoint_every_seconds, cfg.checkpoint_every_frames
         session = Session(agent, replay, loop, CheckpointStore(run_dir), OmegaConf.to_yaml(own), *schedule)
         checkpoint = session.store.newest()
@@ -97,24 +98,25 @@ def run(cfg: DictConfig) -> None:
             print(f"resuming at frame {loop.step * loop.action_repeat}")
         else:
             initial = initial or initialize_agent(agent, cfg)
-            if (backup := move_to_backup(run_dir)) is not None:
+            if (backup := lock.move_to_backup()) is not None:
                 print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
         frame = loop.step * loop.action_repeat if checkpoint else None
         with recorded(run_dir, _description(cfg, device, backend) | environment | initial, frame) as results:
             write_config(run_dir, own)
-            _train(cfg, run_dir, session, checkpoint, results)
+            _train(cfg, lock, session, checkpoint, results)
         if not cfg.keep_checkpoint:
             session.store.delete()
 
 
 def _train(
-    cfg: DictConfig, run_dir: Path, session: Session, checkpoint: Checkpoint | None, results: dict[str, Any]
+    cfg: DictConfig, lock: RunLock, session: Session, checkpoint: Checkpoint | None, results: dict[str, Any]
 ) -> None:
     """Train until the end, a signal or divergence; leave a checkpoint to resume from, or the diverged weights.
 
     What `run.json` records of the training goes into `results`.
     """
     agent, signals, diagnostics = session.agent, SignalHandler(), Diagnostics(session.agent, cfg.gamma)
+    run_dir = lock.path
     weights = WeightsWriter(run_dir)
     on_stall = functools.partial(exit_stalled, run_dir=run_dir)
     num_workers = min(cfg.num_eval_processes or num_available_cores(), cfg.num_eval_episodes)
@@ -129,11 +131,15 @@ def _train(
         hyperparameters_of(cfg),
     )
 
+    def save() -> None:
+        lock.verify()
+        session.save(logger)
+
     def before_step() -> None:
         signals.check()
         at_end = session.loop.step == session.loop.num_steps
         if session.is_due() or (at_end and cfg.keep_checkpoint):
-            session.save(logger)
+            save()
 
     def run_evaluation(frame: int) -> list[Episode]:
         random_states = random_states_of([cfg.seed, frame], cfg.num_eval_episodes)
@@ -148,6 +154,7 @@ def _train(
         if cfg.diagnose_states:
             batch = session.replay.peek(cfg.diagnose_states, seed=frame) if session.replay.num_transitions else None
             logger.diagnostics(frame, session.loop.step, diagnostics(session.loop.step, batch, episodes))
+        lock.verify()
         mean_return = float(np.mean([episode.episode_return for episode in episodes]))
         weights.save(agent.networks.state_dict(), frame, mean_return)
         return episodes
@@ -163,7 +170,7 @@ def _train(
         try:
             session.loop.run(env, agent, session.replay, logger, run_evaluation, before_step)
         except Stopped:
-            session.save(logger)
+            save()
             raise
         except TrainingDiverged:
             session.store.keep_diverged(agent.state_dict())

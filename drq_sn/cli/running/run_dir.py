@@ -1,12 +1,10 @@
-"""Run directories: locking, backups, comparison of settings, and the record of the run."""
+"""Run directories: whose they are, comparison of settings, and the record of the run."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import os
-import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from drq_sn import validation
 from drq_sn.cli.config.build import CONFIG
 from drq_sn.cli.config.older_runs import FORMER_MEANING, parse_config
+from drq_sn.cli.running.lock import RunDirectoryLost, RunLock, is_content
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.runs.checkpoints import FOLDER
 from drq_sn.runs.files import write_atomically, write_json
@@ -25,7 +24,6 @@ from drq_sn.runs.status import Status
 from drq_sn.training.loop import TrainingDiverged
 from drq_sn.types import SimulationDiverged
 
-LOCK = ".lock"
 # options that may change when a run is resumed
 MAY_DIFFER = {"run_dir", "fresh", "device", "num_threads", "num_train_frames", "video_every_frames", "keep_checkpoint"}
 MAY_DIFFER |= {
@@ -80,57 +78,35 @@ def require_own(out: Path, marker: str, header: bytes, what: str) -> None:
         raise validation.InvalidInput(f"out={out} holds files but no {what}; {remedy}")
 
 
-def move_to_backup(path: Path) -> Path | None:
-    """Move the contents of `path` to the first free of `{name}.1`, `{name}.2`, ...; None if there are none."""
-    files = [file for file in path.iterdir() if file.name != LOCK]
-    if not files:
-        return None
-    number = next(n for n in range(1, sys.maxsize) if not path.with_name(f"{path.name}.{n}").exists())
-    backup = path.with_name(f"{path.name}.{number}")
-    backup.mkdir()
-    for file in files:
-        file.rename(backup / file.name)
-    return backup
-
-
 @contextlib.contextmanager
-def claimed(path: Path, fresh: bool) -> Iterator[Path]:
-    """Lock a run directory while the `with` block lasts; the lock ends with the process.
+def claimed(path: Path, fresh: bool) -> Iterator[RunLock]:
+    """Lock a run directory while the `with` block lasts.
 
     Args:
         path: run directory; created if missing.
-        fresh: move its contents to a backup first.
+        fresh: move an earlier run to a backup first.
 
     Raises:
         InvalidInput: if it is locked, not writable, or holds files but no run.
     """
     if path == Path():
         raise validation.InvalidInput("run_dir is empty or the current directory; give the run a directory of its own")
-    names = {file.name for file in path.iterdir()} - {LOCK} if path.is_dir() else set()
-    if names and not fresh and not names & {CONFIG, RECORD, FOLDER}:
+    names = {file.name for file in path.iterdir() if is_content(file)} if path.is_dir() else set()
+    if names and not (_has_run(path) if fresh else names & {CONFIG, RECORD, FOLDER}):
         raise validation.InvalidInput(
-            f"run_dir={path} holds files but no run; fresh=true moves them to a backup and starts over"
+            f"run_dir={path} holds files but no run; use another run_dir, or move them yourself"
         )
-    with _lock(make_folder(path)):
+    lock = RunLock(make_folder(path))
+    with contextlib.closing(lock):
         if fresh:
-            move_to_backup(path)
-        yield path
+            lock.move_to_backup()
+        yield lock
 
 
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with (path / LOCK).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise validation.InvalidInput(
-                f"{path} is locked by process {file.read().strip() or 'unknown'}; use another run_dir"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+def _has_run(path: Path) -> bool:
+    """Whether this package trained in a directory; other software has files of the same names."""
+    config = path / CONFIG
+    return "status" in read_record(path) or (config.is_file() and b"drq_sn." in config.read_bytes())
 
 
 def require_same(path: Path, saved: str, cfg: DictConfig, remedy: str = "another run_dir, or fresh=true") -> None:
@@ -205,6 +181,8 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
     except (Stopped, KeyboardInterrupt):
         write(Status.INTERRUPTED, ended=_now())
         raise
+    except RunDirectoryLost:
+        raise  # the record is that of another process
     except SimulationDiverged as error:
         write(Status.FAILED, ended=_now(), error=str(error))
         raise

@@ -108,7 +108,7 @@ def wait_until_learning(process, directory, seed):
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         if any((run / "checkpoint").glob("*.json")) and len((run / "train.csv").read_text().splitlines()) > 10:
-            return int((run / ".lock").read_text())
+            return int((run / ".lock").read_text().splitlines()[0])
         time.sleep(0.05)
     raise AssertionError("the run did not start to learn")
 
