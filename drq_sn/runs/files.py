@@ -18,6 +18,7 @@ from drq_sn.validation import InvalidInput
 
 WEIGHTS = {"last": "weights.pt", "best": "best.pt"}
 """Evaluation -> file with the weights it used."""
+DAMAGED = "best.pt.damaged"
 FORMAT = 1
 
 
@@ -62,11 +63,13 @@ class WeightsWriter:
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._best_return = -math.inf
-        if os.path.lexists(run_dir / WEIGHTS["best"]):
+        path = run_dir / WEIGHTS["best"]
+        if os.path.lexists(path):
             try:
                 self._best_return = load_weights(run_dir, "cpu", "best")["episode_return"]
             except InvalidInput as error:
-                warnings.warn(f"{error}; the best evaluation from now on replaces it", stacklevel=2)
+                warnings.warn(f"{error}; kept as {DAMAGED}; the best evaluation from now on replaces it", stacklevel=2)
+                path.replace(path.with_name(DAMAGED))
 
     def save(self, networks: dict[str, torch.Tensor], frame: int, episode_return: float) -> None:
         """Write the networks' state dict with the frame and the mean return of its evaluation, atomically.

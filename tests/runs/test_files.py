@@ -30,13 +30,24 @@ def test_the_first_of_the_best_evaluations_is_kept(tmp_path, is_resumed):
     assert best_frames == [0, 0, 2, 2, 2, 5, 5, 5]
 
 
-def test_damaged_best_weights_are_replaced_with_a_warning(tmp_path):
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def replace_by_directory(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [cut_short, replace_by_directory])
+def test_damaged_best_weights_are_kept_and_replaced_with_a_warning(tmp_path, damage):
     save_weights(tmp_path, {}, 0, episode_return=9.0)
-    (tmp_path / "best.pt").write_bytes(b"x")
-    with pytest.warns(UserWarning, match=r"best.pt must hold plain tensors.*from now on replaces it"):
+    damage(tmp_path / "best.pt")
+    with pytest.warns(UserWarning, match=r"best.pt .*; kept as best.pt.damaged; the best .* from now on replaces it"):
         writer = WeightsWriter(tmp_path)
     writer.save({}, 100, episode_return=1.0)
     assert load_weights(tmp_path, "cpu", "best")["frame"] == 100
+    assert (tmp_path / "best.pt.damaged").exists()
 
 
 def test_other_names_of_weights_are_refused(tmp_path):

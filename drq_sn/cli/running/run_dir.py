@@ -91,8 +91,12 @@ def claimed(path: Path, fresh: bool) -> Iterator[RunLock]:
     """
     if path == Path():
         raise validation.InvalidInput("run_dir is empty or the current directory; give the run a directory of its own")
-    names = {file.name for file in path.iterdir() if is_content(file)} if path.is_dir() else set()
-    if names and not (_has_run(path) if fresh else names & {CONFIG, RECORD, FOLDER}):
+    try:
+        names = {file.name for file in path.iterdir() if is_content(file)} if path.is_dir() else set()
+        is_foreign = names and not (_has_run(path) if fresh else names & {CONFIG, RECORD, FOLDER})
+    except OSError as error:
+        raise validation.InvalidInput(f"run_dir must be a readable directory, got {path} ({error.strerror})") from None
+    if is_foreign:
         raise validation.InvalidInput(
             f"run_dir={path} holds files but no run; use another run_dir, or move them yourself"
         )

@@ -266,6 +266,13 @@ def test_fresh_refuses_a_directory_that_is_no_run(tmp_path, name):
     assert tree(tmp_path) == before
 
 
+def test_a_directory_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "iterdir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    expected = r"run_dir must be a readable directory, got .* \(Permission denied\)"
+    with pytest.raises(InvalidInput, match=expected), claimed(tmp_path, fresh=False):
+        pass
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [("config.yaml", "agent:\n  _target_: drq_sn.agents.DrQ\n"), ("run.json", '{"status": "running"}')],
@@ -278,6 +285,7 @@ def test_fresh_moves_a_run_of_which_little_is_left(tmp_path, name, content):
     assert tree(tmp_path / "run.1") == {name: content.encode()}
 
 
+@pytest.mark.process
 def test_a_run_that_lost_its_directory_stops_and_leaves_the_record_alone(configure, tmp_path, interrupt):
     def take_over():
         (tmp_path / "run" / LOCK).write_text("99\nnode7\nabc\n")
