@@ -238,10 +238,10 @@ def test_what_is_no_file_ends_no_run(tmp_path, replay, put):
 )
 def test_an_older_manifest_with_any_content_ends_no_run(tmp_path, replay, content):
     store = save(tmp_path, replay, 1, 2)
-    (tmp_path / "checkpoint" / "000000001.json").write_bytes(content)
+    (tmp_path / "checkpoint" / "000000002.json").write_bytes(content)
     play_episodes(replay, [9])
     store.save(3, {}, replay)
-    assert files(tmp_path, "*.json") == ["000000002.json", "000000003.json"]
+    assert files(tmp_path, "*.json") == ["000000001.json", "000000003.json"]
     store, checkpoint, said = newest(tmp_path)
     assert (checkpoint.step, said) == (3, [])
 

@@ -158,7 +158,6 @@ def test_without_flock_another_machine_is_named_with_what_to_do(tmp_path, lock, 
     lock(tmp_path).verify()
 
 
-@pytest.mark.process
 def test_without_flock_a_killed_process_of_this_machine_keeps_nobody_out(tmp_path, lock, monkeypatch):
     command = [sys.executable, "-c", WITHOUT_FLOCK, str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -285,7 +284,6 @@ def test_fresh_moves_a_run_of_which_little_is_left(tmp_path, name, content):
     assert tree(tmp_path / "run.1") == {name: content.encode()}
 
 
-@pytest.mark.process
 def test_a_run_that_lost_its_directory_stops_and_leaves_the_record_alone(configure, tmp_path, interrupt):
     def take_over():
         (tmp_path / "run" / LOCK).write_text("99\nnode7\nabc\n")

@@ -47,7 +47,6 @@ def stop_at_import(command, number, awaited, run_dir):
     return subprocess.run([sys.executable, "-c", SIGNAL_AT_IMPORT, *arguments], capture_output=True, text=True)
 
 
-@pytest.mark.process
 @pytest.mark.parametrize(
     ("command", "awaited", "number"),
     [
@@ -69,7 +68,6 @@ def test_a_signal_while_a_command_is_imported_is_one_line(tmp_path, command, awa
 
 
 @pytest.mark.slow
-@pytest.mark.process
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("command", ["drq-sn", "train"])
 def test_a_signal_at_a_random_moment_has_its_code_and_no_traceback(tmp_path, command, number):
