@@ -56,7 +56,7 @@ def stop_at_import(command, number, awaited, run_dir):
         *(
             pytest.param(command, awaited, number, marks=pytest.mark.slow)
             for command in COMMANDS
-            for awaited in ("hydra", "torch", "torch.nn", "kornia", "drq_sn.cli.config.build")
+            for awaited in ("numpy", "torch", "torch.nn", "drq_sn.cli.config.build")
             for number in SIGNALS
         ),
     ],
