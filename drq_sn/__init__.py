@@ -2,8 +2,8 @@
 
 Attributes:
     make_env: build a pixel environment by name; see `drq_sn.envs.make_env`.
-    load_env: build the environment of a run; see `drq_sn.cli.config.build.load_env`.
-    load_agent: load the agent of a run; see `drq_sn.cli.config.build.load_agent`.
+    load_env: build the environment of a run; see `drq_sn.cli.config.saved.load_env`.
+    load_agent: load the agent of a run; see `drq_sn.cli.config.saved.load_agent`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["load_agent", "load_env", "make_env"]
 # imported when asked for: rendering and Hydra are slow to load, and OpenGL is chosen at import
 _HOMES = {
     "make_env": "drq_sn.envs",
-    "load_env": "drq_sn.cli.config.build",
-    "load_agent": "drq_sn.cli.config.build",
+    "load_env": "drq_sn.cli.config.saved",
+    "load_agent": "drq_sn.cli.config.saved",
 }
 
 

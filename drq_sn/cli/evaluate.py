@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -11,16 +12,10 @@ import numpy as np
 from omegaconf import DictConfig
 
 from drq_sn import validation
-from drq_sn.cli.config.build import (
-    build_env,
-    config_dir,
-    load_agent_and_frame,
-    partial_env,
-    random_states_of,
-    read_config,
-)
+from drq_sn.cli.config.build import build_env, config_dir, partial_env, random_states_of
 from drq_sn.cli.config.overrides import check_command_line
 from drq_sn.cli.config.ranges import EVALUATE, check_ranges
+from drq_sn.cli.config.saved import load_agent_and_frame, load_config
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input, exit_stalled
 from drq_sn.output import require_written
 from drq_sn.runs.video import VideoRecorder, playback_rate
@@ -32,15 +27,21 @@ ENV_LIMIT_SECONDS = 60.0
 
 
 def run_evaluation(
-    run_dir: Path, num_episodes: int, seed: int, device: str, video: bool, weights: str = "last"
+    run_dir: Path,
+    num_episodes: int,
+    seed: int,
+    device: str,
+    video: bool,
+    weights: str = "last",
+    trusted: Sequence[str] = (),
 ) -> list[float]:
     """Play `num_episodes` with the `last` or `best` weights of `run_dir` and print their returns.
 
-    `video` records the first episode.
+    `video` records the first episode; see `load_config` for `trusted`.
     """
-    cfg = read_config(run_dir)
+    cfg = load_config(run_dir, trusted)
     cpu.set_up(None, None)
-    agent, frame = load_agent_and_frame(run_dir, device, weights)
+    agent, frame = load_agent_and_frame(run_dir, device, weights, trusted)
     path = run_dir / "video" / f"{frame}_seed_{seed}.mp4"
     with contextlib.ExitStack() as stack:
         env = stack.enter_context(contextlib.closing(build_env(cfg)))
@@ -66,7 +67,7 @@ def _evaluate(cfg: DictConfig) -> None:
         if cfg.run is None:
             raise validation.InvalidInput("run must be a run directory: run=runs/TASK/AGENT_HEAD_NORM/seed_N")
         check_ranges(cfg, EVALUATE)
-        run_evaluation(Path(str(cfg.run)), cfg.episodes, cfg.seed, cfg.device, cfg.video, cfg.weights)
+        run_evaluation(Path(str(cfg.run)), cfg.episodes, cfg.seed, cfg.device, cfg.video, cfg.weights, cfg.trusted)
         require_written()
 
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.cli.config.build import build_env, config_dir, load_agent_and_frame, read_config
+from drq_sn.cli.config.build import build_env, config_dir
 from drq_sn.cli.config.overrides import check_command_line
 from drq_sn.cli.config.ranges import EXPORT, check_ranges
+from drq_sn.cli.config.saved import load_agent_and_frame, load_config
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.envs.wrappers import PixelStack
@@ -44,7 +46,7 @@ class Policy(nn.Module):
         return self.mean_action(self.encoder(obs)).float()
 
 
-def export(run_dir: Path, out: Path | None, weights: str, seed: int) -> Path:
+def export(run_dir: Path, out: Path | None, weights: str, seed: int, trusted: Sequence[str] = ()) -> Path:
     """Write the policy with the `last` or `best` weights of `run_dir`, after comparing it with the agent.
 
     Args:
@@ -52,6 +54,7 @@ def export(run_dir: Path, out: Path | None, weights: str, seed: int) -> Path:
         out: file to write; `policy.onnx` in the run directory if None.
         weights: `last` or `best`.
         seed: seed of the environment whose frames are compared.
+        trusted: see `load_config`.
 
     Returns:
         The file.
@@ -63,11 +66,11 @@ def export(run_dir: Path, out: Path | None, weights: str, seed: int) -> Path:
     missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         raise validation.InvalidInput(f"{' and '.join(missing)} not installed; run pip install 'drq_sn[export]'")
-    cfg = read_config(run_dir)
+    cfg = load_config(run_dir, trusted)
     out = out or run_dir / "policy.onnx"
     if out.is_dir():
         raise validation.InvalidInput(f"out must be a file, got the directory {out}")
-    agent, frame = load_agent_and_frame(run_dir, "cpu", weights)
+    agent, frame = load_agent_and_frame(run_dir, "cpu", weights, trusted)
     with contextlib.closing(build_env(cfg, seed)) as env:
         metadata = describe(cfg, env) | {"run": str(run_dir), "frame": str(frame)}
         model = to_onnx(agent, env, metadata)
@@ -138,7 +141,8 @@ def _export(cfg: DictConfig) -> None:
         if cfg.run is None:
             raise validation.InvalidInput("run must be a run directory: run=runs/TASK/AGENT_HEAD_NORM/seed_N")
         check_ranges(cfg, EXPORT)
-        export(Path(str(cfg.run)), None if cfg.out is None else Path(str(cfg.out)), cfg.weights, cfg.seed)
+        out = None if cfg.out is None else Path(str(cfg.out))
+        export(Path(str(cfg.run)), out, cfg.weights, cfg.seed, cfg.trusted)
 
 
 def main() -> None:

@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.agents.runtime import Eager
-from drq_sn.cli.config.build import build_agent, build_env, build_replay, config_dir, read_config
+from drq_sn.cli.config.build import build_replay, config_dir
 from drq_sn.cli.config.overrides import check_command_line, initialized
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
+from drq_sn.cli.config.saved import build_saved_agent, build_saved_env, load_config
 from drq_sn.cli.running.checkpointing import seed_everything
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder
@@ -68,20 +68,21 @@ def run_study(cfg: DictConfig) -> Path:
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores)
     _check_options(cfg)
-    run_cfg = read_config(Path(cfg.run))
+    run_dir = Path(str(cfg.run))
+    run_cfg = load_config(run_dir, cfg.trusted)
     fits = [Fit(*values) for values in itertools.product(cfg.normalizers, cfg.depths, cfg.seeds)]
     configs = {(fit.normalizer, fit.depth): _fit_config(run_cfg, fit) for fit in fits}
-    with contextlib.closing(build_env(run_cfg, seed=0)) as env:
+    with contextlib.closing(build_saved_env(run_dir, run_cfg, seed=0)) as env:
         for config in configs.values():  # fail now if one cannot be built
             with torch.device("meta"):
-                build_agent(config, env, torch.device("meta"), Eager())
-        replay, replay_sha256 = _load_replay(Path(cfg.run), run_cfg, env, device)
+                build_saved_agent(run_dir, config, env, torch.device("meta"))
+        replay, replay_sha256 = _load_replay(run_dir, run_cfg, env, device)
         out_dir = _prepare_directory(cfg, replay_sha256, device)
         for fit in tqdm(sorted(fits, key=lambda fit: fit.seed), unit="fit", leave=False):
             path, config = out_dir / PARTS / fit.file, configs[fit.normalizer, fit.depth]
             if not path.exists():
                 seed_everything(fit.seed)
-                agent = build_agent(config, env, device, Eager())
+                agent = build_saved_agent(run_dir, config, env, device)
                 write_atomically(path, format_csv(_fit_rows(agent, replay, cfg, config, fit)))
     rows = [
         row for path in sorted((out_dir / PARTS).glob("*.csv")) for row in csv.DictReader(path.read_text().splitlines())

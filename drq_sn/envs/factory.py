@@ -130,8 +130,8 @@ def resolve_maker(maker: str | Maker) -> Maker:
     module, _, attribute = str(maker).rpartition(".")
     if module not in sys.modules:
         find_backend()  # sets MUJOCO_GL, which simulators read when they are imported
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+    if not module.startswith(f"{__package__}."):
+        search_working_directory()
     try:
         function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, SyntaxError, ValueError) as error:
@@ -141,3 +141,12 @@ def resolve_maker(maker: str | Maker) -> Maker:
     if not callable(function):
         raise validation.InvalidInput(f"env._target_ must be a function or class, got {maker!r}, which is {function!r}")
     return function  # type: ignore[no-any-return]  # attribute of a module
+
+
+def search_working_directory() -> None:
+    """Let modules of the user be found in the working directory too.
+
+    Only for names that the user trusts: the working directory may be a run directory with a `gymnasium.py` in it.
+    """
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))

@@ -12,6 +12,7 @@ import numpy as np
 from dm_env import specs
 
 from drq_sn import validation
+from drq_sn.envs.factory import search_working_directory
 
 
 def make_env(task: str, render_mode: str | None = "rgb_array", **options: Any) -> GymnasiumEnvironment:
@@ -29,6 +30,8 @@ def make_env(task: str, render_mode: str | None = "rgb_array", **options: Any) -
         gymnasium = importlib.import_module("gymnasium")
     except ImportError as error:
         raise validation.InvalidInput(f"env=gymnasium needs 'pip install drq_sn[gymnasium]' ({error})") from None
+    if ":" in task:  # MODULE:ID
+        search_working_directory()
     if render_mode is not None:
         options["render_mode"] = render_mode
     with _one_line(task, gymnasium.error.Error, ImportError, TypeError):

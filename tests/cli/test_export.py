@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from drq_sn.cli import export
-from drq_sn.cli.config.build import load_agent
+from drq_sn.cli.config.saved import load_agent
 from drq_sn.cli.running.run import run
 from drq_sn.runs.files import load_weights
 from tests.builders import invoke

@@ -56,8 +56,8 @@ def test_every_fit_leaves_its_numbers_and_is_not_done_twice(study, tmp_path, mon
     whole = (out / "offline.csv").read_bytes()
     (out / "fits" / "none_depth_2_seed_1.csv").unlink()
     made = []
-    build = run_study.__globals__["build_agent"]
-    monkeypatch.setitem(run_study.__globals__, "build_agent", lambda cfg, *rest: made.append(cfg) or build(cfg, *rest))
+    build = run_study.__globals__["build_saved_agent"]
+    monkeypatch.setitem(run_study.__globals__, "build_saved_agent", lambda *given: made.append(given) or build(*given))
     run_study(study())
     assert (out / "offline.csv").read_bytes() == whole  # bit for bit
     assert len(made) == 4 + 1  # four checks, one fit

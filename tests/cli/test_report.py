@@ -230,7 +230,7 @@ def test_what_a_user_has_is_never_overwritten(make_run_dir, tmp_path):
     [
         ("eval.csv", "frame,episode_return_mean\n0,five\n", r"eval\.csv, line 2: 'five' is not a number"),
         ("config.yaml", "task: [", r"config\.yaml: not readable as YAML"),
-        ("config.yaml", "task: t\nseed: 1\nlr: ${x}\n", r"config\.yaml: Interpolation key 'x' not found"),
+        ("config.yaml", "task: t\nseed: 1\nlr: ${x}\n", r"config\.yaml: lr must be a plain value, .* got '\$\{x\}'"),
     ],
 )
 def test_a_damaged_run_leaves_nothing(make_run_dir, tmp_path, file, content, message):

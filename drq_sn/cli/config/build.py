@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from pathlib import Path
 from typing import Any
@@ -10,29 +9,25 @@ from typing import Any
 import hydra
 import numpy as np
 import torch
-import yaml
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent, Augmentation, Components
-from drq_sn.agents.base import TARGET
 from drq_sn.agents.penalties import Penalty
-from drq_sn.agents.runtime import Eager, Runtime
-from drq_sn.cli.config.older_runs import parse_config
+from drq_sn.agents.runtime import Runtime
 from drq_sn.envs import make_env
 from drq_sn.envs.factory import SUITE
 from drq_sn.envs.wrappers import PixelStack, random_state_to_json
 from drq_sn.networks.actor_critic import HeadFactory
 from drq_sn.networks.normalizers.base import Normalizer
-from drq_sn.runs import provenance
-from drq_sn.runs.files import load_weights
 from drq_sn.training.loop import Loop
 from drq_sn.training.replay import UniformReplay
 
 CONFIG = "config.yaml"
 NETWORKS = ("actor", "critic")
+RESERVED = ("task", "seed", "maker", "action_repeat")  # arguments of `make_env` that are not options of `env`
 SPARE_EPISODES = 16  # slots for first frames, beside those that num_train_frames needs
 
 
@@ -78,6 +73,9 @@ def partial_env(cfg: DictConfig) -> functools.partial[PixelStack]:
     env: Any = OmegaConf.to_container(cfg.env, resolve=True)
     options = {str(name): value for name, value in env.items()}
     maker = options.pop("_target_", SUITE)
+    for name in RESERVED:
+        if name in options:
+            raise validation.InvalidInput(f"env.{name} is not an option; env._target_ names the environment")
     return functools.partial(make_env, cfg.task, maker=maker, action_repeat=cfg.action_repeat, **options)
 
 
@@ -129,24 +127,6 @@ def build_agent(
     return agent
 
 
-def initialize_agent(agent: ActorCriticAgent, cfg: DictConfig) -> dict[str, Any]:
-    """Copy the networks of the run `cfg.init_from`, if there is one, to `agent`; no random numbers are drawn.
-
-    Returns:
-        The run, the networks and their frame, for `run.json`; empty without `init_from`.
-
-    Raises:
-        InvalidInput: if it is not a run with weights that fit.
-    """
-    if cfg.init_from is None:
-        return {}
-    with torch.random.fork_rng(devices=[]):
-        source, frame = load_agent_and_frame(str(cfg.init_from), "cpu", "last")
-    online = [name for name in agent.networks if not name.endswith(TARGET)]
-    agent.initialize_(source.networks, *(online if cfg.init_networks == "all" else ["encoder"]))
-    return {"init_from": {"run": str(cfg.init_from), "networks": cfg.init_networks, "frame": frame}}
-
-
 def build_head(head: DictConfig, network: str) -> HeadFactory:
     """Factory of the actor's or critic's head: the options of `head`, then those of `head.{network}`.
 
@@ -194,64 +174,3 @@ def build_loop(cfg: DictConfig) -> Loop:
         max_diverged_episodes=cfg.max_diverged_episodes,
         seed=cfg.seed,
     )
-
-
-def read_config(run_dir: Path) -> DictConfig:
-    """The resolved configuration of a run.
-
-    Raises:
-        InvalidInput: if `run_dir` is not a run's folder.
-    """
-    path = Path(run_dir) / CONFIG
-    if not path.is_file():
-        raise validation.InvalidInput(
-            f"{run_dir} is not a run directory (no {CONFIG}); a run directory is runs/TASK/AGENT_HEAD_NORM/seed_N"
-        )
-    try:
-        config = OmegaConf.create(parse_config(path.read_text()))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise validation.InvalidInput(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
-    if not isinstance(config, DictConfig):
-        raise validation.InvalidInput(f"{path} is not a configuration that a run wrote")
-    return config
-
-
-def load_env(run_dir: str | Path, seed: int = 0) -> PixelStack:
-    """The environment of a run, with its action repeat, camera and frames.
-
-    Args:
-        run_dir: run directory.
-        seed: seed of the episodes.
-
-    Raises:
-        InvalidInput: if the directory holds no run, or its environment cannot be built.
-    """
-    return build_env(read_config(Path(run_dir)), seed)
-
-
-def load_agent(run_dir: str | Path, device: str = "auto", weights: str = "last") -> ActorCriticAgent:
-    """The trained agent of a run, ready to `act`; the run may be unfinished.
-
-    Args:
-        run_dir: run directory.
-        device: where it goes: `auto`, `cpu`, `cuda`, ...
-        weights: those of the `last` or of the `best` evaluation.
-
-    Raises:
-        InvalidInput: if the directory holds no run, or no intact weights.
-    """
-    return load_agent_and_frame(run_dir, device, weights)[0]
-
-
-def load_agent_and_frame(run_dir: str | Path, device: str, weights: str) -> tuple[ActorCriticAgent, int]:
-    """See `load_agent`; also the frame to which the agent was trained."""
-    cfg = read_config(Path(run_dir))
-    chosen = provenance.select_device(device)
-    saved = load_weights(Path(run_dir), chosen, weights)
-    with contextlib.closing(build_env(cfg, seed=0)) as env:
-        agent = build_agent(cfg, env, chosen, Eager())  # here may not be where it was trained
-    try:
-        agent.networks.load_state_dict(saved["networks"])
-    except (KeyError, RuntimeError) as error:
-        raise validation.InvalidInput(f"{run_dir}: its weights do not fit its {CONFIG}") from error
-    return agent, saved["frame"]

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from drq_sn.cli.config.build import CONFIG, config_dir, read_config
+from drq_sn.cli.config.build import CONFIG, config_dir
 from drq_sn.cli.config.older_runs import FORMER_MEANING
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
+from drq_sn.cli.config.saved import read_config
 from drq_sn.cli.running.run_dir import MAY_DIFFER
 from drq_sn.report.types import Departure, Variant
 from drq_sn.runs.reader import RECORD, read_record
@@ -148,12 +148,7 @@ def _compose(variant: Variant) -> DictConfig:
 def _read_options(run_dir: Path) -> Options:
     """All options in `config.yaml`."""
     path = run_dir / CONFIG
-    try:
-        options = flatten(OmegaConf.to_container(read_config(run_dir), resolve=True))
-    except OmegaConfBaseException as error:  # an edited file
-        raise InvalidInput(
-            f"{path}: {str(error).splitlines()[0]}; it is not a configuration that a run wrote"
-        ) from None
+    options = flatten(OmegaConf.to_container(read_config(run_dir)))
     if not isinstance(options.get("task"), str) or not isinstance(options.get("seed"), int):
         raise InvalidInput(f"{path} names no task and seed; it is not a configuration that a run wrote")
     return options

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from drq_sn.validation import InvalidInput
+
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is installed
+PLAIN = (str, int, float, bool, type(None))
+INTERPOLATION, MISSING = "${", "???"  # what OmegaConf would look up, and refuse to read
+MAX_VALUES = 10_000  # of one configuration; runs have about 100
 MOVED = {  # modules of `_target_` -> where their classes are now
     "drq_sn.augmentations": "drq_sn.training.augmentations",
     "drq_sn.networks.projection": "drq_sn.networks.normalizers",
@@ -38,18 +44,44 @@ FORMER_MEANING = {  # further options that did not exist, and what they would ha
 }
 
 
-def parse_config(text: str) -> Any:
-    """The tree of options in a run's `config.yaml`; a plain dictionary unless the file is damaged.
+def parse_config(text: str, path: Path) -> dict[str, Any]:
+    """The tree of options in a run's `config.yaml`, under their present names; nothing in it is resolved.
+
+    Args:
+        text: its contents.
+        path: the file, for messages.
 
     Raises:
-        yaml.YAMLError: if `text` is not YAML.
+        InvalidInput: if it is not YAML, or has anything but named plain values, as a resolved configuration does.
     """
     for module, now in MOVED.items():
         text = text.replace(f"_target_: {module}.", f"_target_: {now}.")
-    options = yaml.load(text, YAML_LOADER)
-    if isinstance(options, dict):
-        _rename(options)
+    try:
+        options = yaml.load(text, YAML_LOADER)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that does not exist
+        raise InvalidInput(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(options, dict):
+        raise InvalidInput(f"{path} is not a configuration that a run wrote")
+    _require_plain(options, path)
+    _rename(options)
     return options
+
+
+def _require_plain(options: dict[Any, Any], path: Path) -> None:
+    pending: list[tuple[str, Any]] = [("", options)]
+    for _ in range(MAX_VALUES):  # aliases of YAML can make a small file endless
+        if not pending:
+            return
+        name, node = pending.pop()
+        if isinstance(node, dict):
+            if not all(isinstance(key, (str, int)) for key in node):
+                raise InvalidInput(f"{path}: {name or 'it'} has a value without a name")
+            pending += [(f"{name}.{key}" if name else str(key), child) for key, child in node.items()]
+        elif isinstance(node, list):
+            pending += [(f"{name}[{index}]", child) for index, child in enumerate(node)]
+        elif not isinstance(node, PLAIN) or (isinstance(node, str) and (INTERPOLATION in node or node == MISSING)):
+            raise InvalidInput(f"{path}: {name} must be a plain value, as runs save them, got {node!r}")
+    raise InvalidInput(f"{path} has more than {MAX_VALUES} values; it is not a configuration that a run wrote")
 
 
 def _rename(options: dict[str, Any]) -> None:
@@ -57,8 +89,10 @@ def _rename(options: dict[str, Any]) -> None:
         options.pop(name, None)
     if "agent" in options:  # a configuration of a run, not just any YAML
         for group, required in REQUIRED.items():
-            options[group] = {**required, **(options.get(group) or {})}
-        options["agent"].pop("lr", None)
+            given = options.get(group) or {}
+            options[group] = {**required, **given} if isinstance(given, dict) else given
+        if isinstance(options["agent"], dict):
+            options["agent"].pop("lr", None)
     head = options.get("head")
     if isinstance(head, dict) and "_target_" not in head:
         _lift_shared(head)

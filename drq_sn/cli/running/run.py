@@ -19,15 +19,14 @@ from drq_sn.cli.config.build import (
     build_env,
     build_loop,
     build_replay,
-    initialize_agent,
     partial_env,
     random_states_of,
-    read_config,
     resolve,
 )
 from drq_sn.cli.config.identify import record_choices
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS
 from drq_sn.cli.config.ranges import TRAIN, check_ranges
+from drq_sn.cli.config.saved import initialize_agent, read_config
 from drq_sn.cli.running.checkpointing import FORMAT, Session, seed_everything
 from drq_sn.cli.running.columns import hyperparameters_of
 from drq_sn.cli.running.exit_codes import exit_stalled

@@ -125,7 +125,7 @@ def require_same(path: Path, saved: str, cfg: DictConfig, remedy: str = "another
     Raises:
         InvalidInput: with the options that differ.
     """
-    before = FORMER_MEANING | flatten(OmegaConf.create(parse_config(saved)))
+    before = FORMER_MEANING | flatten(OmegaConf.create(parse_config(saved, path / CONFIG)))
     now = FORMER_MEANING | flatten(cfg)
     changed = [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"

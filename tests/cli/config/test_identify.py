@@ -97,7 +97,7 @@ def test_a_configuration_without_agent_departs_in_what_it_has(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("task: t\nseed: 1\nlr: ${nowhere}\n", "nowhere.*; it is not a configuration that a run wrote"),
+        ("task: t\nseed: 1\nlr: ${nowhere}\n", r"lr must be a plain value, as runs save them, got '\$\{nowhere\}'"),
         ("task: t\n", "names no task and seed"),
         ("task: t\nseed: one\n", "names no task and seed"),
         ("- 1\n", "not a configuration that a run wrote"),

@@ -126,7 +126,9 @@ def test_evaluation_processes_find_the_module(configure, tmp_path):
         run(configure(*own("own_envs.SeededByReset"), f"num_eval_processes={number}", run_dir=f"run_{number}"))
         results.append(training_result(tmp_path / f"run_{number}"))
     assert results[0] == results[1]
-    result = invoke(evaluate.main, f"run={tmp_path / 'run_1'}", "episodes=2", "device=cpu")
+    words = [f"run={tmp_path / 'run_1'}", "episodes=2", "device=cpu"]
+    assert "got 'own_envs.SeededByReset'" in invoke(evaluate.main, *words).stderr
+    result = invoke(evaluate.main, *words, "trusted=own_envs.SeededByReset")
     assert result.returncode == 0, result.stderr
 
 

@@ -9,7 +9,8 @@ import json
 import pytest
 import torch
 
-from drq_sn.cli.config.build import build_agent, build_env, initialize_agent, load_agent
+from drq_sn.cli.config.build import build_agent, build_env
+from drq_sn.cli.config.saved import initialize_agent, load_agent
 from drq_sn.cli.running.checkpointing import Session
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import Stopped

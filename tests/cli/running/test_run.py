@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from drq_sn.agents import DrQV2
 from drq_sn.cli import train
-from drq_sn.cli.config.build import load_agent, load_agent_and_frame
+from drq_sn.cli.config.saved import load_agent, load_agent_and_frame
 from drq_sn.cli.running.run import run
 from drq_sn.envs.synthetic import PointMass
 from drq_sn.runs.checkpoints import CheckpointStore
