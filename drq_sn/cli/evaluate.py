@@ -49,7 +49,10 @@ def run_evaluation(
         stack.enter_context(contextlib.closing(pool))
         record = stack.enter_context(VideoRecorder(path, playback_rate(env))) if video else None
         start = time.monotonic()
-        episodes = evaluate(pool, agent, random_states_of(seed, num_episodes), record)
+        try:
+            episodes = evaluate(pool, agent, random_states_of(seed, num_episodes), record)
+        except FloatingPointError as error:
+            raise validation.InvalidInput(f"{run_dir}: its weights must be finite ({error})") from None
         returns = [episode.episode_return for episode in episodes]
     seconds = time.monotonic() - start
     print(f"{run_dir} at frame {frame}: return {np.mean(returns):.1f} over {num_episodes} episodes in {seconds:.0f} s")

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -45,24 +46,39 @@ def run_report(patterns: Sequence[str], out: Path, choices: Choices, profiles: S
         profiles: directories with results of `drq-sn profile`.
 
     Raises:
-        InvalidInput: if a run can't be found or read, or `out` holds other files; nothing is written then.
+        InvalidInput: if a run can't be found, none can be read, or `out` holds other files; nothing is written then.
     """
     require_own(out, RUNS, f"{','.join(FIELDS)}\n".encode(), "report")
-    report = build_report(read_runs(patterns), load_plans(), find_profiles(profiles), choices, Path.cwd())
+    runs, unreadable = read_runs(patterns)
+    report = build_report(runs, load_plans(), find_profiles(profiles), choices, Path.cwd(), unreadable)
     write_files(out, report.files)
     warnings = [f"warning: {line}" for line in report.warnings]
     print("\n".join([report.text, *warnings, f"\nreport with all tables and figures: {out / INDEX}"]))
 
 
-def read_runs(patterns: Sequence[str]) -> list[Run]:
-    """Every run that `patterns` name."""
-    runs = []
+def read_runs(patterns: Sequence[str]) -> tuple[list[Run], list[str]]:
+    """Every run that `patterns` name, and a warning for each that cannot be read.
+
+    Raises:
+        InvalidInput: if none can be read.
+    """
+    runs, unreadable = [], []
     for run_dir in find_runs(patterns):
-        task, seed, variant, departures, options = identify(run_dir)
-        record, logs = read_record(run_dir), read_logs(run_dir)
-        status = Status(record.get("status"))
-        runs.append(Run(run_dir, canonical(task), seed, status, variant, departures, record, options, logs))
-    return runs
+        try:
+            runs.append(read_run(run_dir))
+        except validation.InvalidInput as error:
+            unreadable.append(str(error))
+    if not runs:
+        raise validation.InvalidInput(unreadable[0])
+    return runs, [f"left out, not readable: {reason}" for reason in unreadable]
+
+
+def read_run(run_dir: Path) -> Run:
+    """The run in `run_dir`; `InvalidInput` if its files are damaged."""
+    task, seed, variant, departures, options = identify(run_dir)
+    record, logs = read_record(run_dir), read_logs(run_dir)
+    status = Status(record.get("status"))
+    return Run(run_dir, canonical(task), seed, status, variant, departures, record, options, logs)
 
 
 @functools.cache
@@ -86,6 +102,7 @@ def write_files(out: Path, files: Mapping[str, bytes]) -> None:
     """Write `files` to `out`, and delete those of an earlier report, by its own list, that are not among them."""
     make_folder(out, "out")
     header, *listed = (out / FILES).read_text(errors="replace").splitlines() if (out / FILES).is_file() else [""]
+    files = {quote(name, safe=""): data for name, data in files.items()}  # tasks may have slashes
     for name, data in files.items():
         write_atomically(out / name, data)
     for name in listed if header.startswith(WRITTEN_BY) else []:

@@ -71,7 +71,12 @@ class Report:
 
 
 def build_report(
-    runs: Sequence[Run], plans: Mapping[str, Plan], profiles: Sequence[Profile], choices: Choices, start: Path
+    runs: Sequence[Run],
+    plans: Mapping[str, Plan],
+    profiles: Sequence[Profile],
+    choices: Choices,
+    start: Path,
+    unreadable: Sequence[str] = (),
 ) -> Report:
     """Make every table, figure and file.
 
@@ -81,11 +86,12 @@ def build_report(
         profiles: results of `drq-sn profile`.
         choices: the user's.
         start: directory that run directories are relative to.
+        unreadable: warnings about runs that cannot be read.
     """
     settings = group_by_setting(runs)
     by_task = dynamics_figure.group_runs(settings)
     limit = max(plan.num_train_frames for plan in plans.values())
-    general = general_warnings(settings, runs)
+    general = [*unreadable, *general_warnings(settings, runs)]
     all_runs = _all_runs_section(settings)
     sections = [
         *([Section("Warnings", warnings=general)] if general else []),

@@ -20,6 +20,7 @@ WEIGHTS = {"last": "weights.pt", "best": "best.pt"}
 """Evaluation -> file with the weights it used."""
 DAMAGED = "best.pt.damaged"
 FORMAT = 1
+CONTENT = {"frame": int, "episode_return": float, "networks": dict}
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
@@ -136,6 +137,10 @@ def load_weights(run_dir: Path, device: torch.device | str, evaluation: str = "l
     weights: dict[str, Any] = state if isinstance(state, dict) else {}
     if weights.get("format") != FORMAT:
         raise InvalidInput(f"{path}: format {weights.get('format')!r}; this version reads {FORMAT}")
-    if missing := {"frame", "episode_return", "networks"} - weights.keys():
+    if missing := CONTENT.keys() - weights.keys():
         raise InvalidInput(f"{path} must hold {', '.join(sorted(missing))}")
+    for name, kind in CONTENT.items():
+        given = type(weights.get(name))
+        if not issubclass(given, kind):
+            raise InvalidInput(f"{path}: {name} must be of type {kind.__name__}, got {given.__name__}")
     return weights

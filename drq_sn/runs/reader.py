@@ -20,6 +20,7 @@ from drq_sn.validation import InvalidInput
 
 CONFIG, RECORD = "config.yaml", "run.json"
 EVAL, TRAIN, DIAGNOSTICS = "eval.csv", "train.csv", "diagnostics.csv"
+MAX_DIGITS = 18  # of integers in `run.json`; longer ones are read as floats
 NOT_SEARCHED = {"checkpoint", "video"}
 BACKUP = re.compile(r"(.+)\.\d+")  # where `fresh=true` moves an older run
 NOT_FOLLOWED = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # flags: no symbolic links; named pipes do not block
@@ -112,12 +113,25 @@ def _is_backup(directory: Path) -> bool:
 
 
 def read_record(run_dir: Path) -> dict[str, Any]:
-    """The contents of `run.json`; empty if it is missing or damaged."""
-    with contextlib.suppress(OSError, ValueError):
-        record = json.loads((run_dir / RECORD).read_text())
+    """The contents of `run.json`, with control characters escaped; empty if it is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        record = json.loads((run_dir / RECORD).read_text(), parse_int=_parse_int)
         if isinstance(record, dict):
-            return record
+            return dict(_escape(record))
     return {}
+
+
+def _parse_int(digits: str) -> float:
+    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
+
+
+def _escape(node: Any) -> Any:
+    """`node` with strings that a terminal and UTF-8 can show; tabs and line ends stay."""
+    if isinstance(node, str):
+        return "".join(c if c.isprintable() or c in "\t\n" else ascii(c)[1:-1] for c in node)
+    if isinstance(node, dict):
+        return {_escape(name): _escape(value) for name, value in node.items()}
+    return [_escape(child) for child in node] if isinstance(node, list) else node
 
 
 def read_logs(run_dir: Path) -> dict[str, Log]:

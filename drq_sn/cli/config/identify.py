@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from drq_sn.cli.config.build import CONFIG, config_dir
 from drq_sn.cli.config.older_runs import FORMER_MEANING
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
+from drq_sn.cli.config.ranges import seed as check_seed
 from drq_sn.cli.config.saved import read_config
 from drq_sn.cli.running.run_dir import MAY_DIFFER
 from drq_sn.report.types import Departure, Variant
@@ -23,6 +24,7 @@ from drq_sn.validation import InvalidInput
 OTHER, ABSENT = "other", "absent"
 BASE = Variant("drqv2", "modern4", "none")  # whose published setting an unknown part is compared with
 NOT_COMPARED = MAY_DIFFER | INTERNAL_GROUPS | {"run_suffix", "seed", "task"}
+LONGEST_NAME = 100
 FREE_IN_HEADS = {"width", "pnorm"}  # options that do not make another head
 
 Options = dict[str, Any]
@@ -79,13 +81,24 @@ def identify(run_dir: Path) -> Identity:
         return Identity(options["task"], options["seed"], variant, find_departures(variant, options), options)
     try:
         choices = record["choices"]
+        for name in (*Variant._fields, "task"):
+            _require_name(name, choices[name])
+        check_seed("seed", choices["seed"])
         variant = Variant(*(choices[group] for group in Variant._fields))
         departures = tuple(Departure(**override) for override in record["overrides"])
+        for departure in departures:
+            _require_name("name of an override", departure.name)
         return Identity(choices["task"], choices["seed"], variant, departures, options)
-    except (KeyError, TypeError) as error:
+    except (InvalidInput, KeyError, TypeError) as error:
         raise InvalidInput(
             f"{run_dir / RECORD} is not a file that a run wrote ({type(error).__name__}: {error})"
         ) from None
+
+
+def _require_name(option: str, value: Any) -> None:
+    """Raise `InvalidInput` unless `value` can be part of file names and of labels in figures."""
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_NAME or "$" in value or not value.isprintable():
+        raise InvalidInput(f"{option} must be a name of at most {LONGEST_NAME} characters, without $, got {value!r}")
 
 
 def find_choice(group: str, options: Options) -> str:
@@ -149,8 +162,11 @@ def _read_options(run_dir: Path) -> Options:
     """All options in `config.yaml`."""
     path = run_dir / CONFIG
     options = flatten(OmegaConf.to_container(read_config(run_dir)))
-    if not isinstance(options.get("task"), str) or not isinstance(options.get("seed"), int):
-        raise InvalidInput(f"{path} names no task and seed; it is not a configuration that a run wrote")
+    try:
+        _require_name("task", options.get("task"))
+        check_seed("seed", options.get("seed"))
+    except InvalidInput as error:
+        raise InvalidInput(f"{path} is not a configuration that a run wrote ({error})") from None
     return options
 
 

@@ -12,6 +12,7 @@ from drq_sn.validation import InvalidInput
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is installed
 PLAIN = (str, int, float, bool, type(None))
 INTERPOLATION, MISSING = "${", "???"  # what OmegaConf would look up, and refuse to read
+LAYOUT = str.maketrans("", "", "\t\n")
 MAX_VALUES = 10_000  # of one configuration; runs have about 100
 MOVED = {  # modules of `_target_` -> where their classes are now
     "drq_sn.augmentations": "drq_sn.training.augmentations",
@@ -79,9 +80,14 @@ def _require_plain(options: dict[Any, Any], path: Path) -> None:
             pending += [(f"{name}.{key}" if name else str(key), child) for key, child in node.items()]
         elif isinstance(node, list):
             pending += [(f"{name}[{index}]", child) for index, child in enumerate(node)]
-        elif not isinstance(node, PLAIN) or (isinstance(node, str) and (INTERPOLATION in node or node == MISSING)):
+        elif not isinstance(node, PLAIN) or (isinstance(node, str) and not _is_plain(node)):
             raise InvalidInput(f"{path}: {name} must be a plain value, as runs save them, got {node!r}")
     raise InvalidInput(f"{path} has more than {MAX_VALUES} values; it is not a configuration that a run wrote")
+
+
+def _is_plain(text: str) -> bool:
+    """Whether OmegaConf takes `text` as it is, and a terminal shows it as it is."""
+    return INTERPOLATION not in text and text != MISSING and text.translate(LAYOUT).isprintable()
 
 
 def _rename(options: dict[str, Any]) -> None:

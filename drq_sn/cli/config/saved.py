@@ -170,7 +170,7 @@ def load_agent_and_frame(
         agent = build_saved_agent(Path(run_dir), cfg, env, chosen)
     try:
         agent.networks.load_state_dict(saved["networks"])
-    except (KeyError, RuntimeError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise InvalidInput(f"{run_dir}: its weights do not fit its {CONFIG}") from error
     return agent, saved["frame"]
 

@@ -98,8 +98,8 @@ def test_a_configuration_without_agent_departs_in_what_it_has(tmp_path):
     ("text", "message"),
     [
         ("task: t\nseed: 1\nlr: ${nowhere}\n", r"lr must be a plain value, as runs save them, got '\$\{nowhere\}'"),
-        ("task: t\n", "names no task and seed"),
-        ("task: t\nseed: one\n", "names no task and seed"),
+        ("task: t\n", "seed must be an integer"),
+        ("seed: 1\n", "task must be a name"),
         ("- 1\n", "not a configuration that a run wrote"),
         ("a: [", "not readable as YAML"),
     ],
