@@ -3,7 +3,7 @@
 Commands: `invoke` (in this process), `run_module` (in a process of its own), `kill_children`.
 Configurations and batches: `TINY`, `compose_config`, `resolved_options`, `random_batch`, `make_episodes`.
 Replays: `make_replay`, `play_episodes`, `stored_transitions`.
-Run directories without training: `RECORD`, `published_options`, `write_config`, `write_run`.
+Run directories without training: `RECORD`, `published_options`, `write_config`, `write_run`, `Payload`.
 Runs in memory, for reports: `make_log`, `make_run`.
 Reading results: `read_csv`, `training_result`, `svg_texts`.
 """
@@ -293,6 +293,16 @@ def make_run(evaluations=(), task="cheetah_run", variant=MLP2, seed=1, status="f
     directory, record = Path(more.get("directory", f"runs/{task}/x/seed_{seed}")), RECORD | more.get("record", {})
     options = more.get("options", {})
     return Run(directory, task, seed, Status(status), variant, tuple(departures), record, options, logs)
+
+
+class Payload:
+    """Creates a directory when it is unpickled."""
+
+    def __init__(self, directory):
+        self.directory = str(directory)
+
+    def __reduce__(self):
+        return os.mkdir, (self.directory,)
 
 
 # reading results

@@ -83,6 +83,12 @@ def load_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
     return cfg
 
 
+def saved_length(run_dir: Path) -> int:
+    """`num_train_frames` of the run in `run_dir`; `InvalidInput` if its configuration is damaged."""
+    with _described(run_dir / CONFIG, "the run"):
+        return validation.integer("num_train_frames", read_config(run_dir).get("num_train_frames"))
+
+
 def find_targets(options: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted name and value of everything in a tree of options that makes building it import a module.
 

@@ -17,7 +17,7 @@ from drq_sn.cli.config import ranges
 from drq_sn.cli.config.build import CONFIG
 from drq_sn.cli.config.experiments import Experiment
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS, alternatives, group_options, initialized, parse_override
-from drq_sn.cli.config.saved import read_config
+from drq_sn.cli.config.saved import read_config, saved_length
 from drq_sn.cli.running.run_dir import require_same
 from drq_sn.envs import require_task
 from drq_sn.runs.checkpoints import FOLDER
@@ -177,13 +177,14 @@ def _planned(cfg: DictConfig, overrides: tuple[str, ...]) -> PlannedRun:
         resolved = copy.deepcopy(cfg)
         OmegaConf.resolve(resolved)
         settings = OmegaConf.masked_copy(resolved, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
-        saved = read_config(run_dir)
-        require_same(run_dir, OmegaConf.to_yaml(saved), settings, "set a run_suffix, or move that directory away")
+        require_same(
+            run_dir, OmegaConf.to_yaml(read_config(run_dir)), settings, "set a run_suffix, or move that directory away"
+        )
         status = Status(read_record(run_dir).get("status"))
-        if status is Status.FINISHED and saved.num_train_frames < num_train_frames:
+        if status is Status.FINISHED and (frame := saved_length(run_dir)) < num_train_frames:
             if not (run_dir / FOLDER).is_dir():
                 raise validation.InvalidInput(
-                    f"the run in {run_dir} already finished at frame {saved.num_train_frames} and kept no checkpoint "
+                    f"the run in {run_dir} already finished at frame {frame} and kept no checkpoint "
                     f"(keep_checkpoint=true); set a run_suffix for runs of {num_train_frames} frames"
                 )
             status = Status.WAITING

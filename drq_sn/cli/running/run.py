@@ -26,7 +26,7 @@ from drq_sn.cli.config.build import (
 from drq_sn.cli.config.identify import record_choices
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS
 from drq_sn.cli.config.ranges import TRAIN, check_ranges
-from drq_sn.cli.config.saved import initialize_agent, read_config
+from drq_sn.cli.config.saved import initialize_agent, read_config, saved_length
 from drq_sn.cli.running.checkpointing import FORMAT, Session, seed_everything
 from drq_sn.cli.running.columns import hyperparameters_of
 from drq_sn.cli.running.exit_codes import exit_stalled
@@ -204,8 +204,7 @@ def _has_finished(run_dir: Path, cfg: DictConfig, checkpoint: Checkpoint | None)
         raise TrainingDiverged(record.get("frame", 0))
     if record.get("status") != Status.FINISHED:
         return False
-    earlier = read_config(run_dir)
-    frame = earlier.num_train_frames
+    frame = saved_length(run_dir)
     if cfg.num_train_frames > frame:
         if checkpoint is None:
             raise validation.InvalidInput(
@@ -213,7 +212,7 @@ def _has_finished(run_dir: Path, cfg: DictConfig, checkpoint: Checkpoint | None)
                 "(keep_checkpoint=true); use another run_dir, or fresh=true to start over"
             )
         return False
-    if not earlier.keep_checkpoint:
+    if not read_config(run_dir).get("keep_checkpoint"):
         CheckpointStore(run_dir).delete()  # if it was killed before it did so
     print(f"{run_dir} already finished at frame {frame}; fresh=true starts over")
     return True

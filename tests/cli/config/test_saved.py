@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 
@@ -18,7 +17,7 @@ from drq_sn.cli.config.build import build_agent, build_env, partial_env
 from drq_sn.cli.config.saved import find_targets, initialize_agent, load_config, read_config
 from drq_sn.runs.files import WeightsWriter, load_weights
 from drq_sn.validation import InvalidInput
-from tests.builders import ROOT, TINY, compose_config, invoke, write_config
+from tests.builders import ROOT, TINY, Payload, compose_config, invoke, write_config
 
 SECRET = "DRQ_SN_TEST_SECRET"
 COMMANDS = {"evaluate": evaluate, "export": export, "fit_replay": fit_replay}
@@ -194,16 +193,6 @@ def test_a_module_in_the_run_directory_is_not_found(with_weights, sentinel, monk
     path = list(sys.path)
     drq_sn.load_agent(".", "cpu")
     assert sys.path == path
-
-
-class Payload:
-    """Creates the sentinel when it is unpickled."""
-
-    def __init__(self, sentinel):
-        self.sentinel = str(sentinel)
-
-    def __reduce__(self):
-        return os.mkdir, (self.sentinel,)
 
 
 def test_the_payload_of_these_tests_works(sentinel):
