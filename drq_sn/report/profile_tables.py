@@ -65,7 +65,7 @@ def parse_profile(content: Row) -> Profile:
         for m in measurements
         if "phase_seconds" in m
     ]
-    return Profile(content["agent"], content["settings"]["batch_size"], content["machine"]["device"], rows, phases)
+    return Profile(str(content["agent"]), content["settings"]["batch_size"], content["machine"]["device"], rows, phases)
 
 
 def find_profiles(folders: Iterable[str]) -> list[Profile]:
@@ -81,7 +81,7 @@ def find_profiles(folders: Iterable[str]) -> list[Profile]:
 def _read_profile(path: Path) -> Profile:
     try:
         return parse_profile(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise InvalidInput(
             f"{path} is not a profile that make profile wrote ({type(error).__name__}: {error})"
         ) from None
