@@ -126,9 +126,11 @@ def _fit_config(run_cfg: DictConfig, fit: Fit) -> DictConfig:
         normalizer = compose("train", [f"normalizer={fit.normalizer}"]).normalizer
     config = copy.deepcopy(run_cfg)
     config.normalizer = normalizer
-    options = [option for option in DEPTH_OPTIONS if option in config.head.critic]
+    critic = config.head.get("critic")
+    options = [option for option in DEPTH_OPTIONS if isinstance(critic, DictConfig) and option in critic]
     if not options:
-        raise validation.InvalidInput(f"run: its head {config.head._target_} has no depth (none of {DEPTH_OPTIONS})")
+        head = config.head.get("_target_")
+        raise validation.InvalidInput(f"run: its head {head} has no depth (none of {DEPTH_OPTIONS})")
     config.head.critic[options[0]] = fit.depth
     return config
 

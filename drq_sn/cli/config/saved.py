@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.agents.base import TARGET
+from drq_sn.agents.base import TARGET, BaseAgent
 from drq_sn.agents.runtime import Eager
 from drq_sn.cli.config.build import CONFIG, build_agent, build_env, config_dir
 from drq_sn.cli.config.older_runs import parse_config
@@ -27,8 +27,7 @@ from drq_sn.validation import InvalidInput
 
 TARGET_KEY = "_target_"
 NOT_OF_RUNS = {"launcher"}  # groups of `cfg/` whose targets no run has
-GROUPS = ("env", "agent", "head", "head.actor", "head.critic", "normalizer", "penalty", "lr_schedule", "augmentation",
-          "replay")  # fmt: skip
+GROUPS = ("env", "agent", "head", "normalizer", "penalty", "lr_schedule", "augmentation", "replay")
 VALUES: dict[str, Check] = {  # what is read besides the groups
     "task": validation.text,
     "seed": check_seed,
@@ -191,7 +190,7 @@ def build_saved_agent(run_dir: Path, cfg: DictConfig, env: PixelStack, device: t
     """`build_agent` from the configuration `cfg` of a run; `InvalidInput` if its options do not fit the classes."""
     with _described(run_dir / CONFIG, "its agent", Exception):  # foreign values can raise anything
         agent = build_agent(cfg, env, device, Eager())  # here may not be where it was trained
-        if not isinstance(agent, ActorCriticAgent):
+        if not isinstance(agent, BaseAgent):
             raise InvalidInput(f"agent must be an agent, got {type(agent).__name__}")
         return agent
 
