@@ -96,7 +96,8 @@ def _rename(options: dict[str, Any]) -> None:
     if "agent" in options:  # a configuration of a run, not just any YAML
         for group, required in REQUIRED.items():
             given = options.get(group) or {}
-            options[group] = {**required, **given} if isinstance(given, dict) else given
+            is_another_class = bool(given) and "_target_" in required
+            options[group] = {**required, **given} if isinstance(given, dict) and not is_another_class else given
         if isinstance(options["agent"], dict):
             options["agent"].pop("lr", None)
     head = options.get("head")

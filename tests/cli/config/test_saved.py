@@ -161,6 +161,15 @@ def test_a_run_may_start_from_one_with_targets_of_its_own(with_weights, sentinel
     assert initialize_agent(agent, cfg)["init_from"]["frame"] == 0
 
 
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_a_run_keeps_its_schedule_and_penalty(with_weights, schedule):
+    run_dir = with_weights(None, f"lr_schedule={schedule}", "penalty=gradient")
+    options = yaml.safe_load((run_dir / "config.yaml").read_text())
+    cfg = OmegaConf.to_container(load_config(run_dir))
+    assert (cfg["lr_schedule"], cfg["penalty"]) == (options["lr_schedule"], options["penalty"])
+    drq_sn.load_agent(run_dir, "cpu")
+
+
 def test_published_runs_and_every_choice_have_known_targets_only():
     configs = sorted((ROOT / "results").rglob("config.yaml"))
     assert configs
