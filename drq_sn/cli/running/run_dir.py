@@ -168,7 +168,8 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
         description["started"] = earlier.get("started", description["started"])
         before = {name: earlier[name] for name in MADE_BY if earlier.get(name, description[name]) != description[name]}
         resumed = {"frame": frame, "time": _now(), **({"before": before} if before else {})}
-        description["resumed"] = [*earlier.get("resumed", []), resumed]
+        so_far = earlier.get("resumed")
+        description["resumed"] = [*(so_far if isinstance(so_far, list) else []), resumed]
         description |= {name: earlier[name] for name in ("init_from",) if name in earlier}
 
     results: dict[str, Any] = {}

@@ -105,6 +105,8 @@ def test_a_run_on_cuda_resumes(configure, tmp_path, interrupt):
 def test_an_unfinished_run_can_be_evaluated_and_resumed(configure, stopped_run):
     result = invoke(evaluate.main, f"run={stopped_run}", "episodes=1", "device=cpu")
     assert f"{stopped_run} at frame 200: return" in result.stdout  # of the last evaluation
+    record = json.loads((stopped_run / "run.json").read_text())
+    (stopped_run / "run.json").write_text(json.dumps({**record, "resumed": 3}))  # damaged
     run(configure())
     assert load_weights(stopped_run, "cpu")["frame"] == 400
 
