@@ -174,7 +174,8 @@ def test_the_example_of_the_page_trains(tmp_path):
     (tmp_path / "my_robot.py").write_text(code)
     commands = re.findall(r"^drq-sn (.*?my_robot.*|evaluate .*)$", PAGE, re.M)
     assert len(commands) == 2
-    short = [word for word in TINY if not word.startswith(("task=", "head="))] + ["num_eval_episodes=1"]
+    short = [word for word in TINY if not word.startswith(("task=", "head="))]
+    short += ["num_train_frames=200", "num_eval_episodes=1", "diagnose_states=0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
     for command, more in zip(commands, (short, ["episodes=1", "device=cpu", "video=false"]), strict=True):
         last = {word.split("=")[0]: word for word in [*command.split(), *more]}
