@@ -1,248 +1,547 @@
-"""Kill, corrupt and starve runs, and compare what survives with a run that met no fault.
+"""Kill, damage and starve runs, and compare what survives with a run that met no fault.
 
-usage: python -m tests.fault_injection [--kills N] [--corruptions N] [--seed N]
+usage: python -m tests.fault_injection [--faults N] [--seed N] [--out DIR]
 
-Prints how many faults were tried, how many runs were lost, and how the survivors compare bit for
-bit. A run is lost when the same command no longer brings it to its end.
+Fault number k depends on the seed and k only. Each is one line on stdout and one row of OUT/faults.csv; the same
+command continues an interrupted series. First, the harness is tested: a version that cannot resume must be reported.
+The run without faults is the command itself; the others are forked from a process that has imported the package.
+
+Outcomes: `identical`, as the run without faults in every logged column but clocks and every weight, bit for bit;
+`announced`, a warning or exit code says what was lost, and nothing else was; `lost`, anything else. A run that had
+a checkpoint must continue from it: one that starts over is lost, even though its results are the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import itertools
 import json
+import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 from drq_sn.runs.reader import read_record
 from drq_sn.runs.status import Status
+from tests.builders import CLOCKS, read_csv, run_module
 
 ROOT = Path(__file__).resolve().parent.parent
-WORDS = [
-    "task=synthetic_point", "num_train_frames=1000", "eval_every_frames=500", "num_eval_episodes=2",
-    "num_random_steps=60", "batch_size=8", "head.width=16", "env.image_size=24", "agent.num_filters=4",
-    "video_every_frames=500", "device=cpu", "num_threads=1", "replay.capacity_steps=200", "head=mlp2",
+ACTION_REPEAT = 2
+LIMIT_SECONDS = 600  # of one process; machines of a CI stall
+EXIT_SECONDS = 20  # for the child processes of a run that was killed
+NUM_ATTEMPTS = 3  # at a kill before the run has finished
+SIGTERM_CODE, DIVERGED, DISK_FULL = 143, 3, 4
+LOGS, WEIGHTS = ("train.csv", "eval.csv", "diagnostics.csv"), ("weights.pt", "best.pt")
+COUNTING = ("frame", "step", "episode", "num_steps", "num_updates")  # columns that do not depend on what is learned
+GAP, DAMAGED_BEST = "resumes without these steps", "best evaluation from now on replaces it"
+
+
+class Setting(NamedTuple):
+    """What is trained.
+
+    Attributes:
+        num_frames: length of the run; there is an evaluation in the middle.
+        options: the other options of the run.
+    """
+
+    num_frames: int
+    options: tuple[str, ...]
+
+    @property
+    def words(self) -> list[str]:
+        """The command line, without a run directory."""
+        half = self.num_frames // 2
+        return [f"num_train_frames={self.num_frames}", f"eval_every_frames={half}", *TINY, *self.options]
+
+    @property
+    def often(self) -> str:
+        """An option for fifteen checkpoints in a run."""
+        return f"checkpoint_every_frames={self.num_frames // 15}"
+
+    @property
+    def seldom(self) -> str:
+        """An option for five checkpoints in a run, each with a part of the replay of its own."""
+        return f"checkpoint_every_frames={self.num_frames // 5}"
+
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.faulty_run"])
+TINY = [
+    "num_eval_episodes=2", "num_eval_processes=1", "num_random_steps=60", "head.width=16", "env.image_size=24",
+    "agent.num_filters=4", "diagnose_states=64", "video_every_frames=0", "device=cpu", "replay.capacity_steps=180",
 ]  # fmt: skip
-OFTEN, SELDOM = "checkpoint_every_frames=40", "checkpoint_every_frames=150"
-CLOCKS = {"wall_time_s", "frames_per_second", "seconds"}
-SIGKILL, SIGTERM_CODE, DIVERGED, DISK_FULL = -9, 143, 3, 4
-MODULE = [sys.executable, "-m"]
+POINT = ("task=synthetic_point", "head=mlp2")
+SETTINGS = {
+    "one thread": Setting(600, (*POINT, "batch_size=8", "num_threads=1")),
+    "two threads": Setting(600, (*POINT, "batch_size=32", "num_threads=2")),
+    "MuJoCo": Setting(
+        400,
+        ("task=cartpole_balance", "env.time_limit_frames=100", "env.shadows=false", "env.reflections=false",
+         "head=modern2", "batch_size=8", "num_threads=1"),
+    ),
+}  # fmt: skip
+WEIGHTS_OF_SETTINGS = (2, 1, 1)
+
+
+class LostError(Exception):
+    """A fault cost a run more than it may; the message says what."""
+
+
+class Ending(NamedTuple):
+    """How a process ended: its exit code (minus the signal's number), and its output and errors."""
+
+    code: int
+    text: str
+
+
+@dataclass
+class Trial:
+    """One fault and what became of the run; the fields are the columns of `faults.csv`.
+
+    Attributes:
+        exit_code: of the process that met the fault.
+        checkpoint_frame: frame of the newest checkpoint on disk after the fault; None if there is none.
+        resumed_frame: where `run.json` says that the run was resumed; None if it was not.
+        problem: why the run counts as lost.
+    """
+
+    number: int
+    fault: str
+    setting: str
+    detail: str = ""
+    exit_code: int | None = None
+    checkpoint_frame: int | None = None
+    resumed_frame: int | None = None
+    outcome: str = "lost"
+    problem: str = ""
+    seconds: float = 0.0
+    run_dir: Path = field(default=Path(), repr=False)
+
+    def row(self) -> dict[str, object]:
+        """The row of `faults.csv`."""
+        values = {name: value for name, value in vars(self).items() if name != "run_dir"}
+        return {name: "" if value is None else value for name, value in values.items()}
+
+    def __str__(self) -> str:
+        frames = f"checkpoint {self.checkpoint_frame}, resumed at {self.resumed_frame}"
+        text = f"{self.number:4d}  {self.outcome:9}  {self.setting:11}  {self.fault} ({self.detail or '-'}); {frames}"
+        return f"{text}; {self.seconds:.0f} s" + (f"; {self.problem}" if self.problem else "")
 
 
 class Faults:
     """Runs under fault, in a folder of their own.
 
     Args:
-        folder: where runs go.
+        folder: where runs go; those that were not lost are deleted.
         seed: of the choice of faults.
+        mutation: a defect of `tests.faulty_run` in every process that has to resume, to test the harness.
     """
 
-    def __init__(self, folder: Path, seed: int = 0) -> None:
+    def __init__(self, folder: Path, seed: int = 0, mutation: str | None = None) -> None:
         self.folder = folder
-        self.random = random.Random(seed)
-        self.tried: Counter[str] = Counter()
-        self.lost: list[str] = []
-        self.identical = self.with_gaps = self._number = 0
-        assert self.train(folder / "whole").returncode == 0
-        self.whole = outcome(folder / "whole")
+        self.seed = seed
+        self.mutation = mutation
+        self._references: dict[str, tuple[Result, dict[str, int]]] = {}
+        self._stopped: dict[str, Path] = {}
 
-    def train(
-        self, run_dir: Path, *words: str, fault: tuple[str, int] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """One call of the command, to whatever end it comes to."""
-        module = (
-            ["tests.faulty_run", json.dumps({"stage": fault[0], "number": fault[1]})] if fault else ["drq_sn.cli.train"]
-        )
-        return subprocess.run(
-            [*MODULE, *module, *WORDS, f"run_dir={run_dir}", *words], capture_output=True, text=True, cwd=ROOT
-        )
-
-    def survives(self, name: str, run_dir: Path, *words: str) -> bool:
-        """Bring the run in `run_dir` to its end with the same command, and compare."""
-        result = self.train(run_dir, *words)
-        if result.returncode != 0 or read_record(run_dir).get("status") != Status.FINISHED:
-            self.lost.append(f"{name}: {result.stderr[-300:]}")
-            return False
-        if "resumes without these steps" in result.stderr:
-            self.with_gaps += 1
-        elif outcome(run_dir) == self.whole:
-            self.identical += 1
+    def try_one(self, number: int, fault: str | None = None, setting: str | None = None) -> Trial:
+        """Try fault `number`, of the given kind and setting or of random ones."""
+        self.random = random.Random(f"{self.seed}/{number}")
+        start = time.monotonic()
+        name = setting or self.random.choices(list(SETTINGS), WEIGHTS_OF_SETTINGS)[0]
+        fault = fault or self.random.choices(list(FAULTS), [weight for weight, _ in FAULTS.values()])[0]
+        name = "one thread" if fault == "full disk" else name  # whose files have the sizes that it needs
+        trial = Trial(number, fault, name, run_dir=self.folder / f"fault_{number}" / "run")
+        shutil.rmtree(trial.run_dir.parent, ignore_errors=True)
+        trial.run_dir.parent.mkdir(parents=True)
+        try:
+            trial.outcome = FAULTS[fault][1](self, trial)
+        except LostError as error:
+            trial.problem = " ".join(str(error).split())
         else:
-            self.lost.append(f"{name}: ended, but with another result")
-            return False
-        return True
+            shutil.rmtree(trial.run_dir.parent)
+        trial.seconds = round(time.monotonic() - start, 1)
+        return trial
 
-    def kill_at_random(self) -> bool:
-        """SIGKILL at a random moment."""
-        self.tried["kill at a random moment"] += 1
-        run_dir = self._new("killed")
-        process = subprocess.Popen(
-            [*MODULE, "drq_sn.cli.train", *WORDS, f"run_dir={run_dir}", OFTEN],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while not (run_dir / "checkpoint").exists() and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(self.random.uniform(0, 3))
-        process.kill()
-        process.wait()
-        return self.survives("kill at a random moment", run_dir, OFTEN)
+    # faults
 
-    def kill_while_writing(self) -> bool:
+    def kill_at_random(self, trial: Trial) -> str:
+        """SIGKILL at a random moment after a random checkpoint."""
+        setting = SETTINGS[trial.setting]
+        for _ in range(NUM_ATTEMPTS):
+            shutil.rmtree(trial.run_dir, ignore_errors=True)
+            frame, wait = self.random.randrange(1, setting.num_frames * 9 // 10), self.random.uniform(0, 0.2)
+            trial.detail = f"{wait:.2f} s after the first checkpoint from frame {frame} on"
+            trial.exit_code = self._kill_from(frame, trial, setting.often, wait=wait).code
+            if trial.exit_code == -signal.SIGKILL:
+                return self._resume(trial, setting.often)
+        raise LostError(f"the kill did not land: exit code {trial.exit_code}")
+
+    def kill_while_writing(self, trial: Trial) -> str:
         """SIGKILL in the middle of writing, before or after a rename."""
-        stage = self.random.choice(["write", "fsync", "replace"])
-        number = self.random.randint(1, 60)
-        self.tried[f"kill while writing ({stage})"] += 1
-        run_dir = self._new("killed")
-        code = self.train(run_dir, OFTEN, fault=(stage, number)).returncode
-        assert code in (SIGKILL, 0), code
-        return self.survives(f"kill at {stage} {number}", run_dir, OFTEN)
+        often = SETTINGS[trial.setting].often
+        opportunities = self._reference(trial.setting)[1]
+        stage = self.random.choice(list(opportunities))
+        number = self.random.randint(1, opportunities[stage])
+        trial.detail = f"{stage} {number} of {opportunities[stage]}"
+        trial.exit_code = self._train(trial, often, stage=stage, number=number).code
+        if trial.exit_code != -signal.SIGKILL:
+            raise LostError(f"the kill did not land: exit code {trial.exit_code}")
+        return self._resume(trial, often)
 
-    def corrupt(self) -> bool:
-        """Truncate, change or remove one file of a stopped run."""
-        if not (self.folder / "stopped").exists():
-            assert self.train(self.folder / "stopped", SELDOM, fault=("fsync", 32)).returncode == SIGKILL
-        run_dir = self._new("corrupted")
-        shutil.copytree(self.folder / "stopped", run_dir)
-        spared = (".mp4", "best.pt")  # a damaged best.pt gives way, with a warning, to the best evaluation from then on
-        paths = [path for path in sorted(run_dir.rglob("*")) if path.is_file() and not path.name.endswith(spared)]
-        files = [path for path in paths if path.stat().st_size > 0]
-        path = self.random.choice(
-            [p for p in files if "checkpoint" in p.parts] if self.random.random() < 0.8 else files
-        )
-        kind = self.random.choice(["truncate", "flip a bit", "remove"])
-        self.tried[f"{kind}"] += 1
+    def damage(self, trial: Trial) -> str:
+        """Truncate, change or remove one file of a killed run."""
+        seldom = SETTINGS[trial.setting].seldom
+        shutil.copytree(self._stopped_run(trial.setting), trial.run_dir)
+        trial.exit_code = -signal.SIGKILL
+        files = [path for path in sorted(trial.run_dir.rglob("*")) if path.is_file() and path.stat().st_size]
+        saved = [path for path in files if "checkpoint" in path.parts]
+        path = self.random.choice(saved if self.random.random() < 0.8 else files)
+        kind = self.random.choice(["truncate", "flip a bit of", "remove"])
+        trial.detail = f"{kind} {path.relative_to(trial.run_dir)}"
         data = bytearray(path.read_bytes())
         if kind == "truncate":
             path.write_bytes(data[: self.random.randrange(len(data))])
-        elif kind == "flip a bit":
+        elif kind == "remove":
+            path.unlink()
+        else:
             data[self.random.randrange(len(data))] ^= 1 << self.random.randrange(8)
             path.write_bytes(data)
-        else:
-            path.unlink()
-        return self.survives(f"{kind} {path.relative_to(run_dir)}", run_dir, SELDOM)
+        return self._resume(trial, seldom, accepted=damaged_frames(trial.run_dir))
 
-    def fill_disk(self) -> bool | None:
-        """A file system too small for the next checkpoint, then larger; None where none can be mounted."""
-        disk = self._new("disk")
+    def terminate(self, trial: Trial) -> str:
+        """SIGTERM at a random moment."""
+        setting = SETTINGS[trial.setting]
+        frame = self.random.randrange(1, setting.num_frames // 2)
+        trial.detail = f"after the first checkpoint from frame {frame} on"
+        trial.exit_code = self._kill_from(frame, trial, setting.often, signal_number=signal.SIGTERM).code
+        if trial.exit_code != SIGTERM_CODE:
+            raise LostError(f"exit code {trial.exit_code}")
+        return self._resume(trial, setting.often)
+
+    def terminate_while_filming(self, trial: Trial) -> str:
+        """SIGTERM during an evaluation that is being filmed."""
+        frame = SETTINGS[trial.setting].num_frames // 2
+        with self._started(trial, f"video_every_frames={frame}", "num_eval_processes=2") as (process, finish):
+            while not (trial.run_dir / "video" / f".{frame}.mp4").exists() and process.is_alive():
+                time.sleep(0.005)
+            os.kill(process.pid, signal.SIGTERM)
+            trial.exit_code = finish().code
+        trial.detail = f"frame {frame}"
+        if trial.exit_code != SIGTERM_CODE:
+            raise LostError(f"exit code {trial.exit_code}")
+        return self._resume(trial, f"video_every_frames={frame}")
+
+    def fill_disk(self, trial: Trial) -> str:
+        """A file system too small for the next checkpoint, then larger."""
+        often, disk = SETTINGS[trial.setting].often, trial.run_dir.parent / "disk"
         disk.mkdir()
-        if subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(disk)], capture_output=True
-        ).returncode:
-            return None
+        size = self.random.randrange(800, 1000)
+        trial.run_dir, trial.detail = disk / "run", f"{size} kB"
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(disk)]
+        if subprocess.run(mount, capture_output=True).returncode:
+            trial.problem = "not tried: no file system can be mounted here (needs root)"
+            return "skipped"
         try:
-            self.tried["full disk"] += 1
-            run_dir = disk / "run"
-            result = self.train(run_dir, OFTEN, "video_every_frames=0")
-            said = (
-                result.returncode == DISK_FULL and "no space left" in result.stderr and "Traceback" not in result.stderr
-            )
-            kept = list((run_dir / "checkpoint").glob("*.json"))
+            trial.exit_code, text = self._train(trial, often)
+            if trial.exit_code != DISK_FULL or "no space left" not in text or "Traceback" in text:
+                raise LostError(f"exit code {trial.exit_code}: {text[-300:]}")
+            if not checkpoint_frames(trial.run_dir):
+                raise LostError("no checkpoint was kept")
             subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
-            if not said or not kept:
-                self.lost.append(f"full disk: {result.returncode}, {len(kept)} checkpoints: {result.stderr[-300:]}")
-                return False
-            return self.survives("full disk", run_dir, OFTEN, "video_every_frames=0")
+            return self._resume(trial, often)
         finally:
             subprocess.run(["umount", str(disk)], check=True)
 
-    def terminate_while_filming(self) -> bool:
-        """SIGTERM during an evaluation that is being filmed."""
-        self.tried["SIGTERM while evaluating and filming"] += 1
-        run_dir = self._new("terminated")
-        process = subprocess.Popen(
-            [*MODULE, "drq_sn.cli.train", *WORDS, f"run_dir={run_dir}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while not (run_dir / "video" / ".500.mp4").exists() and process.poll() is None:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(timeout=20)
-        if code != SIGTERM_CODE:
-            self.lost.append(f"SIGTERM: exit code {code}")
-            return False
-        return self.survives("SIGTERM", run_dir)
-
-    def poison(self) -> bool:
+    def poison(self, trial: Trial) -> str:
         """A weight that is no number: the run must end as diverged, and say so again when called again."""
-        self.tried["a weight that is not a number"] += 1
-        run_dir = self._new("poisoned")
-        codes = [self.train(run_dir, fault=("nan", 100)).returncode, self.train(run_dir).returncode]
-        kept = (run_dir / "checkpoint" / "diverged.pt").exists()
-        if codes != [DIVERGED, DIVERGED] or not kept:
-            self.lost.append(f"not a number: exit codes {codes}, kept {kept}")
-        return codes == [DIVERGED, DIVERGED] and kept
+        number = self.random.randint(1, 60)
+        trial.detail = f"update {number}"
+        trial.exit_code = self._train(trial, stage="nan", number=number).code
+        codes = trial.exit_code, self._train(trial).code
+        if codes != (DIVERGED, DIVERGED) or not (trial.run_dir / "checkpoint" / "diverged.pt").exists():
+            raise LostError(f"exit codes {codes} instead of {DIVERGED}, or no diverged.pt")
+        return "announced"
 
-    def kill_encoder(self) -> bool:
-        """The film's encoder, the one other process of a run, killed."""
-        self.tried["the film's encoder killed"] += 1
-        run_dir = self._new("encoder")
-        result = self.train(run_dir, fault=("encoder", 20))
-        if result.returncode != 0 or "the encoder failed" not in result.stderr:
-            self.lost.append(f"encoder: {result.stderr[-300:]}")
-            return False
-        return self.survives("encoder", run_dir)
+    def kill_encoder(self, trial: Trial) -> str:
+        """The encoder of a video killed."""
+        number = self.random.randint(1, 40)
+        trial.detail = f"frame {number} of the video"
+        filmed = f"video_every_frames={SETTINGS[trial.setting].num_frames}"
+        trial.exit_code, text = self._train(trial, filmed, stage="encoder", number=number)
+        if trial.exit_code != 0 or "the encoder failed" not in text:
+            raise LostError(f"exit code {trial.exit_code}: {text[-300:]}")
+        require_same(result_of(trial.run_dir), self._reference(trial.setting)[0])
+        return "announced"  # that there is no video
 
-    def report(self) -> str:
-        """All faults, and what became of the runs."""
-        lines = [f"{count:4d}  {name}" for name, count in sorted(self.tried.items())]
-        lines.append(f"{self.tried.total():4d}  faults tried, {len(self.lost)} runs lost")
-        lines.append(f"      {self.identical} runs ended bit for bit as the one without faults;")
-        lines.append(f"      {self.with_gaps} went on, with a warning, without damaged steps of the replay")
-        return "\n".join(lines + [f"lost: {line}" for line in self.lost])
+    # processes
 
-    def _new(self, name: str) -> Path:
-        self._number += 1
-        return self.folder / f"{name}_{self._number}"
+    @contextlib.contextmanager
+    def _started(self, trial: Trial, *words: str, **spec: object) -> Iterator[tuple[Any, Callable[[], Ending]]]:
+        """A process that trains, in a session of its own, and a function that waits for its end."""
+        from tests import faulty_run  # imports a lot
+
+        log = trial.run_dir.with_name(f"{trial.run_dir.name}.log")
+        line = [*SETTINGS[trial.setting].words, f"run_dir={trial.run_dir}", *words]
+        process = FORKS.Process(target=faulty_run.run, args=(line, str(log), spec))
+        process.start()
+
+        def finish() -> Ending:
+            process.join(LIMIT_SECONDS)
+            if process.exitcode is None:
+                raise LostError(f"no end within {LIMIT_SECONDS} s: {log.read_text()[-300:]}")
+            deadline = time.monotonic() + EXIT_SECONDS
+            while left := processes_of(process.pid):
+                if time.monotonic() > deadline:
+                    raise LostError(f"processes left behind: {', '.join(left)}")
+                time.sleep(0.05)
+            return Ending(process.exitcode, log.read_text())
+
+        try:
+            yield process, finish
+        finally:
+            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+
+    def _train(self, trial: Trial, *words: str, **spec: object) -> Ending:
+        """One call of the command, to whatever end it comes to; `spec` is that of `faulty_run.run`."""
+        with self._started(trial, *words, **spec) as (_, finish):
+            return finish()
+
+    def _kill_from(
+        self, frame: int, trial: Trial, *words: str, wait: float = 0.0, signal_number: int = signal.SIGKILL
+    ) -> Ending:
+        """Send a signal `wait` seconds after a checkpoint at `frame` or later is on disk."""
+        with self._started(trial, *words) as (process, finish):
+            while max(checkpoint_frames(trial.run_dir), default=0) < frame and process.is_alive():
+                time.sleep(0.005)
+            time.sleep(wait)
+            os.kill(process.pid, signal_number)
+            return finish()
+
+    def _resume(self, trial: Trial, *words: str, accepted: list[int] | None = None) -> str:
+        """Bring a run to its end with the same command and compare it with the reference; return the outcome.
+
+        Args:
+            trial: the run, after its fault.
+            words: further options.
+            accepted: frames where it may resume; by default that of the newest checkpoint only.
+
+        Raises:
+            LostError: if it does not finish, does not continue, or ends with another result.
+        """
+        frames = checkpoint_frames(trial.run_dir)
+        trial.checkpoint_frame = frames[-1] if frames else None
+        twin = trial.run_dir.with_name("twin")
+        shutil.copytree(trial.run_dir, twin)
+        text = self._finish(trial, *words)
+        trial.resumed_frame = resumed_frame(trial.run_dir, frames[-1:] if accepted is None else accepted)
+        result, reference = result_of(trial.run_dir), self._reference(trial.setting)[0]
+        if GAP in text:
+            require_same_before(trial.resumed_frame or 0, trial.run_dir, result, reference)
+            again = Trial(trial.number, trial.fault, trial.setting, run_dir=twin)
+            self._finish(again, *words)
+            require_same(result, result_of(twin))
+            return "announced"
+        if DAMAGED_BEST in text:
+            result, reference = ({k: v for k, v in r.items() if "best.pt" not in k} for r in (result, reference))
+        require_same(result, reference)
+        return "announced" if DAMAGED_BEST in text else "identical"
+
+    def _finish(self, trial: Trial, *words: str) -> str:
+        ending = self._train(trial, *words, mutation=self.mutation)
+        status = read_record(trial.run_dir).get("status")
+        if ending.code != 0 or status != Status.FINISHED:
+            raise LostError(f"exit code {ending.code}, status {status}: {ending.text[-300:]}")
+        return ending.text
+
+    # what runs are compared with
+
+    def _reference(self, setting: str) -> tuple[Result, dict[str, int]]:
+        """Result of the run without faults, and how often files are written, synced and renamed in it."""
+        if setting not in self._references:
+            run_dir = self.folder / f"reference_{setting.replace(' ', '_')}" / "run"
+            shutil.rmtree(run_dir.parent, ignore_errors=True)
+            run_dir.parent.mkdir(parents=True)
+            command = run_module("drq_sn.cli.train", *SETTINGS[setting].words, f"run_dir={run_dir}", cwd=ROOT)
+            trial = Trial(0, "none", setting, run_dir=run_dir.with_name("counted"))
+            counted = self._train(trial, SETTINGS[setting].often, stage="count")
+            if (command.returncode, counted.code) != (0, 0):
+                raise RuntimeError(f"a run without faults failed: {command.stderr[-1000:]}\n{counted.text[-1000:]}")
+            result = result_of(run_dir)
+            require_same(result_of(trial.run_dir), result)  # else faults could not be told from chance
+            (counts,) = re.findall(r"^opportunities: (.*)$", counted.text, re.M)
+            self._references[setting] = result, json.loads(counts)
+        return self._references[setting]
+
+    def _stopped_run(self, setting: str) -> Path:
+        """A run that was killed when it had several checkpoints."""
+        if setting not in self._stopped:
+            run_dir = self.folder / f"stopped_{setting.replace(' ', '_')}" / "run"
+            shutil.rmtree(run_dir.parent, ignore_errors=True)
+            run_dir.parent.mkdir(parents=True)
+            trial = Trial(0, "none", setting, run_dir=run_dir)
+            code = self._kill_from(SETTINGS[setting].num_frames * 3 // 5, trial, SETTINGS[setting].seldom).code
+            if code != -signal.SIGKILL or len(checkpoint_frames(run_dir)) < 2:
+                raise RuntimeError(f"the run to be damaged has no two checkpoints: exit code {code}")
+            self._stopped[setting] = run_dir
+        return self._stopped[setting]
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    """A log without its clocks."""
-    return [{k: v for k, v in row.items() if k not in CLOCKS} for row in csv.DictReader(path.read_text().splitlines())]
+FAULTS: dict[str, tuple[int, Callable[[Faults, Trial], str]]] = {
+    "kill at a random moment": (6, Faults.kill_at_random),
+    "kill while writing": (6, Faults.kill_while_writing),
+    "damaged file": (6, Faults.damage),
+    "SIGTERM": (2, Faults.terminate),
+    "SIGTERM while evaluating with a video": (1, Faults.terminate_while_filming),
+    "full disk": (1, Faults.fill_disk),
+    "non-finite weight": (1, Faults.poison),
+    "video encoder killed": (1, Faults.kill_encoder),
+}
+"""Kind of fault -> its share, and what causes it."""
+
+Result = dict[str, object]
+"""`LOG:COLUMN` -> cells, `WEIGHTS:TENSOR` -> bytes."""
 
 
-def outcome(run_dir: Path) -> tuple[object, ...]:
-    """What must not depend on faults: both logs without clocks, and every weight."""
-    files = [torch.load(run_dir / name)["networks"] for name in ("weights.pt", "best.pt")]
-    return (
-        rows(run_dir / "train.csv"),
-        rows(run_dir / "eval.csv"),
-        rows(run_dir / "diagnostics.csv"),
-        [{name: value.numpy().tobytes() for name, value in weights.items()} for weights in files],
-    )
+def result_of(run_dir: Path) -> Result:
+    """What must not depend on faults: both logs without clocks, column by column, and every weight."""
+    result: Result = {}
+    for log in LOGS:
+        rows = read_csv(run_dir / log, without=CLOCKS)
+        names = dict.fromkeys(itertools.chain.from_iterable(rows))
+        result |= {f"{log}:{name}": tuple(row.get(name) for row in rows) for name in names}
+    for file in WEIGHTS:
+        content = torch.load(run_dir / file)
+        result |= {f"{file}:{name}": value.numpy().tobytes() for name, value in content["networks"].items()}
+        result |= {f"{file}:{name}": content[name] for name in ("frame", "episode_return")}
+    return result
+
+
+def differences(result: Result, expected: Result) -> list[str]:
+    """Names of the columns and tensors that differ or are in one of the two only."""
+    return [name for name in expected | result if result.get(name) != expected.get(name)]
+
+
+def require_same(result: Result, expected: Result) -> None:
+    """Raise `LostError` if results differ."""
+    if different := differences(result, expected):
+        raise LostError(f"ended with another result: {', '.join(different[:3])} ({len(different)} in all)")
+
+
+def require_same_before(frame: int, run_dir: Path, result: Result, reference: Result) -> None:
+    """Raise `LostError` unless rows up to `frame`, and everywhere the columns that count, are the reference's."""
+    for name, expected in reference.items():
+        log, _, column = name.partition(":")
+        if log in LOGS:
+            num_rows = sum(int(row["frame"]) <= frame for row in read_csv(run_dir / log))
+            end = None if column in COUNTING else num_rows
+            cells = result.get(name)
+            assert isinstance(expected, tuple)
+            if not isinstance(cells, tuple) or cells[:end] != expected[:end]:
+                raise LostError(f"{name} differs before the gap, or in its number of rows")
+
+
+def checkpoint_frames(run_dir: Path) -> list[int]:
+    """Frames of all checkpoints whose manifest is on disk, ascending."""
+    return sorted(int(path.stem) * ACTION_REPEAT for path in (run_dir / "checkpoint").glob("[0-9]*.json"))
+
+
+def damaged_frames(run_dir: Path) -> list[int]:
+    """Frames where a run with damaged files may resume: those of its checkpoints, whole or not."""
+    return sorted(int(path.stem) * ACTION_REPEAT for path in (run_dir / "checkpoint").glob("[0-9]*.*"))
+
+
+def resumed_frame(run_dir: Path, accepted: list[int]) -> int | None:
+    """Where `run.json` says that the run was resumed, which must be one of `accepted`; None if both are empty.
+
+    Raises:
+        LostError: if the run started over, or continued elsewhere.
+    """
+    resumed = [entry["frame"] for entry in read_record(run_dir).get("resumed", [])]
+    if not accepted and not resumed:
+        return None
+    if not resumed:
+        raise LostError(f"started over, although there was a checkpoint of frame {accepted[-1]}")
+    if len(resumed) > 1 or resumed[0] not in accepted or resumed[0] <= 0:
+        raise LostError(f"resumed at frame {resumed}; there were checkpoints of {accepted}")
+    return int(resumed[0])
+
+
+def processes_of(session: int) -> list[str]:
+    """Names of the living processes of a session."""
+    names = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            match = re.match(r"\d+ \((.*)\) (\S) \d+ \d+ (\d+)", path.read_text(), re.S)
+            if match and int(match[3]) == session and match[2] not in "ZX":
+                names.append(match[1])
+    return names
+
+
+def self_test(folder: Path) -> Trial:
+    """A version that cannot resume must be reported as lost, although its results are right."""
+    trial = Faults(folder, mutation="no_resume").try_one(0, "kill at a random moment", "one thread")
+    reported = trial.problem.startswith("started over")
+    trial.fault = "self-test: resumption disabled"
+    trial.outcome, trial.problem = ("reported", "") if reported else ("lost", f"not reported: {trial.problem}")
+    shutil.rmtree(trial.run_dir.parent, ignore_errors=True)
+    return trial
+
+
+def summary(rows: list[dict[str, str]]) -> str:
+    """Outcomes per kind of fault, as a table."""
+    outcomes = ("identical", "announced", "lost", "skipped")
+    counts = Counter((row["fault"], row["outcome"]) for row in rows if row["number"] != "0")
+    lines = [f"{'fault':40} tried " + " ".join(f"{name:>9}" for name in outcomes)]
+    for fault in [*FAULTS, "all"]:
+        numbers = [sum(n for (f, o), n in counts.items() if fault in (f, "all") and o == name) for name in outcomes]
+        lines.append(f"{fault:40} {sum(numbers):5d} " + " ".join(f"{number:9d}" for number in numbers))
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Try everything; exit code 1 if a run was lost."""
+    """Try faults; exit code 1 if a run was lost, or if the harness does not notice a version that cannot resume."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--corruptions", type=int, default=20)
+    parser.add_argument("--faults", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("build/faults"))
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path, folder = arguments.out / "faults.csv", (arguments.out / "runs").resolve()
+    done = {int(row["number"]) for row in read_csv(path)} if path.exists() else set()
     os.environ["OMP_NUM_THREADS"] = "1"
-    with tempfile.TemporaryDirectory() as folder:
-        faults = Faults(Path(folder), arguments.seed)
-        for i in range(arguments.kills):
-            faults.kill_at_random() if i % 2 else faults.kill_while_writing()
-        for _ in range(arguments.corruptions):
-            faults.corrupt()
-        if faults.fill_disk() is None:
-            print("full disk not tried: no small file system can be mounted here (needs root)")
-        for fault in (faults.terminate_while_filming, faults.poison, faults.kill_encoder):
-            fault()
-        print(faults.report())
-    sys.exit(1 if faults.lost else 0)
+    faults = Faults(folder, arguments.seed)
+    for number in sorted(set(range(arguments.faults + 1)) - done):
+        trial = faults.try_one(number) if number else self_test(folder)
+        is_new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(trial.row()), lineterminator="\n")
+            if is_new:
+                writer.writeheader()
+            writer.writerow(trial.row())
+        print(trial, flush=True)
+        if trial.outcome == "lost" and not number:
+            sys.exit("the harness does not notice that resumption is disabled")
+    rows = read_csv(path)
+    print(summary(rows), flush=True)
+    sys.exit(any(row["outcome"] == "lost" for row in rows))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""A few faults of each kind; `make test-faults` tries many."""
+"""A few faults of each kind, and of the harness itself; `make test-faults` tries many."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tests.fault_injection import Faults
+from tests import fault_injection
+from tests.fault_injection import FAULTS, Faults, LostError, checkpoint_frames, differences, resumed_frame
 
 pytestmark = pytest.mark.process
 
@@ -15,27 +18,94 @@ def faults(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "setting"),
     [
-        "kill_while_writing",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("kill_at_random", "terminate_while_filming", "poison", "kill_encoder")
-        ),
+        ("kill while writing", "one thread"),
+        ("damaged file", "one thread"),
+        *(pytest.param(fault, "one thread", marks=pytest.mark.slow) for fault in list(FAULTS)[3:]),
+        pytest.param("kill at a random moment", "two threads", marks=pytest.mark.slow),
+        pytest.param("kill at a random moment", "MuJoCo", marks=pytest.mark.slow),
     ],
 )
-def test_no_run_is_lost(faults, fault):
-    assert getattr(faults, fault)(), faults.lost
+def test_no_run_is_lost(faults, fault, setting):
+    trial = faults.try_one(1, fault, setting)
+    if trial.outcome == "skipped":
+        pytest.skip(trial.problem)
+    assert trial.outcome in ("identical", "announced"), str(trial)
 
 
-@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_damaged_file_loses_no_run(faults, number):
-    assert faults.corrupt(), faults.lost
+@pytest.mark.parametrize(
+    ("mutation", "problem"),
+    [
+        ("no_resume", "started over, although there was a checkpoint of frame"),
+        pytest.param("other_random_numbers", "ended with another result: train.csv:", marks=pytest.mark.slow),
+    ],
+)
+def test_a_version_that_does_not_resume_is_reported(faults, tmp_path, mutation, problem):
+    trial = Faults(tmp_path, mutation=mutation).try_one(1, "kill at a random moment", "one thread")
+    assert trial.exit_code == -9
+    assert trial.outcome == "lost"
+    assert trial.problem.startswith(problem)
 
 
 @pytest.mark.slow
-def test_a_full_disk_stops_training_with_a_line(faults):
-    survived = faults.fill_disk()
-    if survived is None:
-        pytest.skip("no small file system can be mounted here: that needs root")
-    assert survived, faults.lost
+def test_a_kill_that_does_not_land_is_reported(faults, monkeypatch):
+    reference, _ = faults._reference("one thread")
+    monkeypatch.setitem(faults._references, "one thread", (reference, {"write": 10**9}))
+    trial = faults.try_one(1, "kill while writing", "one thread")
+    assert (trial.outcome, trial.problem) == ("lost", "the kill did not land: exit code 0")
+
+
+@pytest.mark.slow
+def test_a_run_that_does_not_end_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(fault_injection, "LIMIT_SECONDS", 0.1)
+    trial = Faults(tmp_path).try_one(1, "non-finite weight", "one thread")
+    assert trial.outcome == "lost"
+    assert trial.problem.startswith("no end within 0.1 s")
+
+
+@pytest.mark.parametrize(
+    ("resumed", "accepted", "problem"),
+    [
+        ([120], [120], None),
+        ([], [], None),
+        ([], [120], "started over, although there was a checkpoint of frame 120"),
+        ([80], [120], r"resumed at frame \[80\]"),
+        ([80, 120], [120], r"resumed at frame \[80, 120\]"),
+        ([0], [0], r"resumed at frame \[0\]"),
+        ([120], [], r"resumed at frame \[120\]"),
+    ],
+)
+def test_a_resumed_run_must_have_continued_from_its_checkpoint(tmp_path, resumed, accepted, problem):
+    entries = [{"frame": frame} for frame in resumed]
+    (tmp_path / "run.json").write_text(json.dumps({"resumed": entries} if entries else {}))
+    if problem is None:
+        assert resumed_frame(tmp_path, accepted) == (accepted[0] if accepted else None)
+    else:
+        with pytest.raises(LostError, match=problem):
+            resumed_frame(tmp_path, accepted)
+
+
+def test_checkpoints_are_found_by_their_manifests(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    for name in ("000000060.json", "000000020.json", "000000080.pt", ".000000080.json.7"):
+        (tmp_path / "checkpoint" / name).touch()
+    assert checkpoint_frames(tmp_path) == [40, 120]
+
+
+def test_differences_are_found_in_values_and_in_names():
+    expected = {"train.csv:frame": ("100", "200"), "weights.pt:w": b"ab"}
+    assert differences(dict(expected), expected) == []
+    assert differences(expected | {"weights.pt:w": b"ac"}, expected) == ["weights.pt:w"]
+    assert differences(expected | {"train.csv:new": ()}, expected) == ["train.csv:new"]
+    assert differences({"train.csv:frame": ("100",)}, expected) == ["train.csv:frame", "weights.pt:w"]
+
+
+def test_rows_before_a_gap_must_be_those_of_the_reference(tmp_path):
+    (tmp_path / "train.csv").write_text("frame,episode_return\n100,1\n200,2\n")
+    reference = {"train.csv:frame": ("100", "200"), "train.csv:episode_return": ("1", "3")}
+    result = reference | {"train.csv:episode_return": ("1", "2")}
+    fault_injection.require_same_before(100, tmp_path, result, reference)
+    for other in ({"train.csv:episode_return": ("0", "2")}, {"train.csv:frame": ("100",)}):
+        with pytest.raises(LostError, match="differs before the gap"):
+            fault_injection.require_same_before(100, tmp_path, result | other, reference)
