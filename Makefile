@@ -18,7 +18,7 @@ EXPERIMENTS := table1 table2 table3 figure1 figure2 figure3 figure4
 RUN_TARGET   = @$(HOST) tools/make_target.py run $@
 
 .PHONY: help setup $(COMMANDS) sweep $(EXPERIMENTS) visit bundle install-offline test test-fast test-slow test-faults \
-	test-gpu test-cluster check lint types options figures clean
+	test-endurance test-gpu test-cluster check lint types options figures clean
 
 help:
 	@$(HOST) tools/make_target.py help
@@ -61,6 +61,9 @@ test-slow: $(VENV)/.installed-dev
 
 test-faults: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.fault_injection
+
+test-endurance: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.endurance
 
 test-gpu: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -m gpu

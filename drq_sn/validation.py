@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 NUM_SUGGESTIONS = 3
 LONG_LIST = 12
+LARGEST_INTEGER = 10**12
+"""Of every integer option without a maximum of its own; more than any run can count, and far from overflows."""
 
 
 class InvalidInput(ValueError):
@@ -34,15 +37,23 @@ def text(name: str, value: Any) -> str:
     return str(value)
 
 
-def integer(name: str, value: Any, minimum: int = 1, maximum: int | None = None) -> int:
+def path(name: str, value: Any) -> Path:
+    """Return `value` as a path if it is text that can name a file or directory, else raise `InvalidInput`."""
+    text(name, value)
+    _check(value != "", name, value, "a path")
+    try:
+        Path(str(value)).exists()
+    except OSError as error:  # a name that is too long, a directory that may not be searched
+        raise InvalidInput(f"{name} must be a path, got {value}: {error.strerror}") from None
+    return Path(str(value))
+
+
+def integer(name: str, value: Any, minimum: int = 1, maximum: int = LARGEST_INTEGER) -> int:
     """Return `value` if it is an integer with `minimum` <= value <= `maximum`, else raise `InvalidInput`."""
     is_integer = isinstance(value, int) and not isinstance(value, bool)
-    _check(
-        is_integer and value >= minimum and (maximum is None or value <= maximum),
-        name,
-        value,
-        f"an integer >= {minimum}" + ("" if maximum is None else f" and <= {maximum}"),
-    )
+    is_large = is_integer and value > maximum
+    limit = f" and <= {maximum}" if is_large or maximum != LARGEST_INTEGER else ""
+    _check(is_integer and value >= minimum and not is_large, name, value, f"an integer >= {minimum}{limit}")
     return int(value)
 
 

@@ -86,16 +86,16 @@ class Endurance:
             self._record("start", frames)
             is_checked = not frames
             while process.poll() is None:
-                time.sleep(min(SAMPLE_SECONDS, max(0.0, 3600 * (min(half_end, kill_hour) - self.hours) + 0.1)))
+                time.sleep(min(SAMPLE_SECONDS, max(1.0, 3600 * (min(half_end, kill_hour) - self.hours))))
                 self._sample(process.pid)
                 if not is_checked and num_resumed(self.run_dir) > resumed_before:
                     self._record("resumed", [resumed_frame(self.run_dir, frames, resumed_before)])
                     is_checked = True
-                if self.hours >= half_end:
+                has_continued = is_checked and checkpoint_frames(self.run_dir)[-1:] > (frames or [0])
+                if self.hours >= half_end and has_continued:
                     return self._stop(process, signal.SIGTERM, SIGTERM_CODE)
-                if self.hours >= kill_hour and is_checked and checkpoint_frames(self.run_dir)[-1:] > frames:
+                if self.hours >= kill_hour and has_continued:
                     return self._stop(process, signal.SIGKILL, -signal.SIGKILL)
-                kill_hour = max(kill_hour, self.hours + 1 / 3600)
             raise LostError(f"the run ended by itself with exit code {process.returncode}; see {self.out / 'log.txt'}")
         finally:
             if process.poll() is None:
@@ -178,7 +178,8 @@ def train(out: str, start: str, *words: str) -> None:
         save(self, logger)
         row = {"hours": round((time.time() - float(start)) / 3600, 4)}
         row |= {"frame": self.loop.step * self.loop.action_repeat, "seconds": round(time.perf_counter() - begin, 4)}
-        append(Path(out) / "checkpoints.csv", row | {"written_mb": self.store.bytes_written / MEGABYTE})
+        if self.store.bytes_written:  # else the last checkpoint is of this frame
+            append(Path(out) / "checkpoints.csv", row | {"written_mb": self.store.bytes_written / MEGABYTE})
 
     Session.save = timed
     sys.argv = ["train", *words]

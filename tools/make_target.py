@@ -102,6 +102,7 @@ TARGETS = {
     "test-fast": Target("tests within a minute"),
     "test-slow": Target("tests that take minutes"),
     "test-faults": Target("kills, damaged files, full disks"),
+    "test-endurance": Target("six hours of training under kills"),
     "test-gpu": Target("tests on a CUDA device"),
     "test-cluster": Target("tests with Ray and submitit"),
     "check": Target("lint, types and default tests"),

@@ -100,6 +100,7 @@ def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -
     apply_device_settings(cfg, device)
     check_choices(cfg, GROUPS, overrides)
     check_ranges(cfg, RANGES)
+    validation.path("out_dir", cfg.out_dir)
     for name in LISTS:
         cfg[name] = to_list(cfg[name])
     for part in cfg.parts:

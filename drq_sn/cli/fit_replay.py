@@ -111,6 +111,7 @@ def _check_options(cfg: DictConfig) -> None:
     """Check every option of the study; lists lose duplicates, and single values become lists."""
     check_ranges(cfg, dict.fromkeys(("num_updates", "log_every_updates", "num_states"), at_least_1))
     check_choices(cfg, {"normalizers": "normalizer"})
+    validation.path("out_dir", cfg.out_dir)
     for name in ("depths", "seeds"):
         cfg[name] = to_list(cfg[name])
         validation.integer(f"number of {name}", len(cfg[name]))

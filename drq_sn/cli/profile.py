@@ -82,6 +82,7 @@ def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -
     build_env(cfg).close()  # fail now if it cannot be built
     check_ranges(cfg, RANGES)
     validation.boolean("trace", cfg.trace)
+    validation.path("out_dir", cfg.out_dir)
     paper = cfg.device_settings.cuda
     reduced = [f"{name} {cfg[name]} (paper: {paper[name]})" for name in paper if cfg[name] < paper[name]]
     if reduced:

@@ -19,6 +19,7 @@ from drq_sn.envs.wrappers import ActionRepeat, ActionScale, PixelStack, TimeLimi
 
 SUITE = "drq_sn.envs.suite.make_env"
 RENDER_OPTIONS = ("camera", "shadows", "reflections", "shadow_map_size")
+MOST_FRAMES = 100  # per observation
 TIME_LIMIT_FRAMES = 1000  # of tasks without one; the longest episode of those that have one
 DM_ENV_METHODS = ("reset", "step", "observation_spec", "action_spec")
 
@@ -59,7 +60,7 @@ def make_env(
     """
     validation.integer("seed", seed, minimum=0)
     validation.integer("env.image_size", image_size)
-    validation.integer("env.frame_stack", frame_stack)
+    validation.integer("env.frame_stack", frame_stack, maximum=MOST_FRAMES)
     validation.integer("action_repeat", action_repeat)
     if time_limit_frames is not None:
         validation.integer("env.time_limit_frames", time_limit_frames)

@@ -10,6 +10,7 @@ from drq_sn.networks.initializers import orthogonal_init_
 
 KERNEL = 3
 STRIDES = (2, 1, 1, 1)
+MOST_FILTERS, LARGEST_TRUNK = 2**14, 2**20  # a machine's memory is a limit far below
 CPU_MICRO_BATCH = 16  # images whose feature maps fit in a CPU's cache
 
 
@@ -26,14 +27,14 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, obs_shape: tuple[int, int, int], num_filters: int = 32, pixel_offset: float = 0.0) -> None:
         super().__init__()
-        validation.integer("encoder.num_filters", num_filters)
+        validation.integer("agent.num_filters", num_filters, maximum=MOST_FILTERS)
         channels, size, _ = obs_shape
         validation.integer("env.image_size", size, minimum=17)
         self.convs = nn.ModuleList()
         for stride in STRIDES:
             self.convs.append(nn.Conv2d(channels, num_filters, KERNEL, stride))
             channels, size = num_filters, (size - KERNEL) // stride + 1
-        self.pixel_offset = validation.real("encoder.pixel_offset", pixel_offset, -1, 1)
+        self.pixel_offset = validation.real("agent.pixel_offset", pixel_offset, -1, 1)
         self.feature_dim = num_filters * size * size
         orthogonal_init_(self)
         self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
@@ -56,7 +57,7 @@ class Trunk(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
-        validation.integer("agent.trunk_dim", out_dim)
+        validation.integer("agent.trunk_dim", out_dim, maximum=LARGEST_TRUNK)
         self.linear = nn.Linear(in_dim, out_dim)
         self.norm = nn.LayerNorm(out_dim)
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from drq_sn import validation
 
+LARGEST_WIDTH, LARGEST_EXPANSION, MOST_LAYERS = 2**20, 1000, 1000  # a machine's memory is a limit far below
+
 
 class Head(nn.Module, abc.ABC):
     """A linear output layer on `features`, with or without penultimate normalization.
@@ -34,7 +36,7 @@ class Head(nn.Module, abc.ABC):
 
     def __init__(self, width: int, pnorm: bool) -> None:
         super().__init__()
-        validation.integer("head.width", width)
+        validation.integer("head.width", width, maximum=LARGEST_WIDTH)
         self.pnorm = validation.boolean("head.pnorm", pnorm)
 
     @abc.abstractmethod
@@ -58,7 +60,7 @@ class MLPHead(Head):
         self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 2, pnorm: bool = False
     ) -> None:
         super().__init__(width, pnorm)
-        validation.integer("head.num_hidden_layers", num_hidden_layers)
+        validation.integer("head.num_hidden_layers", num_hidden_layers, maximum=MOST_LAYERS)
         widths = [in_dim, *[width] * num_hidden_layers, out_dim]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
@@ -85,7 +87,7 @@ class D2RLHead(Head):
         self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 4, pnorm: bool = False
     ) -> None:
         super().__init__(width, pnorm)
-        validation.integer("head.num_hidden_layers", num_hidden_layers)
+        validation.integer("head.num_hidden_layers", num_hidden_layers, maximum=MOST_LAYERS)
         self.first = nn.Linear(in_dim, width)
         self.hidden = nn.ModuleList(nn.Linear(width + in_dim, width) for _ in range(num_hidden_layers - 1))
         self.last = nn.Linear(width, out_dim)
@@ -124,8 +126,8 @@ class ModernHead(Head):
         self, in_dim: int, out_dim: int, width: int = 1024, num_blocks: int = 1, expansion: int = 2, pnorm: bool = False
     ) -> None:
         super().__init__(width, pnorm)
-        validation.integer("head.num_blocks", num_blocks, minimum=0)
-        validation.integer("head.expansion", expansion)
+        validation.integer("head.num_blocks", num_blocks, minimum=0, maximum=MOST_LAYERS)
+        validation.integer("head.expansion", expansion, maximum=LARGEST_EXPANSION)
         self.first = nn.Linear(in_dim, width)
         self.blocks = nn.Sequential(*(ResidualBlock(width, expansion) for _ in range(num_blocks)))
         self.last = nn.Linear(width, out_dim)
@@ -147,8 +149,8 @@ class SimBaHead(Head):
         self, in_dim: int, out_dim: int, width: int = 1024, num_blocks: int = 1, expansion: int = 4, pnorm: bool = False
     ) -> None:
         super().__init__(width, pnorm)
-        validation.integer("head.num_blocks", num_blocks, minimum=0)
-        validation.integer("head.expansion", expansion)
+        validation.integer("head.num_blocks", num_blocks, minimum=0, maximum=MOST_LAYERS)
+        validation.integer("head.expansion", expansion, maximum=LARGEST_EXPANSION)
         self.first = nn.Linear(in_dim, width)
         self.blocks = nn.Sequential(*(ResidualBlock(width, expansion) for _ in range(num_blocks)))
         self.norm = nn.LayerNorm(width)
@@ -181,7 +183,7 @@ class LayerNormMLPHead(Head):
         self, in_dim: int, out_dim: int, width: int = 1024, num_hidden_layers: int = 2, pnorm: bool = False
     ) -> None:
         super().__init__(width, pnorm)
-        validation.integer("head.num_hidden_layers", num_hidden_layers)
+        validation.integer("head.num_hidden_layers", num_hidden_layers, maximum=MOST_LAYERS)
         widths = [in_dim, *[width] * num_hidden_layers]
         self.hidden = nn.ModuleList(LinearLayerNorm(a, b) for a, b in itertools.pairwise(widths))
         self.last = nn.Linear(width, out_dim)
@@ -212,7 +214,7 @@ class BroNetHead(Head):
 
     def __init__(self, in_dim: int, out_dim: int, width: int = 1024, num_blocks: int = 1, pnorm: bool = False) -> None:
         super().__init__(width, pnorm)
-        validation.integer("head.num_blocks", num_blocks, minimum=0)
+        validation.integer("head.num_blocks", num_blocks, minimum=0, maximum=MOST_LAYERS)
         self.first = LinearLayerNorm(in_dim, width)
         self.blocks = nn.Sequential(*(BroNetBlock(width) for _ in range(num_blocks)))
         self.last = nn.Linear(width, out_dim)

@@ -128,6 +128,12 @@ class Loop:
         before_step()
         self._evaluate(agent, logger, run_evaluation)
 
+    @property
+    def updates(self) -> bool:
+        """Whether any update is due in the run."""
+        first = -(-self.num_random_steps // self.update_every_steps) * self.update_every_steps
+        return first < self.num_steps
+
     def state_dict(self) -> dict[str, Any]:
         """Step, random state, and what is needed to repeat the current episode up to this step."""
         return {

@@ -11,7 +11,7 @@ class Constant:
     """The same value at every step."""
 
     def __init__(self, value: float) -> None:
-        self.value = validation.real("schedule.value", value, float("-inf"))
+        self.value = validation.real("lr_schedule.value", value, float("-inf"))
 
     def __call__(self, step: int) -> float:
         """Value at `step` (environment steps)."""
@@ -23,9 +23,9 @@ class Linear:
     """Linear from `initial` at step 0 to `final` at `duration_steps`, then constant."""
 
     def __init__(self, initial: float, final: float, duration_steps: int) -> None:
-        self.initial = validation.real("schedule.initial", initial, 0)
-        self.final = validation.real("schedule.final", final, 0)
-        self.duration_steps = validation.integer("schedule.duration_steps", duration_steps)
+        self.initial = validation.real("agent.std_schedule.initial", initial, 0)
+        self.final = validation.real("agent.std_schedule.final", final, 0)
+        self.duration_steps = validation.integer("agent.std_schedule.duration_steps", duration_steps)
 
     def __call__(self, step: int) -> float:
         """Value at `step` (environment steps)."""

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from drq_sn.cli import evaluate, train
+from drq_sn.cli import bench, doctor, evaluate, export, fit_replay, profile, report, train
 from drq_sn.cli.config.overrides import check_overrides, quote_values
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
@@ -98,8 +98,37 @@ def test_good_command_lines_pass(words):
         ("normalizer.gradient_through_sigma=abc", "must be true or false"),
         ("env.shadows=dark task=cartpole_balance", "env.shadows must be"),
         ("seed=4294967296", "seed must be"),
-        ("agent.pixel_offset=abc", "encoder.pixel_offset must be"),
+        ("agent.pixel_offset=abc", "agent.pixel_offset must be"),
         ("+head.critic.bogus=1", "unexpected keyword argument 'bogus'"),
+        # far too large: refused, not tried
+        ("num_threads=10000", "num_threads must be an integer >= 1 and <= "),
+        ("env.image_size=100000", "env.image_size must be an integer >= 17 and <= 4096, got 100000"),
+        ("env.image_size=4096", "the run needs at least"),
+        ("env.frame_stack=1000000", "env.frame_stack must be an integer >= 1 and <= 100"),
+        ("head.width=1000000000", "head.width must be an integer >= 1 and <= 1048576"),
+        ("head.width=1000000", "the run needs at least"),
+        ("head=modern2 head.critic.num_blocks=1000000000", "head.num_blocks must be an integer >= 0 and <= 1000"),
+        ("agent.num_filters=100000000", "agent.num_filters must be an integer >= 1 and <= 16384"),
+        ("agent.trunk_dim=1000000000000", "agent.trunk_dim must be an integer >= 1 and <= 1048576"),
+        ("agent.std_schedule.duration_steps=0", "agent.std_schedule.duration_steps must be an integer >= 1"),
+        ("normalizer.num_iterations=1000000000", "normalizer.num_iterations must be an integer >= 1 and <= 1000"),
+        ("num_train_frames=1000000000000000000000", "num_train_frames must be an integer >= 1 and <= 1000000000000"),
+        ("eval_every_frames=1000000000000000000000", "eval_every_frames must be an integer >= 1 and <= 1000000000000"),
+        ("num_eval_episodes=100000000000", "num_eval_episodes must be an integer >= 1 and <= 10000"),
+        ("num_eval_processes=100000", "num_eval_processes must be an integer >= 1 and <= 256"),
+        ("diagnose_states=100000000000", "diagnose_states must be an integer >= 0 and <= 100000"),
+        ("batch_size=10000000000", "the run needs at least"),
+        ("n_step=1000000000000", "n_step must be an integer >= 1 and <= 1000"),
+        ("augmentation.pad=100", "augmentation.pad must be an integer >= 0 and <= 23, got 100"),
+        # without effect
+        ("normalizer.networks=[]", "normalizer.networks must name actor, critic or both, got []"),
+        ("+env.foo=1", "unexpected keyword argument 'foo'"),
+        # of another kind
+        ("agent._target_=os.system", "agent._target_ must be a class or function of this option, got 'os.system'"),
+        ("agent.std_schedule._target_=os.system", "agent.std_schedule._target_ must be a class or function"),
+        ("agent._target_=nothing.there", "agent._target_ must be a class or function of this option"),
+        ("agent._target_=builtins.print", "builtins.print: 'adam_eps' is an invalid keyword argument"),
+        ("normalizer._target_=os.system", "normalizer._target_ must be a class or function"),
     ],
 )
 def test_a_wrong_value_is_named_and_leaves_no_folder(configure, tmp_path, word, message):
@@ -108,6 +137,24 @@ def test_a_wrong_value_is_named_and_leaves_no_folder(configure, tmp_path, word, 
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_agent_must_be_one(agent_of):
+    with pytest.raises(InvalidInput, match=r"agent._target_ must be an agent, got 'unittest.mock.Mock'"):
+        agent_of("agent._target_=unittest.mock.Mock")
+
+
+def test_a_run_without_an_update_says_so(configure, capsys):
+    run(configure("num_train_frames=20", "eval_every_frames=20"))
+    assert "warning: the run ends without an update: num_random_steps=60 and" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["normalizer.layers=none"], ["head=mlp2", "head.actor.num_hidden_layers=1",
+                                      "head.critic.num_hidden_layers=1"]])  # fmt: skip
+def test_a_normalizer_without_layers_says_so(agent_of, options):
+    with pytest.warns(UserWarning, match="normalizer: drq_sn.networks.normalizers.Spectral acts on no layer"):
+        agent_of(*options)
+    agent_of(*options, "normalizer.trunk=true")
 
 
 def test_a_replay_that_cannot_fit_leaves_no_folder(configure, tmp_path, monkeypatch):
@@ -127,7 +174,10 @@ def test_the_current_folder_is_not_a_runs_own(configure, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = configure()
     cfg.run_dir = ""
-    with pytest.raises(InvalidInput, match="run_dir is empty"):
+    with pytest.raises(InvalidInput, match="run_dir must be a path, got ''"):
+        run(cfg)
+    cfg.run_dir = "."
+    with pytest.raises(InvalidInput, match="run_dir is empty or the current directory"):
         run(cfg)
     assert list(tmp_path.iterdir()) == []
 
@@ -158,6 +208,7 @@ def test_the_command_ends_with_code_2_and_one_line(tmp_path, words):
     ("word", "message"),
     [
         ("run_dir=[a]", "run_dir must be text, got ['a']"),
+        (f"run_dir={'a' * 300}", f"run_dir must be a path, got {'a' * 300}: File name too long"),
         ("lr=${foo}", "${...} must name an option: Interpolation key 'foo' not found"),
     ],
 )
@@ -235,3 +286,25 @@ def test_options_of_an_evaluation_are_checked(option, message):
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "message"),
+    [
+        (evaluate.main, ["run=nowhere", "episodes=100000000000"], "episodes must be an integer >= 1 and <= 10000"),
+        (report.main, ["runs=[nowhere]", "out="], "out must be a path, got ''"),
+        (report.main, ["num_bootstrap=1000000000000"], "num_bootstrap must be an integer >= 1 and <= 1000000"),
+        (export.main, ["run=nowhere", "out="], "out must be a path, got ''"),
+        (fit_replay.main, ["run=nowhere", "out_dir="], "out_dir must be a path, got ''"),
+        (profile.main, ["out_dir="], "out_dir must be a path, got ''"),
+        (bench.main, ["out_dir="], "out_dir must be a path, got ''"),
+        (doctor.main, ["foo"], "doctor takes no arguments, got foo"),
+    ],
+)
+def test_bad_input_of_other_commands_is_one_line(tmp_path, monkeypatch, main, words, message):
+    monkeypatch.chdir(tmp_path)
+    result = invoke(main, *words)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert list(tmp_path.iterdir()) == []

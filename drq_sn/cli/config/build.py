@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent, Augmentation, Components
+from drq_sn.agents.base import BaseAgent
 from drq_sn.agents.penalties import Penalty
 from drq_sn.agents.runtime import Runtime
 from drq_sn.envs import make_env
@@ -28,6 +31,7 @@ from drq_sn.training.replay import UniformReplay
 CONFIG = "config.yaml"
 NETWORKS = ("actor", "critic")
 RESERVED = ("task", "seed", "maker", "action_repeat")  # arguments of `make_env` that are not options of `env`
+CALL_FAILED = "Error in call to target"  # how Hydra begins, where a class itself failed
 SPARE_EPISODES = 16  # slots for first frames, beside those that num_train_frames needs
 
 
@@ -60,7 +64,13 @@ def instantiate(node: DictConfig, *arguments: Any, **options: Any) -> Any:
             raise cause from None
         if isinstance(cause, (TypeError, ValueError)):  # an option that the class does not take
             raise validation.InvalidInput(f"{node._target_}: {str(cause).splitlines()[0]}") from error
-        raise
+        if str(error).startswith(CALL_FAILED):
+            raise
+        parts = dict.fromkeys(re.findall(r"(?<=full_key: )\S+|(?<=arget ')[^']+", str(error)))
+        *target, option = parts or [node._target_, "option"]
+        raise validation.InvalidInput(
+            f"{option}._target_ must be a class or function of this option, got {target[0] if target else ''!r}"
+        ) from error
 
 
 def build_env(cfg: DictConfig, seed: int | None = None) -> PixelStack:
@@ -96,6 +106,9 @@ def build_agent(
     """
     runtime = runtime or instantiate(cfg.runtime)
     augmentation: Augmentation = instantiate(cfg.augmentation)
+    if "pad" in cfg.augmentation:  # a larger shift would leave nothing of the image
+        largest = env.observation_spec().shape[-1] - 1
+        validation.integer("augmentation.pad", cfg.augmentation.pad, minimum=0, maximum=largest)
     penalty: Penalty = instantiate(cfg.penalty)
     if runtime.captures and not augmentation.capturable:
         raise validation.InvalidInput(
@@ -123,7 +136,15 @@ def build_agent(
         runtime=runtime,
         device=device,
     )
-    agent: ActorCriticAgent = instantiate(cfg.agent, components)
+    agent = instantiate(cfg.agent, components)
+    if not isinstance(agent, BaseAgent):
+        raise validation.InvalidInput(f"agent._target_ must be an agent, got {cfg.agent._target_!r}")
+    if normalizer.is_idle:
+        warnings.warn(
+            f"normalizer: {cfg.normalizer._target_} acts on no layer: the heads have none that normalizer.layers="
+            f"{normalizer.layers} selects; the run is one without normalization",
+            stacklevel=2,
+        )
     return agent
 
 

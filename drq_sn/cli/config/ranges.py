@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.runs.files import WEIGHTS
@@ -15,6 +15,9 @@ Check = Callable[[str, Any], Any]
 """Name and value of an option -> the value; raises `InvalidInput`."""
 LARGEST_SEED = 2**32 - 1
 LONGEST_WAIT = 1e6  # seconds; threads cannot wait for more than about 1e9
+LONGEST_RETURN = 1000  # steps; the longest episode by default
+SMALLEST_IMAGE, LARGEST_IMAGE = 17, 4096  # pixels; smaller ones leave nothing to the encoder's last convolution
+MOST_EPISODES, MOST_PROCESSES, MOST_STATES, MOST_RESAMPLES = 10_000, 256, 100_000, 1_000_000
 
 at_least_0 = partial(validation.integer, minimum=0)
 at_least_1 = partial(validation.integer, minimum=1)
@@ -32,21 +35,33 @@ TRAIN: dict[str, Check] = {
     "fresh": validation.boolean,
     "init_networks": partial(validation.choice, valid=("all", "encoder")),
     "keep_checkpoint": validation.boolean,
-    "run_dir": optional(validation.text),
+    "run_dir": optional(validation.path),
+    "n_step": partial(validation.integer, maximum=LONGEST_RETURN),
+    "env.image_size": optional(partial(validation.integer, minimum=SMALLEST_IMAGE, maximum=LARGEST_IMAGE)),
     "checkpoint_every_seconds": positive,
     "checkpoint_every_frames": optional(at_least_1),
     "env_limit_seconds": partial(validation.real, low=0, high=LONGEST_WAIT, open_low=True),
-    "num_eval_episodes": at_least_1,
-    "num_eval_processes": optional(at_least_1),
-    "diagnose_states": at_least_0,
+    "num_eval_episodes": partial(validation.integer, maximum=MOST_EPISODES),
+    "num_eval_processes": optional(partial(validation.integer, maximum=MOST_PROCESSES)),
+    "diagnose_states": partial(validation.integer, minimum=0, maximum=MOST_STATES),
     "video_every_frames": at_least_0,
 }
-EXPORT: dict[str, Check] = {"seed": seed, "weights": partial(validation.choice, valid=WEIGHTS)}
-EVALUATE: dict[str, Check] = {"episodes": at_least_1, "video": validation.boolean, **EXPORT}
-REPORT: dict[str, Check] = {"frame": optional(at_least_0), "num_bootstrap": at_least_1, "seed": seed}
+WEIGHTS_AND_SEED: dict[str, Check] = {"seed": seed, "weights": partial(validation.choice, valid=WEIGHTS)}
+EXPORT: dict[str, Check] = {"out": optional(validation.path), **WEIGHTS_AND_SEED}
+EVALUATE: dict[str, Check] = {
+    "episodes": partial(validation.integer, maximum=MOST_EPISODES),
+    "video": validation.boolean,
+    **WEIGHTS_AND_SEED,
+}
+REPORT: dict[str, Check] = {
+    "out": validation.path,
+    "frame": optional(at_least_0),
+    "num_bootstrap": partial(validation.integer, maximum=MOST_RESAMPLES),
+    "seed": seed,
+}
 
 
 def check_ranges(cfg: DictConfig, ranges: Mapping[str, Check]) -> None:
     """Raise `InvalidInput` for the first option of `cfg` that is out of its range."""
     for name, check in ranges.items():
-        check(name, cfg[name])
+        check(name, OmegaConf.select(cfg, name))

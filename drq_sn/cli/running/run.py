@@ -91,6 +91,12 @@ def run(cfg: DictConfig) -> None:
         if _has_finished(run_dir, cfg, checkpoint):
             return
         _announce(cfg, run_dir, device, backend, repeats_episodes)
+        if not loop.updates:
+            print(
+                f"warning: the run ends without an update: num_random_steps={cfg.num_random_steps} and "
+                f"update_every_steps={cfg.update_every_steps} leave none in its {loop.num_steps} steps",
+                file=sys.stderr,
+            )
         if checkpoint is not None:
             _require_more_frames(run_dir, cfg, checkpoint.step * loop.action_repeat)
             session.restore(checkpoint)

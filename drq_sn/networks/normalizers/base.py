@@ -31,6 +31,7 @@ class Normalizer:
 
     Attributes:
         compilable: whether torch.compile gives the results of eager updates.
+        num_layers: layers normalized so far.
     """
 
     compilable = True
@@ -41,7 +42,10 @@ class Normalizer:
                 f"normalizer.networks must be a list of {' and '.join(NETWORKS)}, got {networks!r}"
             )
         self.networks = tuple(validation.choice("normalizer.networks", name, NETWORKS) for name in networks)
+        if not networks:
+            raise validation.InvalidInput(f"normalizer.networks must name actor, critic or both, got {networks!r}")
         self.layers = check_layers("normalizer.layers", layers)
+        self.num_layers = 0
         # a separate generator: with and without normalization, a seed gives the same initial weights
         self.generator = torch.Generator().manual_seed(torch.initial_seed())
 
@@ -49,7 +53,14 @@ class Normalizer:
         """Normalize an initialized head of `network` (`actor` or `critic`) and return it; may work in place."""
         if network not in self.networks:
             return head
-        return self._normalize(head, choose_layers("normalizer.layers", layers_of(head, nn.Linear), self.layers))
+        chosen = choose_layers("normalizer.layers", layers_of(head, nn.Linear), self.layers)
+        self.num_layers += len(chosen)
+        return self._normalize(head, chosen)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it normalizes layers, but was given none."""
+        return type(self)._normalize is not Normalizer._normalize and not self.num_layers
 
     def _normalize(self, head: nn.Module, chosen: NamedLayers) -> nn.Module:
         """Return `head` with its `chosen` layers normalized."""

@@ -34,6 +34,7 @@ Adam's first steps add nearly rank-one matrices of norm up to lr sqrt(out * in) 
 whose singular values are all equal: the leading singular vectors change faster than later.
 """
 WARM_UP_FACTOR = 10
+MOST_ITERATIONS = 1000
 
 
 class Strength(NamedTuple):
@@ -219,11 +220,13 @@ class Spectral(Normalizer):
     def trunk_(self, network: str, trunk: nn.Module) -> None:
         """See `Normalizer`."""
         if self.normalizes_trunk and network in self.networks:
-            self._normalize(trunk, layers_of(trunk, nn.Linear))
+            self.num_layers += len(layers := layers_of(trunk, nn.Linear))
+            self._normalize(trunk, layers)
 
     def encoder_(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> None:
         """See `Normalizer`."""
         chosen = choose_layers("normalizer.conv_layers", layers_of(encoder, nn.Conv2d), self.conv_layers)
+        self.num_layers += len(chosen)
         sizes = _input_sizes(encoder, obs_shape) if chosen else {}
         replace_layers(
             encoder, chosen, lambda layer: SpectralConv2d(layer, sizes[layer], self.strength, self.generator)
@@ -249,5 +252,5 @@ def checked_strength(minimum_sigma: float | None, gradient_through_sigma: bool, 
     return Strength(
         None if minimum_sigma is None else validation.real("normalizer.minimum_sigma", minimum_sigma, 0, open_low=True),
         validation.boolean("normalizer.gradient_through_sigma", gradient_through_sigma),
-        validation.integer("normalizer.num_iterations", num_iterations),
+        validation.integer("normalizer.num_iterations", num_iterations, maximum=MOST_ITERATIONS),
     )
