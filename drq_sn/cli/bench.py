@@ -107,9 +107,9 @@ def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -
         validation.choice("parts", part, MEASURE)
     for task in cfg.rendered_tasks:
         require_task(task)
-    num_cores = num_available_cores() if device.type == "cpu" else None  # on GPUs, runs share cores
+    most = num_available_cores() if device.type == "cpu" else validation.LARGEST_INTEGER  # on GPUs, runs share cores
     for number in cfg.runs_at_once:
-        validation.integer("runs_at_once", number, maximum=num_cores)
+        validation.integer("runs_at_once", number, maximum=most)
     with initialized():
         validation.choice("training_preset", cfg.training_preset, group_options()["preset"])
     if bool(cfg.vary) != bool(cfg["values"]):

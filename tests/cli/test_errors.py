@@ -139,9 +139,16 @@ def test_a_wrong_value_is_named_and_leaves_no_folder(configure, tmp_path, word, 
     assert list(tmp_path.iterdir()) == []
 
 
+class NotAnAgent:
+    """Takes every option."""
+
+    def __init__(self, *arguments, **options):
+        pass
+
+
 def test_an_agent_must_be_one(agent_of):
-    with pytest.raises(InvalidInput, match=r"agent._target_ must be an agent, got 'unittest.mock.Mock'"):
-        agent_of("agent._target_=unittest.mock.Mock")
+    with pytest.raises(InvalidInput, match=r"agent._target_ must be an agent, got 'tests.cli.test_errors.NotAnAgent'"):
+        agent_of("agent._target_=tests.cli.test_errors.NotAnAgent")
 
 
 def test_a_run_without_an_update_says_so(configure, capsys):

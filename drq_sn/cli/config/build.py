@@ -137,7 +137,7 @@ def build_agent(
         device=device,
     )
     agent = instantiate(cfg.agent, components)
-    if not isinstance(agent, BaseAgent):
+    if not isinstance(agent, ActorCriticAgent):
         raise validation.InvalidInput(f"agent._target_ must be an agent, got {cfg.agent._target_!r}")
     if normalizer.is_idle:
         warnings.warn(
