@@ -16,6 +16,7 @@ from drq_sn.training.limits import available_cores, num_available_cores
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 PRECISIONS = ("highest", "high", "medium")
 NEVER = -1
+MOST_THREADS_PER_CORE = 4  # a few thousand more stop a whole machine
 
 
 def set_up(num_threads: int | None, cores: Sequence[int] | None, matmul_precision: str = "highest") -> None:
@@ -23,7 +24,7 @@ def set_up(num_threads: int | None, cores: Sequence[int] | None, matmul_precisio
 
     Args:
         num_threads: threads of torch; None for one per core of `cores`, or torch's default; in both cases no more
-            than a CPU quota allows (see `num_available_cores`). At most one per core of the machine.
+            than a CPU quota allows (see `num_available_cores`), and at most four per core of the machine.
         cores: cores to run on, so that parallel runs do not compete; None for all.
         matmul_precision: of float32 matrix products, as in `torch.set_float32_matmul_precision`: `highest`,
             `high` (TF32 on CUDA), `medium` (bfloat16 inside).
@@ -36,7 +37,9 @@ def set_up(num_threads: int | None, cores: Sequence[int] | None, matmul_precisio
     if num_threads is None and (cores is not None or torch.get_num_threads() > num_available_cores()):
         num_threads = num_available_cores()
     if num_threads is not None:
-        torch.set_num_threads(validation.integer("num_threads", num_threads, maximum=os.cpu_count() or 1))
+        torch.set_num_threads(
+            validation.integer("num_threads", num_threads, maximum=MOST_THREADS_PER_CORE * (os.cpu_count() or 1))
+        )
     release_memory()  # of an earlier run in this process, which would otherwise count as used
     torch.set_float32_matmul_precision(validation.choice("matmul_precision", matmul_precision, PRECISIONS))
     keep_freed_memory()

@@ -119,7 +119,7 @@ def test_good_command_lines_pass(words):
         ("diagnose_states=100000000000", "diagnose_states must be an integer >= 0 and <= 100000"),
         ("batch_size=10000000000", "the run needs at least"),
         ("n_step=1000000000000", "n_step must be an integer >= 1 and <= 1000"),
-        ("augmentation.pad=100", "augmentation.pad must be an integer >= 0 and <= 23, got 100"),
+        ("augmentation.pad=100", "augmentation.pad must be an integer >= 1 and <= 23, got 100"),
         # without effect
         ("normalizer.networks=[]", "normalizer.networks must name actor, critic or both, got []"),
         ("+env.foo=1", "unexpected keyword argument 'foo'"),

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent, Augmentation, Components
 from drq_sn.agents.base import BaseAgent
+from drq_sn.agents.base import BaseAgent
 from drq_sn.agents.penalties import Penalty
 from drq_sn.agents.runtime import Runtime
 from drq_sn.envs import make_env
@@ -66,10 +67,10 @@ def instantiate(node: DictConfig, *arguments: Any, **options: Any) -> Any:
             raise validation.InvalidInput(f"{node._target_}: {str(cause).splitlines()[0]}") from error
         if str(error).startswith(CALL_FAILED):
             raise
-        parts = dict.fromkeys(re.findall(r"(?<=full_key: )\S+|(?<=arget ')[^']+", str(error)))
-        *target, option = parts or [node._target_, "option"]
+        key, target = re.search(r"full_key: (\S+)", str(error)), re.search(r"arget '([^']+)'", str(error))
         raise validation.InvalidInput(
-            f"{option}._target_ must be a class or function of this option, got {target[0] if target else ''!r}"
+            f"{f'{key[1]}.' if key else ''}_target_ must be a class or function of this option, "
+            f"got {(target[1] if target else node._target_)!r}"
         ) from error
 
 
@@ -108,7 +109,7 @@ def build_agent(
     augmentation: Augmentation = instantiate(cfg.augmentation)
     if "pad" in cfg.augmentation:  # a larger shift would leave nothing of the image
         largest = env.observation_spec().shape[-1] - 1
-        validation.integer("augmentation.pad", cfg.augmentation.pad, minimum=0, maximum=largest)
+        validation.integer("augmentation.pad", cfg.augmentation.pad, maximum=largest)
     penalty: Penalty = instantiate(cfg.penalty)
     if runtime.captures and not augmentation.capturable:
         raise validation.InvalidInput(
@@ -136,8 +137,8 @@ def build_agent(
         runtime=runtime,
         device=device,
     )
-    agent = instantiate(cfg.agent, components)
-    if not isinstance(agent, ActorCriticAgent):
+    agent: ActorCriticAgent = instantiate(cfg.agent, components)
+    if not isinstance(agent, BaseAgent):
         raise validation.InvalidInput(f"agent._target_ must be an agent, got {cfg.agent._target_!r}")
     if normalizer.is_idle:
         warnings.warn(
