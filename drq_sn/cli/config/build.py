@@ -18,7 +18,6 @@ from omegaconf.errors import OmegaConfBaseException
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent, Augmentation, Components
 from drq_sn.agents.base import BaseAgent
-from drq_sn.agents.base import BaseAgent
 from drq_sn.agents.penalties import Penalty
 from drq_sn.agents.runtime import Runtime
 from drq_sn.envs import make_env
@@ -140,7 +139,7 @@ def build_agent(
     agent: ActorCriticAgent = instantiate(cfg.agent, components)
     if not isinstance(agent, BaseAgent):
         raise validation.InvalidInput(f"agent._target_ must be an agent, got {cfg.agent._target_!r}")
-    if normalizer.is_idle:
+    if normalizer.is_idle and device.type != "meta":  # memory is estimated with one that is never used
         warnings.warn(
             f"normalizer: {cfg.normalizer._target_} acts on no layer: the heads have none that normalizer.layers="
             f"{normalizer.layers} selects; the run is one without normalization",
