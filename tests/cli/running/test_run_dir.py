@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from drq_sn.cli.running.run_dir import recorded
+import pytest
+
+from drq_sn.cli.running.run_dir import claimed, recorded
 
 HERE = {
     "task": "t",
@@ -36,3 +38,10 @@ def test_an_older_record_lacks_what_nobody_wrote(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"status": "interrupted", "versions": HERE["versions"]}))
     (resumed,) = begin(tmp_path, {**HERE, "git_commit": "1"}, 500)["resumed"]
     assert "before" not in resumed
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_run_killed_in_its_first_write_can_be_started_again(tmp_path, fresh):
+    (tmp_path / ".run.json.4711").write_text("{")
+    with claimed(tmp_path, fresh) as lock:
+        assert lock.path == tmp_path
