@@ -12,7 +12,7 @@ from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.fit_replay import run_study
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
-from tests.builders import TINY, invoke
+from tests.builders import TINY, compose_config, invoke
 
 SMALL = [
     "normalizers=[none,nap]",
@@ -29,10 +29,8 @@ SMALL = [
 def finished_run(tmp_path_factory):
     """The folder of a tiny run with its replay."""
     folder = tmp_path_factory.mktemp("made") / "run"
-    words = [*TINY, f"run_dir={folder}", "num_train_frames=200", "keep_checkpoint=true", "diagnose_states=0"]
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-        cfg = compose("train", words)
-    run(cfg)
+    words = ["head=modern2", f"run_dir={folder}", "num_train_frames=200", "keep_checkpoint=true", "diagnose_states=0"]
+    run(compose_config(*TINY, *words))
     return folder
 
 
