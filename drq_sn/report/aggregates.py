@@ -24,7 +24,8 @@ from drq_sn.report.style import (
     save_figure,
 )
 from drq_sn.report.table_formats import NO_VALUE, format_frame, format_number
-from drq_sn.report.types import Figure, FloatArray, Interval, Row, Run, Table, agent_title, sort_variants
+from drq_sn.report.types import Figure, FloatArray, Interval, Row, Run, Table, agent_title
+from drq_sn.report.variants import sort_variants
 from drq_sn.runs.progress import format_count
 
 MAX_RETURN = 1000.0  # of an episode in the suite

@@ -123,7 +123,7 @@ def _all_runs_section(runs: Sequence[Run]) -> Section:
 def _paper_sections(
     runs: Sequence[Run], plans: Mapping[str, Plan], profiles: Sequence[Profile], frame: float | None
 ) -> list[Section]:
-    """The paper's tables and figures for which there are runs, and the names of the others."""
+    """The paper's tables and figures for which there are runs."""
     selected = {name: members for name, plan in plans.items() if (members := select_runs(plan, runs))}
     sections = [_table_section(selected[name], plans[name], title, frame)
                 for name, title in TABLES.items() if name in selected]  # fmt: skip
@@ -143,12 +143,6 @@ def _paper_sections(
         text = f"{name_runs(selected[FIGURE3])}; the paper averages 5 runs."
         sections.append(Section("Figure 3: what happens inside", [text], figures=[
             dynamics_figure.figure3(FIGURE3, task, groups)]))  # fmt: skip
-    missing = [name for name in plans if name not in selected] + ([] if profiles else [TABLE3])
-    if missing:
-        commands = ", ".join(f"`make {name}`" for name in sorted(missing))
-        sections.append(
-            Section("Not in this report", [f"These train or measure what the paper has besides: {commands}."])
-        )
     return sections
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drq_sn.report.table_formats import format_departures, format_frame, format_number
-from drq_sn.report.types import Row, Run, Table, sort_variants
+from drq_sn.report.types import Row, Run, Table
+from drq_sn.report.variants import sort_variants
 from drq_sn.runs.reader import EVAL, TRAIN
 
 FIELDS = ("folder", "task", "agent", "head", "normalizer", "seed", "status", "last_frame", "last_evaluation",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ from drq_sn.runs.progress import format_count
 FULL_SCALE = (0.0, 1000.0)  # of a return in the control suite
 MARGIN = 25.0
 MAX_COLUMNS = 5
+TITLE_CHARACTERS = 17  # per inch
 BELOW_HEIGHT = 0.025  # between the rows of marks below a log axis, as a share of the panel
 MAX_MARKED = 25  # curves with more points mark only lone ones
 BAND, THIN_LINE = "band: ± one standard error over seeds", "thin: not every seed has a value there"
@@ -123,7 +125,7 @@ def draw(
     """
     from matplotlib.ticker import EngFormatter
 
-    columns = columns or math.ceil(math.sqrt(len(panels))) + (len(panels) > 6)
+    columns = columns or max(3, math.ceil(math.sqrt(len(panels))) + (len(panels) > 6))
     columns = min(MAX_COLUMNS, len(panels), columns)
     rows, width = math.ceil(len(panels) / columns), COLUMN if columns == 1 else PAGE
     styles = line_styles(list(dict.fromkeys(label for panel in panels for label in panel.groups)))
@@ -131,7 +133,8 @@ def draw(
     grid = figure.subplots(rows, columns, squeeze=False).flat
     marks: dict[str, Any] = {}
     for number, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
-        axes.set_title(escape_math(panel.title), fontsize=NORMAL)
+        title = textwrap.fill(panel.title, int(TITLE_CHARACTERS * width / columns), break_long_words=False)
+        axes.set_title(escape_math(title), fontsize=NORMAL)
         axes.set_xlim(-0.02 * last, 1.02 * last)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.locator_params(axis="x", nbins=5)

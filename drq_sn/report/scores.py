@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from drq_sn.report.curves import mean_and_error
 from drq_sn.report.published import ReleasedPoint, read_released
-from drq_sn.report.types import PUBLISHED, Plan, Run, Variant, sort_variants
+from drq_sn.report.types import PUBLISHED, Plan, Run, Variant
+from drq_sn.report.variants import sort_variants
 
 SAME_TASK = {"cup_catch": "ball_in_cup_catch"}  # one task under two names
 
@@ -25,7 +26,7 @@ def released_curves(agent: str) -> dict[str, list[ReleasedPoint]]:
 
 
 def select_runs(plan: Plan, runs: Iterable[Run]) -> list[Run]:
-    """Those of `runs` that `plan` needs, whatever their seeds; if none has the published setting, all of one setting.
+    """Those of `runs` that `plan` needs, whatever their seeds: at the published setting, or at another if all have it.
 
     Their variants are named as the paper's.
     """
@@ -34,7 +35,7 @@ def select_runs(plan: Plan, runs: Iterable[Run]) -> list[Run]:
     for run in runs:
         if run.task in tasks and run.variant.choices in plan.variants:
             settings.setdefault(run.setting, []).append(replace(run, variant=run.variant.choices))
-    return settings.get(PUBLISHED, max(settings.values(), key=len, default=[]))
+    return settings.get(PUBLISHED) or (next(iter(settings.values())) if len(settings) == 1 else [])
 
 
 def common_frame(runs: Iterable[Run], limit: float = math.inf) -> float | None:

@@ -11,7 +11,8 @@ from typing import Any
 from drq_sn.report.types import Departure, LatexTable, Table, format_value
 
 NO_VALUE = "\N{EN DASH}"
-COLUMN_CHARACTERS = 50  # that fit into one column of a page with two
+COLUMN_CHARACTERS = 60  # that fit into one column of a page with two
+PAGE_ROWS = 50  # that fit on a page
 LATEX = str.maketrans({
     **{character: rf"\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$",
@@ -22,12 +23,12 @@ MARKDOWN = str.maketrans({"|": r"\|", "*": r"\*", "<": "&lt;", "\n": " "})
 
 
 def table_files(table: Table) -> dict[str, bytes]:
-    """The files of a table: name -> content."""
-    return {
+    """The files of a table: name -> content; LaTeX only if it fits on a page."""
+    files = {
         f"{table.name}.csv": format_csv(table.records, table.fields),
         f"{table.name}.md": format_markdown(table).encode(),
-        f"{table.name}.tex": format_latex(table).encode(),
     }
+    return files | ({f"{table.name}.tex": format_latex(table).encode()} if len(table.rows) <= PAGE_ROWS else {})
 
 
 def format_csv(rows: Sequence[Mapping[str, Any]], fields: Sequence[str] | None = None) -> bytes:
@@ -74,7 +75,7 @@ def format_latex(table: Table) -> str:
         rf"\begin{{table{wide}}}[t]",
         r"\centering\small\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{_latex(caption)}}}",
-        rf"\label{{tab:{table.name}}}",
+        rf"\label{{tab:{table.name}}}\par\smallskip",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
         r"\toprule",

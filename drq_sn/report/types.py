@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +17,7 @@ from drq_sn.runs.status import Status
 
 PUBLISHED = "published setting"
 RETURN = "episode_return_mean"
-NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d+)?)")
 PROTOCOL = ("preset", "env.", "action_repeat", "eval_every_frames", "num_eval_episodes")  # see `Run.protocol`
-HEADS, NORMALIZERS = ("mlp2", "mlp4", "modern2", "modern4"), ("none", "spectral")  # of the paper, in its order
 FloatArray = NDArray[np.float64]
 Row = dict[str, Any]
 """A row of a CSV file: column -> value."""
@@ -63,19 +60,6 @@ class Variant(NamedTuple):
 def agent_title(agent: str) -> str:
     """The agent's name as its authors write it."""
     return {"drq": "DrQ", "drqv2": "DrQ-v2"}.get(agent, agent)
-
-
-def sort_variants(variants: Iterable[Variant]) -> list[Variant]:
-    """Each variant once: the paper's heads and normalizers in its order, then others by name, numbers by size."""
-
-    def rank(names: tuple[str, ...], name: str) -> tuple[int, str]:
-        return names.index(name) if name in names else len(names), name
-
-    def order(variant: Variant) -> tuple[Any, ...]:
-        numbers = [part if i % 2 == 0 else float(part) for i, part in enumerate(NUMBER.split(variant.name))]
-        return variant.agent, rank(HEADS, variant.head), rank(NORMALIZERS, variant.normalizer), numbers
-
-    return sorted(set(variants), key=order)
 
 
 def format_value(value: Any) -> str:

@@ -9,11 +9,26 @@ from decimal import Decimal
 from typing import Any
 
 from drq_sn.report.table_formats import format_departures
-from drq_sn.report.types import PUBLISHED, Run, Variant, format_value, sort_variants
+from drq_sn.report.types import PUBLISHED, Run, Variant, format_value
 
+HEADS, NORMALIZERS = ("mlp2", "mlp4", "modern2", "modern4"), ("none", "spectral")  # of the paper, in its order
+NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d+)?)")
 MAX_SHOWN = 2  # options of every variant; of more, only those that are not at their published or preset value
 ABSENT = "absent"  # value of an option that a run does not have
 MAX_NAMED = 3  # options of a variant; with more it gets a number
+
+
+def sort_variants(variants: Iterable[Variant]) -> list[Variant]:
+    """Each variant once: the paper's heads and normalizers in its order, then others by name, numbers by size."""
+
+    def rank(names: tuple[str, ...], name: str) -> tuple[int, str]:
+        return names.index(name) if name in names else len(names), name
+
+    def order(variant: Variant) -> tuple[Any, ...]:
+        numbers = [part if i % 2 == 0 else float(part) for i, part in enumerate(NUMBER.split(variant.name))]
+        return variant.agent, rank(HEADS, variant.head), rank(NORMALIZERS, variant.normalizer), numbers
+
+    return sorted(set(variants), key=order)
 
 
 def name_variants(runs: Sequence[Run]) -> list[Run]:
