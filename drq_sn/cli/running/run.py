@@ -19,6 +19,7 @@ from drq_sn.cli.config.build import (
     build_env,
     build_loop,
     build_replay,
+    instantiate,
     partial_env,
     random_states_of,
     resolve,
@@ -53,7 +54,7 @@ from drq_sn.training.diagnostics import Diagnostics
 from drq_sn.training.evaluation import EnvironmentPool, evaluate
 from drq_sn.training.limits import num_available_cores
 from drq_sn.training.loop import TrainingDiverged
-from drq_sn.types import Episode
+from drq_sn.types import Episode, Logger
 
 
 def run(cfg: DictConfig) -> None:
@@ -79,6 +80,7 @@ def run(cfg: DictConfig) -> None:
             "env": {"target": cfg.env._target_, "repeats_episodes": repeats_episodes},
             "first_frame_sha256": provenance.frame_hash(env),
         }
+    further: Logger = instantiate(cfg.logger)
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
     path = Path(str(cfg.run_dir or ""))
     initial = initialize_agent(agent, cfg) if cfg.fresh or not path.exists() else {}  # before anything is written
@@ -108,13 +110,18 @@ def run(cfg: DictConfig) -> None:
         frame = loop.step * loop.action_repeat if checkpoint else None
         with recorded(run_dir, _description(cfg, device, backend) | environment | initial, frame) as results:
             write_config(run_dir, own)
-            _train(cfg, lock, session, checkpoint, results)
+            _train(cfg, lock, session, checkpoint, results, further)
         if not cfg.keep_checkpoint:
             session.store.delete()
 
 
 def _train(
-    cfg: DictConfig, lock: RunLock, session: Session, checkpoint: Checkpoint | None, results: dict[str, Any]
+    cfg: DictConfig,
+    lock: RunLock,
+    session: Session,
+    checkpoint: Checkpoint | None,
+    results: dict[str, Any],
+    further: Logger,
 ) -> None:
     """Train until the end, a signal or divergence; leave a checkpoint to resume from, or the diverged weights.
 
@@ -125,6 +132,7 @@ def _train(
     weights = WeightsWriter(run_dir)
     on_stall = functools.partial(exit_stalled, run_dir=run_dir)
     num_workers = min(cfg.num_eval_processes or num_available_cores(), cfg.num_eval_episodes)
+    config: Any = OmegaConf.to_container(OmegaConf.create(session.config))
     logger = RunLogger(
         run_dir,
         cfg.num_train_frames,
@@ -134,6 +142,8 @@ def _train(
         cfg.num_eval_episodes,
         checkpoint and checkpoint.state["logger"],
         hyperparameters_of(cfg),
+        config,
+        further,
     )
 
     def save() -> None:
@@ -149,13 +159,15 @@ def _train(
     def run_evaluation(frame: int) -> list[Episode]:
         random_states = random_states_of([cfg.seed, frame], cfg.num_eval_episodes)
         with contextlib.ExitStack() as video:
-            record = None
+            record, file = None, run_dir / "video" / f"{frame}.mp4"
             if cfg.video_every_frames and frame % cfg.video_every_frames == 0:
-                record = video.enter_context(VideoRecorder(run_dir / "video" / f"{frame}.mp4", playback_rate(env)))
+                record = video.enter_context(VideoRecorder(file, playback_rate(env)))
             try:
                 episodes = evaluate(pool, agent, random_states, record, signals.check)
             except FloatingPointError:
                 raise TrainingDiverged(frame) from None
+        if record is not None:
+            logger.video(file, frame)
         if cfg.diagnose_states:
             batch = session.replay.peek(cfg.diagnose_states, seed=frame) if session.replay.num_transitions else None
             logger.diagnostics(frame, session.loop.step, diagnostics(session.loop.step, batch, episodes))
