@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ from drq_sn.runs import provenance
 from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore
 from drq_sn.runs.files import WeightsWriter
 from drq_sn.runs.logger import RunLogger
+from drq_sn.runs.progress import format_return
 from drq_sn.runs.reader import read_record
 from drq_sn.runs.status import Status
 from drq_sn.runs.video import VideoRecorder, playback_rate
@@ -55,6 +58,8 @@ from drq_sn.training.evaluation import EnvironmentPool, evaluate
 from drq_sn.training.limits import num_available_cores
 from drq_sn.training.loop import TrainingDiverged
 from drq_sn.types import Episode, Logger
+
+RESULTS = ("eval.csv", "train.csv", "diagnostics.csv", "weights.pt", "best.pt", "video")  # named at the end of a run
 
 
 def run(cfg: DictConfig) -> None:
@@ -67,6 +72,9 @@ def run(cfg: DictConfig) -> None:
     """
     resolve(cfg)
     check_ranges(cfg, TRAIN)
+    chosen = hyperparameters_of(cfg)
+    print(f"{cfg.task}: building environment, replay, and {chosen['agent']} with {chosen['head']} heads, "
+          f"normalizer {chosen['normalizer']}", flush=True)  # fmt: skip
     backend = find_backend()
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
@@ -110,9 +118,10 @@ def run(cfg: DictConfig) -> None:
         frame = loop.step * loop.action_repeat if checkpoint else None
         with recorded(run_dir, _description(cfg, device, backend) | environment | initial, frame) as results:
             write_config(run_dir, own)
-            _train(cfg, lock, session, checkpoint, results, further)
+            episodes = _train(cfg, lock, session, checkpoint, results, further)
         if not cfg.keep_checkpoint:
             session.store.delete()
+    _announce_end(cfg, run_dir, episodes)
 
 
 def _train(
@@ -122,8 +131,10 @@ def _train(
     checkpoint: Checkpoint | None,
     results: dict[str, Any],
     further: Logger,
-) -> None:
+) -> list[Episode]:
     """Train until the end, a signal or divergence; leave a checkpoint to resume from, or the diverged weights.
+
+    Returns the episodes of the last evaluation.
 
     What `run.json` records of the training goes into `results`.
     """
@@ -146,6 +157,8 @@ def _train(
         further,
     )
 
+    last_evaluation: list[Episode] = []
+
     def save() -> None:
         lock.verify()
         session.save(logger)
@@ -166,14 +179,14 @@ def _train(
                 episodes = evaluate(pool, agent, random_states, record, signals.check)
             except FloatingPointError:
                 raise TrainingDiverged(frame) from None
-        if record is not None:
-            logger.video(file, frame)
+        logger.video(file, frame)
         if cfg.diagnose_states:
             batch = session.replay.peek(cfg.diagnose_states, seed=frame) if session.replay.num_transitions else None
             logger.diagnostics(frame, session.loop.step, diagnostics(session.loop.step, batch, episodes))
         lock.verify()
         mean_return = float(np.mean([episode.episode_return for episode in episodes]))
         weights.save(agent.networks.state_dict(), frame, mean_return)
+        last_evaluation[:] = episodes
         return episodes
 
     with contextlib.ExitStack() as stack:
@@ -194,6 +207,22 @@ def _train(
             logger.end(success=False)
             raise
         logger.end(success=True)
+    return last_evaluation
+
+
+def _announce_end(cfg: DictConfig, run_dir: Path, episodes: Sequence[Episode]) -> None:
+    """Print the final return, where the files are, and the next commands.
+
+    Args:
+        cfg: the run's configuration.
+        run_dir: run directory.
+        episodes: of the last evaluation; none if the run was resumed after it.
+    """
+    place, files = shlex.quote(str(run_dir)), [name for name in RESULTS if (run_dir / name).exists()]
+    result = f": {format_return([episode.episode_return for episode in episodes])}" if episodes else ""
+    print(f"{cfg.task}: finished at frame {cfg.num_train_frames}{result}")
+    print(f"results in {run_dir}: {', '.join(files)}")
+    print(f"next: drq-sn evaluate run={place} video=true, drq-sn report runs={place}, tensorboard --logdir {place}")
 
 
 def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConfig) -> None:
