@@ -107,9 +107,7 @@ def _milliseconds_per_frame() -> float:
 def main() -> None:
     """Print the report; exit code 2 if nothing renders, or if there are arguments."""
     if HELP_FLAGS & set(sys.argv[1:]):
-        print(
-            "usage: drq-sn doctor\n\nprints versions, device, memory and rendering of this machine, and what is wrong"
-        )
+        print("usage: drq-sn doctor\nPrints versions, device, memory and rendering of this machine, and problems.")
         return
     if sys.argv[1:]:
         print(f"error: doctor takes no arguments, got {' '.join(sys.argv[1:])}", file=sys.stderr)

@@ -72,9 +72,9 @@ def run(cfg: DictConfig) -> None:
     """
     resolve(cfg)
     check_ranges(cfg, TRAIN)
-    chosen = hyperparameters_of(cfg)
-    print(f"{cfg.task}: building environment, replay, and {chosen['agent']} with {chosen['head']} heads, "
-          f"normalizer {chosen['normalizer']}", flush=True)  # fmt: skip
+    choices = record_choices(cfg)
+    agent_name, head, normalizer = (choices["choices"][name] for name in ("agent", "head", "normalizer"))
+    print(f"{cfg.task}: building {agent_name} with {head} heads, normalizer {normalizer}", flush=True)
     backend = find_backend()
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
@@ -116,7 +116,7 @@ def run(cfg: DictConfig) -> None:
             if (backup := lock.move_to_backup()) is not None:
                 print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
         frame = loop.step * loop.action_repeat if checkpoint else None
-        with recorded(run_dir, _description(cfg, device, backend) | environment | initial, frame) as results:
+        with recorded(run_dir, _description(cfg, choices, device, backend) | environment | initial, frame) as results:
             write_config(run_dir, own)
             episodes = _train(cfg, lock, session, checkpoint, results, further)
         if not cfg.keep_checkpoint:
@@ -273,9 +273,9 @@ def _require_more_frames(run_dir: Path, cfg: DictConfig, frame: int) -> None:
         )
 
 
-def _description(cfg: DictConfig, device: torch.device, backend: Backend) -> dict[str, Any]:
+def _description(cfg: DictConfig, choices: dict[str, Any], device: torch.device, backend: Backend) -> dict[str, Any]:
     return {
-        **record_choices(cfg),
+        **choices,
         "task": cfg.task,
         "seed": cfg.seed,
         "versions": provenance.versions(),
