@@ -165,8 +165,8 @@ class Logger(Protocol):
     def log(self, table: str, row: Mapping[str, float]) -> None:
         """Log a row of `train` (an episode), `eval` (an evaluation) or `diagnostics`; it has a `frame`."""
 
-    def video(self, path: Path, frame: int) -> None:
-        """Log the MP4 of an evaluation episode."""
+    def video(self, path: Path, frames: np.ndarray, frame: int) -> None:
+        """Log an evaluation episode: its MP4, and its frames at half the size, (N, H, W, 3) uint8."""
 
     def flush(self) -> None:
         """Write everything; a checkpoint is about to be saved."""

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from drq_sn.runs.loggers import CsvLogger, NullLogger
 from drq_sn.runs.reader import read_record
 from drq_sn.runs.tensorboard import Hyperparameters, TensorBoardLogger
+from drq_sn.runs.video import VideoRecorder
 from drq_sn.training.metrics import GRAD_NORM, GRAD_NORM_MAX, MetricAccumulator, to_host
 from drq_sn.types import Episode, Logger, Metrics, RunInfo
 
@@ -195,10 +196,10 @@ class RunLogger:
         if self._has_diagnostics:
             self._call("log", "diagnostics", dict(zip(DIAGNOSTICS_FIELDS, (frame, step), strict=True)) | values)
 
-    def video(self, path: Path, frame: int) -> None:
-        """Log the MP4 of an evaluation episode, if it could be written."""
-        if path.is_file():
-            self._call("video", path, frame)
+    def video(self, recorder: VideoRecorder | None, frame: int) -> None:
+        """Log an evaluation episode, if it was recorded and could be written."""
+        if recorder and recorder.path.is_file():
+            self._call("video", recorder.path, np.stack(recorder.frames), frame)
 
     def end(self, success: bool) -> None:
         """Note that the run will not be resumed: it finished, or diverged."""

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from drq_sn.runs.csv_log import CsvLog
 from drq_sn.types import RunInfo
 
@@ -19,7 +21,7 @@ class NullLogger:
     def log(self, table: str, row: Mapping[str, float]) -> None:
         """Do nothing."""
 
-    def video(self, path: Path, frame: int) -> None:
+    def video(self, path: Path, frames: np.ndarray, frame: int) -> None:
         """Do nothing."""
 
     def flush(self) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
-from numpy.typing import NDArray
 
 VIDEO_SIZE = 256
 DEFAULT_RATE = 30.0
@@ -25,24 +24,21 @@ def playback_rate(env: Any) -> float:
         return DEFAULT_RATE
 
 
-def read_frames(path: Path, count: int) -> NDArray[np.uint8]:
-    """Up to `count` frames of a video, evenly spaced, at half its width and height: (N, H, W, 3)."""
-    reader: Any = imageio.get_reader(path, format="FFMPEG")  # without type hints
-    with reader:
-        frames = [frame[::2, ::2] for frame in reader]
-    return np.stack([frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, count).astype(int))])
-
-
 class VideoRecorder:
     """Context manager that writes an MP4; call it with the environment at every step.
 
     Args:
         path: file to write; its directory is created. The file appears once it is complete.
         frames_per_second: playback rate, in steps per second.
+
+    Attributes:
+        path: the file.
+        frames: (H, W, 3) uint8, at half the size.
     """
 
     def __init__(self, path: Path, frames_per_second: float) -> None:
-        self._path = path
+        self.path = path
+        self.frames: list[np.ndarray] = []
         self._failed = False
         self._writer: Any = None
         self._partial = path.with_name(f".{path.name}")
@@ -56,6 +52,7 @@ class VideoRecorder:
         """Append the current state of `env` as a frame."""
         if not self._failed:
             frame = env.render(VIDEO_SIZE, VIDEO_SIZE)
+            self.frames.append(frame[::2, ::2].copy())
             with self._warn_on_error():
                 self._writer.append_data(frame)
 
@@ -69,7 +66,7 @@ class VideoRecorder:
             with self._warn_on_error():
                 self._writer.close()
                 if kind is None and not self._failed:
-                    self._partial.replace(self._path)
+                    self._partial.replace(self.path)
         with contextlib.suppress(OSError):
             self._partial.unlink()
 
@@ -79,5 +76,5 @@ class VideoRecorder:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            warnings.warn(f"{self._path}: no video, the encoder failed ({str(error).splitlines()[0]})", stacklevel=3)
+            warnings.warn(f"{self.path}: no video, the encoder failed ({str(error).splitlines()[0]})", stacklevel=3)
             self._failed = True

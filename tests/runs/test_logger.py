@@ -13,9 +13,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from drq_sn.agents import DrQ, DrQV2
+from drq_sn.runs.charts import chart_layout, tag
 from drq_sn.runs.logger import RunLogger
 from drq_sn.runs.loggers import NullLogger
-from drq_sn.runs.tensorboard import chart_layout, tag
+from drq_sn.runs.video import VideoRecorder
 from drq_sn.training.diagnostics import EPISODE_METRICS, STATE_METRICS
 from tests.builders import make_episodes
 
@@ -153,20 +154,32 @@ def test_tensorboard_has_configuration_record_and_commit_as_text(tmp_path):
     assert texts["git_commit"] == "abc"
 
 
+class Fading:
+    """An environment whose frames get lighter."""
+
+    shade = 0
+
+    def render(self, height, width):
+        self.shade += 2
+        return np.full((height, width, 3), self.shade - 2, np.uint8)
+
+
 def test_a_video_is_a_moving_image_and_a_strip(tmp_path):
-    path = tmp_path / "0.mp4"
-    frames = np.repeat(np.arange(0, 240, 10, dtype=np.uint8), 64 * 64 * 3).reshape(-1, 64, 64, 3)
-    imageio.mimwrite(path, list(frames), fps=30, macro_block_size=16)
-    logger = RunLogger(tmp_path, 2000, NAMES, (), (), 1)
-    logger.video(path, 1000)
-    logger.video(tmp_path / "missing.mp4", 2000)  # its encoder failed
+    env, logger = Fading(), RunLogger(tmp_path, 2000, NAMES, (), (), 1)
+    with VideoRecorder(tmp_path / "1000.mp4", 30) as record:
+        for _ in range(120):
+            record(env)
+    logger.video(record, 1000)
+    record.path.unlink()
+    logger.video(record, 2000)  # as if its encoder had failed
+    logger.video(None, 3000)
     logger.close()
     events = EventAccumulator(str(tmp_path)).Reload()
     ((moving,), (strip,)) = (events.Images(f"eval/{name}") for name in ("video", "strip"))
-    assert (moving.step, moving.width, moving.height, strip.width, strip.height) == (1000, 32, 32, 8 * 32, 32)
-    assert len(imageio.mimread(moving.encoded_image_string, format="GIF")) == len(frames)
-    shades = imageio.imread(strip.encoded_image_string)[16, 16::32, 0].astype(float)
-    assert shades == pytest.approx(np.linspace(0, 230, 8), abs=12)
+    assert (moving.step, moving.width, moving.height, strip.width, strip.height) == (1000, 128, 128, 8 * 128, 128)
+    assert len(imageio.mimread(moving.encoded_image_string, format="GIF")) == 60  # every second one
+    shades = imageio.imread(strip.encoded_image_string)[64, 64::128, 0]
+    assert shades.astype(float) == pytest.approx(np.linspace(0, 238, 8), abs=4)
 
 
 class Broken(NullLogger):

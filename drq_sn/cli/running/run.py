@@ -172,14 +172,14 @@ def _train(
     def run_evaluation(frame: int) -> list[Episode]:
         random_states = random_states_of([cfg.seed, frame], cfg.num_eval_episodes)
         with contextlib.ExitStack() as video:
-            record, file = None, run_dir / "video" / f"{frame}.mp4"
+            record = None
             if cfg.video_every_frames and frame % cfg.video_every_frames == 0:
-                record = video.enter_context(VideoRecorder(file, playback_rate(env)))
+                record = video.enter_context(VideoRecorder(run_dir / "video" / f"{frame}.mp4", playback_rate(env)))
             try:
                 episodes = evaluate(pool, agent, random_states, record, signals.check)
             except FloatingPointError:
                 raise TrainingDiverged(frame) from None
-        logger.video(file, frame)
+        logger.video(record, frame)
         if cfg.diagnose_states:
             batch = session.replay.peek(cfg.diagnose_states, seed=frame) if session.replay.num_transitions else None
             logger.diagnostics(frame, session.loop.step, diagnostics(session.loop.step, batch, episodes))
