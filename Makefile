@@ -83,11 +83,10 @@ types: $(VENV)/.installed-dev
 
 figures: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.report 'runs=[results/laptop]' profiles=null out=build/laptop > /dev/null
-	@cp build/laptop/curves_drqv2_settings2.png results/laptop/curves.png
+	@cp build/laptop/curves.svg results/laptop/curves.svg
 	@$(BIN)/python -m drq_sn.cli.report 'runs=[results/normalizers/runs]' profiles=null out=build/normalizers > /dev/null
-	@for kind in png svg; do \
-	    cp build/normalizers/figure3_cartpole_balance.$$kind results/normalizers/diagnosis/figure3.$$kind; \
-	    cp build/normalizers/diagnostics_cartpole_balance.$$kind results/normalizers/diagnosis/diagnostics.$$kind; done
+	@cp build/normalizers/figure3_cartpole_balance.svg results/normalizers/diagnosis/figure3.svg
+	@cp build/normalizers/diagnostics_cartpole_balance.svg results/normalizers/diagnosis/diagnostics.svg
 	@cp build/normalizers/diagnostics.csv results/normalizers/diagnosis/diagnostics.csv
 
 options: $(VENV)/.installed

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import dm_env
@@ -119,7 +120,7 @@ class Replay(Protocol):
         """Sample transitions uniformly, with replacement."""
 
 
-class Logger(Protocol):
+class Recorder(Protocol):
     """What the loop reports to; the only place where metrics are copied to the host."""
 
     def update(self, metrics: Metrics) -> None:
@@ -135,3 +136,40 @@ class Logger(Protocol):
 
     def evaluation(self, frame: int, step: int, episodes: Sequence[Episode]) -> None:
         """Record one evaluation."""
+
+
+class RunInfo(NamedTuple):
+    """What a logger is told about a run.
+
+    Attributes:
+        run_dir: run directory.
+        config: every option, as a tree.
+        record: contents of `run.json`: choices, versions, git commit, device, ...
+        columns: table -> names of its columns; see `Logger.log`.
+        resumed_at: last frame of the checkpoint if the run is resumed, else None; later rows are logged again.
+    """
+
+    run_dir: Path
+    config: Mapping[str, Any]
+    record: Mapping[str, Any]
+    columns: Mapping[str, Sequence[str]]
+    resumed_at: int | None
+
+
+class Logger(Protocol):
+    """A destination of a run's logs: CSV files, TensorBoard, or one of your own (docs/how-to.md)."""
+
+    def start(self, run: RunInfo) -> None:
+        """Called once, before the other methods."""
+
+    def log(self, table: str, row: Mapping[str, float]) -> None:
+        """Log a row of `train` (an episode), `eval` (an evaluation) or `diagnostics`; it has a `frame`."""
+
+    def video(self, path: Path, frames: np.ndarray, frame: int) -> None:
+        """Log an evaluation episode: its MP4, and its frames at half the size, (N, H, W, 3) uint8."""
+
+    def flush(self) -> None:
+        """Write everything; a checkpoint is about to be saved."""
+
+    def close(self, success: bool | None) -> None:
+        """End: the run finished (True), diverged (False), or can be resumed (None)."""

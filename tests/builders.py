@@ -31,7 +31,7 @@ from hydra import compose
 from omegaconf import OmegaConf, open_dict
 
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
-from drq_sn.report.types import Run, Variant
+from drq_sn.report.types import Preset, Run, Variant
 from drq_sn.runs.reader import EVAL, Log
 from drq_sn.runs.status import Status
 from drq_sn.training.replay import UniformReplay
@@ -282,7 +282,7 @@ def make_run(evaluations=(), task="cheetah_run", variant=MLP2, seed=1, status="f
     """A run of a report with evaluations by frame.
 
     Args:
-        more: `directory`, `record`, `options`, `num_episodes`; logs `eval`, `train` and `diagnostics`.
+        more: `directory`, `record`, `options`, `preset`, `num_episodes`; logs `eval`, `train` and `diagnostics`.
     """
     rows = [
         {"frame": f, "episode_return_mean": v, "num_episodes": more.get("num_episodes", 10), "wall_time_s": f / 10}
@@ -291,8 +291,8 @@ def make_run(evaluations=(), task="cheetah_run", variant=MLP2, seed=1, status="f
     logs = {EVAL: more.get("eval", make_log(*rows, name=EVAL))}
     logs |= {f"{name}.csv": more.get(name, Log(Path(f"{name}.csv"))) for name in ("train", "diagnostics")}
     directory, record = Path(more.get("directory", f"runs/{task}/x/seed_{seed}")), RECORD | more.get("record", {})
-    options = more.get("options", {})
-    return Run(directory, task, seed, Status(status), variant, tuple(departures), record, options, logs)
+    preset, options = more.get("preset", Preset()), more.get("options", {})
+    return Run(directory, task, seed, Status(status), variant, tuple(departures), preset, record, options, logs)
 
 
 class Payload:

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS
+from drq_sn.cli.config.reference import read_page
 from tests.builders import markdown_headings
 
 
@@ -80,7 +81,7 @@ hydra:
 def test_comments_are_taken_from_where_they_stand(tmp_path):
     path = tmp_path / "some.yaml"
     path.write_text(YAML)
-    page = options.read_page(path, "group")
+    page = read_page(path, "group")
     assert page.about == "What the file is about."
     assert [tuple(option) for option in page.options] == [
         ("first", "1", "at the end"),

@@ -6,8 +6,12 @@ import contextlib
 import sys
 
 import torch
+from hydra import compose
 
+from drq_sn.cli.config.build import build_env
+from drq_sn.cli.config.overrides import HELP_FLAGS, initialized
 from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
+from drq_sn.cli.running.memory import memory_parts
 from drq_sn.envs import gl, make_env
 from drq_sn.output import require_written
 from drq_sn.profiling.profiler import seconds_per_call
@@ -19,7 +23,6 @@ TASK, NUM_FRAMES = "cheetah_run", 20
 MATCHING_PAIRS = {("1.0.30", "3.3.2"), ("1.0.31", "3.3.3"), ("1.0.44", "3.11.0"), ("1.0.50", "3.17.0")}
 PUBLISHED_PIXELS_BEFORE = (3, 12)
 SLOW_RENDERING_MS = 5.0
-FULL_REPLAY_BYTES = 1_000_000 * 21_400
 
 
 def report() -> tuple[list[str], list[str]]:
@@ -58,10 +61,18 @@ def _device() -> tuple[list[str], list[str]]:
     problems = []
     if device.type == "cpu":
         problems.append("no GPU that torch can use: train with PRESET=laptop, the published setting takes days")
-    if memory < FULL_REPLAY_BYTES:
-        full = f"{FULL_REPLAY_BYTES / 1e9:.0f} GB"
-        problems.append(f"a full replay of 1 000 000 steps takes {full}, more than is free; 500 000 frames need 5.4 GB")
+    needed = _memory_of_default_run(device)
+    facts.append(f"memory of a run with default options: {needed / 1e9:.1f} GB")
+    if memory < needed:
+        problems.append(f"a run with default options needs {needed / 1e9:.1f} GB, more than is free")
     return facts, problems
+
+
+def _memory_of_default_run(device: torch.device) -> int:
+    with initialized():
+        cfg = compose("train", ["task=synthetic_point"])  # needs no OpenGL; frames are as large as in other tasks
+    with contextlib.closing(build_env(cfg)) as env:
+        return sum(memory_parts(cfg, env, device).values())
 
 
 def _rendering() -> tuple[list[str], list[str]]:
@@ -69,6 +80,8 @@ def _rendering() -> tuple[list[str], list[str]]:
         backend = gl.select_backend()
     except InvalidInput as error:
         return ["GL backend: none"], [str(error)]
+    except TimeoutError as error:
+        return ["GL backend: unknown"], [str(error)]
     milliseconds = _milliseconds_per_frame()
     facts = [
         f"GL backend: {backend.name}",
@@ -93,6 +106,9 @@ def _milliseconds_per_frame() -> float:
 
 def main() -> None:
     """Print the report; exit code 2 if nothing renders, or if there are arguments."""
+    if HELP_FLAGS & set(sys.argv[1:]):
+        print("usage: drq-sn doctor\nPrints versions, device, memory and rendering of this machine, and problems.")
+        return
     if sys.argv[1:]:
         print(f"error: doctor takes no arguments, got {' '.join(sys.argv[1:])}", file=sys.stderr)
         sys.exit(ExitCode.INVALID_INPUT)

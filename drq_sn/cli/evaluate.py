@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
-import numpy as np
 from omegaconf import DictConfig
 
 from drq_sn import validation
@@ -18,6 +17,7 @@ from drq_sn.cli.config.ranges import EVALUATE, check_ranges
 from drq_sn.cli.config.saved import load_agent_and_frame, load_config
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input, exit_stalled
 from drq_sn.output import require_written
+from drq_sn.runs.progress import format_return
 from drq_sn.runs.video import VideoRecorder, playback_rate
 from drq_sn.training import cpu
 from drq_sn.training.evaluation import EnvironmentPool, evaluate
@@ -55,7 +55,7 @@ def run_evaluation(
             raise validation.InvalidInput(f"{run_dir}: its weights must be finite ({error})") from None
         returns = [episode.episode_return for episode in episodes]
     seconds = time.monotonic() - start
-    print(f"{run_dir} at frame {frame}: return {np.mean(returns):.1f} over {num_episodes} episodes in {seconds:.0f} s")
+    print(f"{run_dir} at frame {frame}: {format_return(returns)} in {seconds:.0f} s")
     if num_diverged := sum(episode.diverged for episode in episodes):
         print(f"{num_diverged} of them ended early because the simulation diverged")
     print("single returns: " + " ".join(f"{value:.1f}" for value in returns))

@@ -75,10 +75,10 @@ def read_runs(patterns: Sequence[str]) -> tuple[list[Run], list[str]]:
 
 def read_run(run_dir: Path) -> Run:
     """The run in `run_dir`; `InvalidInput` if its files are damaged."""
-    task, seed, variant, departures, options = identify(run_dir)
+    task, seed, variant, departures, preset, options = identify(run_dir)
     record, logs = read_record(run_dir), read_logs(run_dir)
     status = Status(record.get("status"))
-    return Run(run_dir, canonical(task), seed, status, variant, departures, record, options, logs)
+    return Run(run_dir, canonical(task), seed, status, variant, departures, preset, record, options, logs)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir, instantiate
 from drq_sn.cli.config.experiments import Experiment, load_experiment
-from drq_sn.cli.config.overrides import SWEEP_FLAGS, check_overrides, initialized, quote_values
+from drq_sn.cli.config.overrides import SWEEP_FLAGS, answer_help, check_overrides, initialized, quote_values
 from drq_sn.cli.launching.grid import PlannedRun, plan, split_overrides
 from drq_sn.cli.launching.job import ExitCodes, Job, Launcher, describe_exit
 from drq_sn.cli.launching.live_table import Row, SweepTable
@@ -146,7 +146,8 @@ def _show(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    """Check the command line, then sweep; Hydra answers `--help` and other flags."""
+    """Check the command line, then sweep; Hydra answers other flags than `--help`."""
+    answer_help(CONFIG_NAME)
     arguments = [argument for argument in sys.argv[1:] if argument not in SWEEP_FLAGS]
     if any(argument.startswith("-") for argument in arguments):
         _show()

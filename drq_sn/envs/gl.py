@@ -21,7 +21,7 @@ BACKENDS = ("egl", "osmesa", "glfw")
 SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "software")
 EGL_DEVICE = "MUJOCO_EGL_DEVICE_ID"  # index of the GPU that renders
 PYOPENGL_PLATFORM = "PYOPENGL_PLATFORM"  # mujoco sets it to its backend, and fails if it is set to another one
-PROBE_SECONDS = 60
+PROBE_SECONDS = (60, 180)  # of the first and the second try: a busy node may take long
 PROBE = """
 import importlib, os
 module = importlib.import_module("mujoco." + os.environ["MUJOCO_GL"])  # before OpenGL: it sets PyOpenGL's platform
@@ -50,14 +50,18 @@ def probe(name: str) -> tuple[str | None, str]:
 
     Returns:
         (renderer string, "") if it works, else (None, last line of the error).
+
+    Raises:
+        TimeoutError: if it does not answer, at two tries.
     """
     environment = {**os.environ, "MUJOCO_GL": name}
-    try:
-        result = subprocess.run(
-            [sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, timeout=PROBE_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        return None, f"no answer within {PROBE_SECONDS} s"
+    for seconds in PROBE_SECONDS:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command = [sys.executable, "-c", PROBE]
+            result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
+            break
+    else:
+        raise TimeoutError(f"OpenGL with {name} did not answer within {PROBE_SECONDS[-1]} s; is this machine busy?")
     if result.returncode == 0 and result.stdout.strip():
         return result.stdout.strip().splitlines()[-1], ""
     return None, (result.stderr.strip().splitlines() or ["no output"])[-1]
@@ -72,6 +76,7 @@ def select_backend() -> Backend:
 
     Raises:
         InvalidInput: if none works; the message names the packages to install.
+        TimeoutError: if one does not answer, which says nothing about the others.
     """
     requested = os.environ.get("MUJOCO_GL", "").lower()
     if requested:
@@ -107,7 +112,7 @@ def find_backend() -> Backend:
     """`select_backend`; where none works, a backend named `none`, for environments that do not need one."""
     try:
         return select_backend()
-    except validation.InvalidInput:
+    except (validation.InvalidInput, TimeoutError):
         return Backend("none", "none")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from drq_sn.report.scores import common_frame, fill_cell
 from drq_sn.report.style import (
     NORMAL,
+    PAGE,
     SMALL,
     add_legend,
     create_canvas,
@@ -23,14 +24,15 @@ from drq_sn.report.style import (
     save_figure,
 )
 from drq_sn.report.table_formats import NO_VALUE, format_frame, format_number
-from drq_sn.report.types import Figure, FloatArray, Interval, Row, Run, Table, agent_title, sort_variants
+from drq_sn.report.types import Figure, FloatArray, Interval, Row, Run, Table, agent_title
+from drq_sn.report.variants import sort_variants
 from drq_sn.runs.progress import format_count
 
 MAX_RETURN = 1000.0  # of an episode in the suite
 THRESHOLDS = np.linspace(0.0, 1.0, 101)
 FIELDS = ("settings", "agent", "frame", "statistic", "variant", "than", "threshold", "value", "low", "high",
           "num_tasks", "num_seeds")  # fmt: skip
-WIDTH, ROW_HEIGHT = 9.5, 0.26  # inches, of the figure and of a line with a dot
+ROW_HEIGHT = 0.16  # inches, of a line with a dot
 
 Scores = Mapping[str, FloatArray]
 """Label of a variant -> scores, shape (runs, tasks)."""
@@ -225,7 +227,7 @@ def draw(result: Aggregates) -> Any:
     from matplotlib.lines import Line2D
 
     num_lines = [max(2, len(result.iqm)), max(2, len(result.improvement))]
-    figure = create_canvas(WIDTH, max(ROW_HEIGHT * sum(num_lines) + 2, 3.6) + 0.5)
+    figure = create_canvas(PAGE, max(ROW_HEIGHT * sum(num_lines) + 1.2, 2.4) + 0.3)
     panels = figure.subplot_mosaic([["means", "profiles"], ["improvements", "profiles"]], height_ratios=num_lines)
     styles = line_styles(list(result.num_seeds))
     pairs = {f"{better} > {worse}": interval for (better, worse), interval in result.improvement.items()}
@@ -246,7 +248,9 @@ def _draw_intervals(axes: Any, intervals: Mapping[str, Interval], colors: Sequen
         mark_empty(axes, "nothing to compare")
         return
     for row, ((value, low, high), color) in enumerate(zip(intervals.values(), colors, strict=True)):
-        axes.errorbar(value, row, xerr=[[value - low], [high - value]], color=color, fmt="o", capsize=3)
+        axes.errorbar(
+            value, row, xerr=[[value - low], [high - value]], color=color, fmt="o", markersize=3, linewidth=1, capsize=2
+        )
     axes.set(ylim=(len(intervals) - 0.4, -0.6), yticks=range(len(intervals)))
     axes.set_yticklabels(map(escape_math, intervals), fontsize=SMALL)
     axes.grid(alpha=0.3, axis="x")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from drq_sn.report import dynamics_figure, page
@@ -12,26 +12,19 @@ from drq_sn.report.aggregates import Aggregates, aggregate, aggregates_figure, a
 from drq_sn.report.costs import runs_table
 from drq_sn.report.learning_curves import learning_curves
 from drq_sn.report.profile_tables import Profile, table3
-from drq_sn.report.scores import (
-    Setting,
-    all_cells,
-    canonical,
-    common_frame,
-    group_by_setting,
-    plan_cells,
-    released_curves,
-    select_runs,
-)
+from drq_sn.report.scores import all_cells, canonical, common_frame, plan_cells, released_curves, select_runs
 from drq_sn.report.table_formats import format_csv, format_markdown, table_files
 from drq_sn.report.tables import all_runs_table, score_table
-from drq_sn.report.types import Figure, Plan, Run, Section, agent_title
+from drq_sn.report.types import Plan, Run, Section, agent_title
+from drq_sn.report.variants import group_by_protocol, name_variants, once_per_seed
 from drq_sn.report.warnings import general_warnings, left_out_warnings, missing_seeds, name_runs
 from drq_sn.runs.progress import format_count
 
 RUNS, INDEX, WARNINGS = "runs.csv", "index.html", "warnings.txt"
 TITLE = "drq_sn: report"
 TABLES = {"table1": "Table 1", "table2": "Table 2"}
-CURVES = {"figure1": "Figure 1", "figure2": "Figure 2", "figure4": "Figure 4"}
+TABLE3 = "table3"
+CURVES = ("figure1", "figure2", "figure4")
 FIGURE3 = "figure3"
 AGGREGATES_TEXT = (
     "By rliable, on returns / 1000, with 95 % intervals from {} stratified bootstrap samples: interquartile mean over "
@@ -88,21 +81,18 @@ def build_report(
         start: directory that run directories are relative to.
         unreadable: warnings about runs that cannot be read.
     """
-    settings = group_by_setting(runs)
-    by_task = dynamics_figure.group_runs(settings)
+    counted, duplicates = once_per_seed(name_variants(runs))
+    by_task = dynamics_figure.group_runs(counted)
     limit = max(plan.num_train_frames for plan in plans.values())
-    general = [*unreadable, *general_warnings(settings, runs)]
-    all_runs = _all_runs_section(settings)
+    general = [*unreadable, *general_warnings([*counted, *(run for run, _ in duplicates)], duplicates)]
+    all_runs = _all_runs_section(counted)
     sections = [
         *([Section("Warnings", warnings=general)] if general else []),
         all_runs,
-        *(_table_section(settings, plans[name], title, choices.frame) for name, title in TABLES.items()),
-        _table3_section(profiles),
-        _paper_curves_section(settings, plans),
-        _figure3_section(settings, plans[FIGURE3]),
+        *_paper_sections(counted, plans, profiles, choices.frame),
         _diagnostics_section(by_task),
-        _aggregates_section(settings, limit, choices),
-        Section("Cost per run", tables=[runs_table(settings, start)]),
+        _aggregates_section(counted, limit, choices),
+        Section("Cost per run", tables=[runs_table(counted, [run for run, _ in duplicates], start)]),
     ]
     warnings = [line for section in sections for line in section.warnings]
     files = {RUNS: b""}  # comes first
@@ -110,7 +100,7 @@ def build_report(
         for table in section.tables:
             files |= table_files(table)
         for figure in section.figures:
-            files |= {f"{figure.name}.svg": figure.svg, f"{figure.name}.png": figure.png}
+            files |= {f"{figure.name}.svg": figure.svg, f"{figure.name}.pdf": figure.pdf}
     groups = [group for members in by_task.values() for group in members]
     files["diagnostics.csv"] = format_csv(dynamics_figure.diagnostics_rows(groups), dynamics_figure.FIELDS)
     files[WARNINGS] = "".join(f"{line}\n" for line in warnings).encode()
@@ -120,80 +110,51 @@ def build_report(
     return Report(files, "\n".join(map(format_markdown, all_runs.tables)), warnings)
 
 
-def _by_agent(settings: Sequence[Setting]) -> list[tuple[Setting, str, list[Run]]]:
-    """Every agent with its runs in every setting."""
-    return [
-        (setting, agent, [run for run in setting.runs if run.variant.agent == agent])
-        for setting in settings
-        for agent in sorted({run.variant.agent for run in setting.runs})
-    ]
-
-
-def _all_runs_section(settings: Sequence[Setting]) -> Section:
+def _all_runs_section(runs: Sequence[Run]) -> Section:
     """Scores and learning curves of all runs, whatever the paper has."""
-    cells = [all_cells(setting.runs) for setting in settings]
-    warnings = []
-    for setting, members in zip(settings, cells, strict=True):
-        warnings += left_out_warnings(members, f"All runs, {setting.name}")
-    figures = []
-    for setting, agent, runs in _by_agent(settings):
-        last = common_frame(runs)
-        if last is not None:
-            tasks = sorted({run.task for run in runs})
-            name = f"curves_{agent}{setting.suffix}"
-            figures.append(learning_curves(name, runs, tasks, released_curves(agent), last))
-    return Section("All runs by task and variant", (), warnings, [all_runs_table(settings, cells)], figures)
+    cells, figures = all_cells(runs), []
+    if (last := common_frame(runs)) is not None:
+        agents = {run.variant.agent for run in runs}
+        released = released_curves(*agents) if len(agents) == 1 else {}
+        figures.append(learning_curves("curves", runs, sorted({run.task for run in runs}), released, last))
+    return Section("Results", (), left_out_warnings(cells, "All runs"), [all_runs_table(runs, cells)], figures)
 
 
-def _table_section(settings: Sequence[Setting], plan: Plan, title: str, frame: float | None) -> Section:
-    """Table 1 or 2 for every setting with runs, and for the published one."""
-    tables, warnings = [], []
-    for setting in settings:
-        if setting.number == 1 or select_runs(plan, setting.runs):
-            cells, where = plan_cells(plan, setting.runs, frame), f"{title}, {setting.name}"
-            tables.append(score_table(plan, setting, cells))
-            warnings += missing_seeds(plan, cells, where) + left_out_warnings(cells, where)
-    published = select_runs(plan, settings[0].runs)
-    text = [] if published else [f"No runs at the published setting; `make {plan.name}` trains them."]
-    return Section(f"{title}: {agent_title(plan.agent)}", text, warnings, tables)
+def _paper_sections(
+    runs: Sequence[Run], plans: Mapping[str, Plan], profiles: Sequence[Profile], frame: float | None
+) -> list[Section]:
+    """The paper's tables and figures for which there are runs."""
+    selected = {name: members for name, plan in plans.items() if (members := select_runs(plan, runs))}
+    sections = [_table_section(selected[name], plans[name], title, frame)
+                for name, title in TABLES.items() if name in selected]  # fmt: skip
+    if profiles:
+        others = [table3(profile, f"table3_profile{number}") for number, profile in enumerate(profiles[1:], start=2)]
+        sections.append(Section("Table 3: memory and time", tables=[table3(profiles[0], "table3"), *others]))
+    figures = [
+        learning_curves(name, selected[name], [canonical(task) for task in plan.tasks], released, last)
+        for name, plan in plans.items()
+        if name in CURVES and name in selected
+        for released, last in [(released_curves(plan.agent), common_frame(selected[name], plan.num_train_frames))]
+        if last is not None
+    ]
+    if figures:
+        sections.append(Section("Figures 1, 2 and 4: learning curves", figures=figures))
+    for task, groups in dynamics_figure.group_runs(selected.get(FIGURE3, [])).items():
+        text = f"{name_runs(selected[FIGURE3])}; the paper averages 5 runs."
+        sections.append(Section("Figure 3: what happens inside", [text], figures=[
+            dynamics_figure.figure3(FIGURE3, task, groups)]))  # fmt: skip
+    return sections
 
 
-def _table3_section(profiles: Sequence[Profile]) -> Section:
-    others = [table3(profile, f"table3_profile{number}") for number, profile in enumerate(profiles[1:], start=2)]
-    tables = [table3(profiles[0] if profiles else None, "table3"), *others]
-    return Section("Table 3: memory and time", tables=tables)
-
-
-def _paper_curves_section(settings: Sequence[Setting], plans: Mapping[str, Plan]) -> Section:
-    figures: list[Figure] = []
-    text = []
-    for name, title in CURVES.items():
-        plan = plans[name]
-        tasks, drawn = [canonical(task) for task in plan.tasks], len(figures)
-        for setting in settings:
-            runs = select_runs(plan, setting.runs)
-            last = common_frame(runs, plan.num_train_frames)
-            if last is not None:
-                file = f"{name}{setting.suffix}"
-                figures.append(learning_curves(file, runs, tasks, released_curves(plan.agent), last))
-        if len(figures) == drawn:
-            text.append(f"{title}: no runs; `make {name}` trains them.")
-    return Section("Figures 1, 2 and 4: learning curves", text, figures=figures)
-
-
-def _figure3_section(settings: Sequence[Setting], plan: Plan) -> Section:
-    figures, text = [], []
-    for setting in settings:
-        runs = select_runs(plan, setting.runs)
-        for task, groups in dynamics_figure.group_runs([replace(setting, runs=tuple(runs))]).items():
-            figures.append(dynamics_figure.figure3(f"{FIGURE3}{setting.suffix}", task, groups))
-            text.append(f"{setting.name}: {name_runs(runs)}; the paper averages 5 runs.")
-    missing = f"No runs of {agent_title(plan.agent)} on {plan.tasks[0]}; `make {FIGURE3}` trains them."
-    return Section("Figure 3: what happens inside", text or [missing], figures=figures)
+def _table_section(runs: Sequence[Run], plan: Plan, title: str, frame: float | None) -> Section:
+    """Table 1 or 2."""
+    cells = plan_cells(plan, runs, frame)
+    warnings = missing_seeds(plan, cells, title) + left_out_warnings(cells, title)
+    return Section(f"{title}: {agent_title(plan.agent)}", (), warnings, [score_table(plan, cells)])
 
 
 def _diagnostics_section(by_task: Mapping[str, Sequence[dynamics_figure.Group]]) -> Section:
-    """The quantities of Figure 3 and others for every task, all variants and settings side by side."""
+    """The quantities of Figure 3 and others for every task, all variants side by side."""
     figures = []
     for task, groups in by_task.items():
         figures.append(dynamics_figure.figure3(f"{FIGURE3}_{task}", task, groups))
@@ -201,14 +162,18 @@ def _diagnostics_section(by_task: Mapping[str, Sequence[dynamics_figure.Group]])
     return Section("Diagnostics by task", figures=figures)
 
 
-def _aggregates_section(settings: Sequence[Setting], limit: float, choices: Choices) -> Section:
+def _aggregates_section(runs: Sequence[Run], limit: float, choices: Choices) -> Section:
+    """Statistics of every agent under every protocol."""
     results: list[tuple[str, Aggregates]] = []
     figures, warnings = [], []
-    for setting, agent, runs in _by_agent(settings):
-        result, notes = aggregate(agent, runs, limit, choices.frame, choices.num_bootstrap, choices.seed)
-        warnings += [f"aggregates, {agent_title(agent)}, {setting.name}: {line}" for line in notes]
-        if result is not None:
-            results.append((setting.name, result))
-            figures.append(aggregates_figure(result, f"aggregates_{agent}{setting.suffix}"))
+    for number, (protocol, members) in enumerate(group_by_protocol(runs).items(), start=1):
+        for agent in sorted({run.variant.agent for run in members}):
+            present = [run for run in members if run.variant.agent == agent]
+            result, notes = aggregate(agent, present, limit, choices.frame, choices.num_bootstrap, choices.seed)
+            warnings += [f"aggregates, {agent_title(agent)}, {protocol}: {line}" for line in notes]
+            if result is not None:
+                results.append((protocol, result))
+                name = f"aggregates_{agent}{f'_{number}' if number > 1 else ''}"
+                figures.append(aggregates_figure(result, name))
     text = AGGREGATES_TEXT.format(choices.num_bootstrap) if results else "No runs to aggregate yet."
     return Section("Aggregates over tasks", [text], warnings, [aggregates_table(results)], figures)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from drq_sn.report.scores import Setting
 from drq_sn.report.table_formats import format_departures, format_frame, format_number
-from drq_sn.report.types import Row, Run, Table, sort_variants
+from drq_sn.report.types import Row, Run, Table
+from drq_sn.report.variants import sort_variants
 from drq_sn.runs.reader import EVAL, TRAIN
 
 FIELDS = ("folder", "task", "agent", "head", "normalizer", "seed", "status", "last_frame", "last_evaluation",
@@ -63,24 +63,24 @@ def read_fact(record: Mapping[str, Any], *names: str) -> str:
     return UNKNOWN if node is None else str(node)
 
 
-def runs_table(settings: Sequence[Setting], start: Path) -> Table:
+def runs_table(runs: Sequence[Run], duplicates: Collection[Run], start: Path) -> Table:
     """Every run by task, variant and seed, with its cost.
 
     Args:
-        settings: all of them.
+        runs: those that count.
+        duplicates: those that do not.
         start: directory that run directories are relative to in the CSV file.
     """
-    pairs = [(run, setting) for setting in settings for run in setting.all_runs]
-    ranks = {variant: rank for rank, variant in enumerate(sort_variants(run.variant for run, _ in pairs))}
-    pairs.sort(key=lambda pair: (pair[0].task, ranks[pair[0].variant], pair[0].seed))
-    columns = ("run", "settings", "status", "last frame", "hours", "frames/s", "updates", "device")
+    everything = [*runs, *duplicates]
+    ranks = {variant: rank for rank, variant in enumerate(sort_variants(run.variant for run in everything))}
+    columns = ("run", "status", "last frame", "hours", "frames/s", "updates", "device")
     lines, records = [], []
-    for run, setting in pairs:
+    for run in sorted(everything, key=lambda run: (run.task, ranks[run.variant], run.seed)):
         cost = read_cost(run)
         numbers = (format_frame(run.last_frame), format_number(cost.hours, 2), format_number(cost.frames_per_second),
                    format_frame(cost.num_updates))  # fmt: skip
-        lines.append((f"{run.title} seed {run.seed}", setting.name, run.status, *numbers, cost.device))
-        records.append(_run_record(run, setting, cost, start))
+        lines.append((f"{run.title} seed {run.seed}", run.status, *numbers, cost.device))
+        records.append(_run_record(run, cost, run not in duplicates, start))
     notes = [
         "hours: of wall-clock time, evaluations included. frames/s: median over training episodes with updates. "
         "Runs at the same time on one machine share it, and each counts in full."
@@ -88,13 +88,13 @@ def runs_table(settings: Sequence[Setting], start: Path) -> Table:
     return Table("runs", columns, lines, notes, FIELDS, records)
 
 
-def _run_record(run: Run, setting: Setting, cost: Cost, start: Path) -> Row:
+def _run_record(run: Run, cost: Cost, counted: bool, start: Path) -> Row:
     last = max(run.evaluations, default=None)
     commit, dirty, _ = read_fact(run.record, "git_commit").partition("-dirty")
     return {
         "folder": os.path.relpath(run.directory, start),
         "task": run.task,
-        **run.variant._asdict(),
+        **{group: getattr(run.variant, group) for group in ("agent", "head", "normalizer")},
         "seed": run.seed,
         "status": run.status,
         "last_frame": run.last_frame,
@@ -108,7 +108,7 @@ def _run_record(run: Run, setting: Setting, cost: Cost, start: Path) -> Row:
         "gl_renderer": read_fact(run.record, "gl", "renderer"),
         "first_frame_sha256": read_fact(run.record, "first_frame_sha256")[:DIGITS],
         "git_commit": commit[:DIGITS] + dirty,
-        "settings": setting.name,
-        "counted": "yes" if run in setting.runs else "no",
+        "settings": run.setting,
+        "counted": "yes" if counted else "no",
         "departures": "; ".join(format_departures(run.departures)),
     }

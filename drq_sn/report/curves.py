@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,9 +14,11 @@ import numpy as np
 from drq_sn.report.published import ReleasedPoint
 from drq_sn.report.style import (
     BELOW,
+    COLUMN,
     CROSS,
     GREY,
     NORMAL,
+    PAGE,
     RELEASED,
     SMALL,
     THIN,
@@ -31,7 +34,8 @@ from drq_sn.runs.progress import format_count
 
 FULL_SCALE = (0.0, 1000.0)  # of a return in the control suite
 MARGIN = 25.0
-WIDTHS = (4.6, 8.0, 9.5, 10.5, 11.5)  # inches, of a figure with one column of panels, two, ...
+MAX_COLUMNS = 5
+TITLE_CHARACTERS = 17  # per inch
 BELOW_HEIGHT = 0.025  # between the rows of marks below a log axis, as a share of the panel
 MAX_MARKED = 25  # curves with more points mark only lone ones
 BAND, THIN_LINE = "band: ± one standard error over seeds", "thin: not every seed has a value there"
@@ -121,15 +125,16 @@ def draw(
     """
     from matplotlib.ticker import EngFormatter
 
-    columns = columns or math.ceil(math.sqrt(len(panels))) + (len(panels) > 6)
-    columns = min(len(WIDTHS), len(panels), columns)
-    rows, side = math.ceil(len(panels) / columns), WIDTHS[columns - 1] / columns
+    columns = columns or max(3, math.ceil(math.sqrt(len(panels))) + (len(panels) > 6))
+    columns = min(MAX_COLUMNS, len(panels), columns)
+    rows, width = math.ceil(len(panels) / columns), COLUMN if columns == 1 else PAGE
     styles = line_styles(list(dict.fromkeys(label for panel in panels for label in panel.groups)))
-    figure = create_canvas(WIDTHS[columns - 1], rows * (0.68 * side + 0.3) + 0.9)
+    figure = create_canvas(width, rows * (0.68 * width / columns + 0.2) + 0.5)
     grid = figure.subplots(rows, columns, squeeze=False).flat
     marks: dict[str, Any] = {}
     for number, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
-        axes.set_title(escape_math(panel.title), fontsize=NORMAL)
+        title = textwrap.fill(panel.title, int(TITLE_CHARACTERS * width / columns), break_long_words=False)
+        axes.set_title(escape_math(title), fontsize=NORMAL)
         axes.set_xlim(-0.02 * last, 1.02 * last)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.locator_params(axis="x", nbins=5)
@@ -190,7 +195,7 @@ def _draw_curve(axes: Any, curve: Curve, num_runs: int, style: Style) -> dict[st
     partial = curve.num_seeds < num_runs
     missing = np.isnan(np.concatenate([[np.nan], curve.mean, [np.nan]]))
     marked = missing[:-2] & missing[2:] if len(curve.frames) > MAX_MARKED else np.ones(len(curve.frames), bool)
-    mark: Style = {"marker": "o", "markersize": 3, "markevery": marked}
+    mark: Style = {"marker": "o", "markersize": 2, "markevery": marked}
     axes.plot(curve.frames, np.where(partial, np.nan, curve.mean), **style, **mark, zorder=3)
     if partial.any():
         near_partial = partial.copy()  # neighbors included, which connects both lines

@@ -36,7 +36,7 @@ def write(out_dir: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     figure = save_figure("depth", "", drawn)
     write_atomically(out_dir / "offline.csv", format_csv(rows))
     write_atomically(out_dir / "depth.csv", format_csv(fits))
-    write_atomically(out_dir / "depth.png", figure.png)
+    write_atomically(out_dir / "depth.pdf", figure.pdf)
     write_atomically(out_dir / "depth.svg", figure.svg)
     return "\n".join(f"{panel.title}, mean over seeds by depth\n{format_markdown(depth_table(panel, depths))}"
                      for panel in panels)  # fmt: skip

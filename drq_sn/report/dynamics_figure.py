@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drq_sn.report.curves import Panel, draw
-from drq_sn.report.learning_curves import label_variants
-from drq_sn.report.scores import Setting
 from drq_sn.report.style import save_figure
 from drq_sn.report.types import RETURN, Figure, Row, Run, Series
+from drq_sn.report.variants import label_variants
 from drq_sn.runs.reader import DIAGNOSTICS, EVAL, TRAIN
 
 BIN_FRAMES = 1000  # episodes of different seeds end at different frames; their bins are the same
@@ -67,41 +66,30 @@ QUANTITIES = (*FIGURE3, *FURTHER)
 
 @dataclass(frozen=True)
 class Group:
-    """Seeds of one task, variant and setting.
+    """Seeds of one task and variant.
 
     Attributes:
         label: in legends.
-        setting: their setting.
         runs: the seeds.
         quantities: name -> its series, one per run.
     """
 
     label: str
-    setting: Setting
     runs: Sequence[Run]
     quantities: Mapping[str, Sequence[Series]]
 
 
-def group_runs(settings: Iterable[Setting]) -> dict[str, list[Group]]:
-    """Task -> its groups, variants in the paper's order; labels name the setting where a task has several."""
-    members = [(setting, run) for setting in settings for run in setting.runs]
-    groups = {}
-    for task in sorted({run.task for _, run in members}):
-        present = [(setting, run) for setting, run in members if run.task == task]
-        labels = label_variants([run for _, run in present])
-        several = len({setting.number for setting, _ in present}) > 1
-        groups[task] = [
-            Group(
-                f"{label}, {setting.name}" if several else label,
-                setting,
-                runs,
-                {quantity.name: [read_series(run, quantity) for run in runs] for quantity in QUANTITIES},
-            )
+def group_runs(runs: Sequence[Run]) -> dict[str, list[Group]]:
+    """Task -> its groups, variants in their order."""
+    labels = label_variants(runs)
+    return {
+        task: [
+            Group(label, seeds, {q.name: [read_series(run, q) for run in seeds] for q in QUANTITIES})
             for variant, label in labels.items()
-            for setting in {setting.number: setting for setting, _ in present}.values()
-            if (runs := [run for s, run in present if s is setting and run.variant == variant])
+            if (seeds := [run for run in runs if (run.task, run.variant) == (task, variant)])
         ]
-    return groups
+        for task in sorted({run.task for run in runs})
+    }
 
 
 def read_series(run: Run, quantity: Quantity) -> Series:
@@ -153,8 +141,8 @@ def _draw(name: str, task: str, quantities: Sequence[Quantity], groups: Sequence
 def diagnostics_rows(groups: Iterable[Group]) -> list[Row]:
     """What is drawn, run by run, in long form."""
     return [
-        {"task": run.task, **run.variant._asdict(), "settings": group.setting.name, "seed": run.seed, "frame": frame,
-         "quantity": name, "value": value}
+        {"task": run.task, "agent": run.variant.agent, "head": run.variant.head, "normalizer": run.variant.normalizer,
+         "settings": run.setting, "seed": run.seed, "frame": frame, "quantity": name, "value": value}
         for group in groups
         for i, run in enumerate(group.runs)
         for name, series in group.quantities.items()

@@ -8,7 +8,8 @@ from drq_sn.report.curves import Panel, draw
 from drq_sn.report.published import ReleasedPoint
 from drq_sn.report.style import save_figure
 from drq_sn.report.table_formats import format_frame
-from drq_sn.report.types import Figure, Run, Variant, sort_variants
+from drq_sn.report.types import Figure, Run
+from drq_sn.report.variants import label_variants
 
 
 def learning_curves(
@@ -52,10 +53,3 @@ def task_panels(
         if groups:
             panels.append(Panel(task, groups, is_return=True, released=released.get(task, ())))
     return panels
-
-
-def label_variants(runs: Sequence[Run]) -> dict[Variant, str]:
-    """Variant -> its label in legends, with the agent if there are several."""
-    variants = sort_variants(run.variant for run in runs)
-    several = len({variant.agent for variant in variants}) > 1
-    return {variant: f"{variant.agent} {variant.label}" if several else variant.label for variant in variants}

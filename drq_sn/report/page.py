@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TEMPLATE = "page.html.j2"
 NUMBER = re.compile(r"\W*(\d.*|n/a|nan|inf)?")
+WIDTH = re.compile(rb'<svg [^>]*width="([\d.]+)pt"')
+ENLARGED = 1.75  # pixels per point; text of 6 and 7 points is readable then
 CODE = re.compile("`([^`]+)`")
 
 
@@ -35,7 +37,7 @@ def render(title: str, summary: Sequence[str], sections: Sequence[Section]) -> b
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"caption": caption, "data_uri": data_uri, "kinds": kinds, "code": code}
+    environment.filters |= {"caption": caption, "data_uri": data_uri, "kinds": kinds, "code": code, "pixels": pixels}
     return environment.get_template(TEMPLATE).render(title=title, summary=summary, sections=sections).encode()
 
 
@@ -61,3 +63,9 @@ def code(text: str) -> Markup:
 def data_uri(svg: bytes) -> str:
     """An SVG for `src`; inline, the ids of several would clash."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+
+
+def pixels(svg: bytes) -> int:
+    """Width at which the page shows an SVG by matplotlib."""
+    match = WIDTH.search(svg)
+    return round(ENLARGED * float(match[1])) if match else 0

@@ -1,16 +1,16 @@
-"""From runs to scores: settings that may be compared, and cells of tables."""
+"""From runs to scores: the cells of tables."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from drq_sn.report.curves import mean_and_error
 from drq_sn.report.published import ReleasedPoint, read_released
-from drq_sn.report.table_formats import format_departures
-from drq_sn.report.types import Plan, Run, Variant, sort_variants
+from drq_sn.report.types import PUBLISHED, Plan, Run, Variant
+from drq_sn.report.variants import sort_variants
 
 SAME_TASK = {"cup_catch": "ball_in_cup_catch"}  # one task under two names
 
@@ -25,65 +25,17 @@ def released_curves(agent: str) -> dict[str, list[ReleasedPoint]]:
     return {canonical(task): points for task, points in read_released(agent).items()}
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Runs that may be compared: they depart from the published setting in the same options, or in none.
-
-    Attributes:
-        number: 1 for the published setting, which exists even without runs.
-        runs: each seed of a task and variant once.
-        duplicates: pairs of a run whose seed exists twice and the one that counts in its place.
-    """
-
-    number: int
-    runs: tuple[Run, ...]
-    duplicates: tuple[tuple[Run, Run], ...] = ()
-
-    @property
-    def name(self) -> str:
-        """In headings and tables."""
-        return "published setting" if self.number == 1 else f"settings {self.number}"
-
-    @property
-    def suffix(self) -> str:
-        """Of the names of its files."""
-        return "" if self.number == 1 else f"_settings{self.number}"
-
-    @property
-    def description(self) -> list[str]:
-        """One line with its departures; none for the published setting."""
-        departures = ", ".join(format_departures(departure for run in self.runs for departure in run.departures))
-        return [f"{self.name.capitalize()} differ from the published ones: {departures}."] if departures else []
-
-    @property
-    def all_runs(self) -> list[Run]:
-        """Duplicates included."""
-        return [*self.runs, *(run for run, _ in self.duplicates)]
-
-
-def group_by_setting(runs: Sequence[Run]) -> list[Setting]:
-    """Settings in the order of `runs`, the published one first."""
-    groups: dict[tuple[str, ...], list[Run]] = {(): []}
-    for run in runs:
-        groups.setdefault(run.setting, []).append(run)
-    return [Setting(number, *_once_per_seed(members)) for number, members in enumerate(groups.values(), start=1)]
-
-
-def _once_per_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[tuple[Run, Run], ...]]:
-    """Each seed once: of several directories the one with most evaluations, the first of these; and the duplicates."""
-    best: dict[tuple[Variant, str, int], Run] = {}
-    for run in runs:
-        key = run.variant, run.task, run.seed
-        if key not in best or len(run.evaluations) > len(best[key].evaluations):
-            best[key] = run
-    pairs = ((run, best[run.variant, run.task, run.seed]) for run in runs)
-    return tuple(best.values()), tuple((run, counted) for run, counted in pairs if run is not counted)
-
-
 def select_runs(plan: Plan, runs: Iterable[Run]) -> list[Run]:
-    """Those of `runs` that `plan` needs, whatever their seeds."""
+    """Those of `runs` that `plan` needs, whatever their seeds: at the published setting, or at another if all have it.
+
+    Their variants are named as the paper's.
+    """
     tasks = {canonical(task) for task in plan.tasks}
-    return [run for run in runs if run.task in tasks and run.variant in plan.variants]
+    settings: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.task in tasks and run.variant.choices in plan.variants:
+            settings.setdefault(run.setting, []).append(replace(run, variant=run.variant.choices))
+    return settings.get(PUBLISHED) or (next(iter(settings.values())) if len(settings) == 1 else [])
 
 
 def common_frame(runs: Iterable[Run], limit: float = math.inf) -> float | None:

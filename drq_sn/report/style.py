@@ -19,12 +19,13 @@ Style = dict[str, Any]
 """Keyword arguments of a line."""
 
 GREY = "#777777"
-SMALL, NORMAL = 8, 9  # points
-THIN: Style = {"linewidth": 0.9, "alpha": 0.55}
-CROSS: Style = {"marker": "x", "markersize": 8, "markeredgewidth": 2.5, "linestyle": ""}
-BELOW: Style = {"marker": "v", "markersize": 4, "markerfacecolor": "none", "linestyle": ""}
-RELEASED: Style = {"marker": "s", "markersize": 2.2, "color": "#999999", "linestyle": ""}
-LEGEND_CHARACTERS = 16  # per inch
+COLUMN, PAGE = 3.3, 6.75  # inches, of the text on a page with two columns
+SMALL, NORMAL = 6, 7  # points
+THIN: Style = {"linewidth": 0.7, "alpha": 0.55}
+CROSS: Style = {"marker": "x", "markersize": 5, "markeredgewidth": 1.6, "linestyle": ""}
+BELOW: Style = {"marker": "v", "markersize": 3, "markerfacecolor": "none", "linestyle": ""}
+RELEASED: Style = {"marker": "s", "markersize": 1.6, "color": "#999999", "linestyle": ""}
+LEGEND_CHARACTERS = 21  # per inch
 
 
 def line_styles(labels: Sequence[str]) -> dict[str, Style]:
@@ -33,7 +34,7 @@ def line_styles(labels: Sequence[str]) -> dict[str, Style]:
     free = [number for number in range(NUM_STYLES) if number not in PAPER.values()]
     numbers = PAPER | {label: free[i % len(free)] for i, label in enumerate(others)}
     return {
-        label: {"color": COLORS[n % len(COLORS)], "linestyle": LINES[n % len(LINES)], "linewidth": 1.6}
+        label: {"color": COLORS[n % len(COLORS)], "linestyle": LINES[n % len(LINES)], "linewidth": 1.1}
         for label in labels
         for n in [numbers[label]]
     }
@@ -41,7 +42,8 @@ def line_styles(labels: Sequence[str]) -> dict[str, Style]:
 
 def create_canvas(width: float, height: float) -> Any:
     """An empty matplotlib figure, in inches, without window or global state."""
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # silence font-cache messages
+    for package in ("matplotlib", "fontTools"):  # silence messages about font caches and subsets
+        logging.getLogger(package).setLevel(logging.WARNING)
     import matplotlib.figure
 
     return matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
@@ -71,7 +73,7 @@ def add_legend(figure: Any, handles: Mapping[str, Any]) -> None:
         frameon=False,
         fontsize=SMALL,
         handlelength=3.5,
-        columnspacing=1.6,
+        columnspacing=1.2,
     )
 
 
@@ -81,13 +83,13 @@ def escape_math(text: str) -> str:
 
 
 def save_figure(name: str, alt: str, drawn: Any) -> Figure:
-    """Both images of a matplotlib figure; the same data give the same bytes."""
+    """A matplotlib figure as SVG and as PDF with TrueType fonts; the same data give the same bytes."""
     import matplotlib
 
     images = {}
-    with matplotlib.rc_context({"svg.hashsalt": "drq_sn"}):
-        for kind, metadata in (("png", {}), ("svg", {"Date": None})):
+    with matplotlib.rc_context({"svg.hashsalt": "drq_sn", "pdf.fonttype": 42}):
+        for kind, metadata in (("svg", {"Date": None}), ("pdf", {"CreationDate": None})):
             buffer = io.BytesIO()
-            drawn.savefig(buffer, format=kind, dpi=130, metadata=metadata)
+            drawn.savefig(buffer, format=kind, metadata=metadata)
             images[kind] = buffer.getvalue()
-    return Figure(name, alt, images["svg"], images["png"])
+    return Figure(name, alt, images["svg"], images["pdf"])

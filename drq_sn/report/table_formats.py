@@ -8,19 +8,27 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from drq_sn.report.types import Departure, Table, format_value
+from drq_sn.report.types import Departure, LatexTable, Table, format_value
 
 NO_VALUE = "\N{EN DASH}"
+COLUMN_CHARACTERS = 60  # that fit into one column of a page with two
+PAGE_ROWS = 50  # that fit on a page
+LATEX = str.maketrans({
+    **{character: rf"\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$",
+    "|": "$|$", "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{DAGGER}": r"$\dagger$", NO_VALUE: "--",
+    "\N{GREEK SMALL LETTER SIGMA}": r"$\sigma$",
+})  # fmt: skip
 MARKDOWN = str.maketrans({"|": r"\|", "*": r"\*", "<": "&lt;", "\n": " "})
 
 
 def table_files(table: Table) -> dict[str, bytes]:
-    """The files of a table: name -> content."""
-    return {
+    """The files of a table: name -> content; LaTeX only if it fits on a page."""
+    files = {
         f"{table.name}.csv": format_csv(table.records, table.fields),
         f"{table.name}.md": format_markdown(table).encode(),
-        f"{table.name}.tex": format_latex(table).encode(),
     }
+    return files | ({f"{table.name}.tex": format_latex(table).encode()} if len(table.rows) <= PAGE_ROWS else {})
 
 
 def format_csv(rows: Sequence[Mapping[str, Any]], fields: Sequence[str] | None = None) -> bytes:
@@ -48,17 +56,51 @@ def format_markdown(table: Table) -> str:
     for first, *others in (header, rule, *rows):
         cells = [first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(others, widths[1:], strict=True))]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, *(f"\n{note.translate(MARKDOWN)}" for note in table.notes), ""])
+    return "\n".join([*lines, *(f"\n{note.translate(MARKDOWN)}" for note in (*table.notes, *table.details)), ""])
 
 
 def format_latex(table: Table) -> str:
-    """A `tabular` in UTF-8 that needs the package booktabs; the notes below it as comments."""
-    import pandas as pd  # slow to import
+    """A `table` with caption and label that needs booktabs and graphicx; it shrinks to the width of the page.
 
-    alignment = "l" + "r" * (len(table.columns) - 1)
-    rows = [[" ".join(cell.splitlines()) for cell in row] for row in table.rows]
-    tabular: str = pd.DataFrame(rows, columns=table.columns).to_latex(index=False, escape=True, column_format=alignment)
-    return tabular + "".join(f"% {' '.join(note.splitlines())}\n" for note in table.notes)
+    Wide ones span both columns of a page with two. The best values are bold, the notes are comments.
+    """
+    caption, columns, rows = table.latex or LatexTable(_first_note(table), table.columns, table.rows)
+    wide = "*" if sum(max(map(len, column)) for column in zip(columns, *rows, strict=True)) > COLUMN_CHARACTERS else ""
+    cells = [
+        [_bold(_latex(cell)) if (i, j) in table.best else _latex(cell) for j, cell in enumerate(row)]
+        for i, row in enumerate(rows)
+    ]
+    header, *body = (" & ".join(row) + r" \\" for row in ([_latex(title) for title in columns], *cells))
+    return "\n".join([
+        rf"\begin{{table{wide}}}[t]",
+        r"\centering\small\setlength{\tabcolsep}{4pt}",
+        rf"\caption{{{_latex(caption)}}}",
+        rf"\label{{tab:{table.name}}}\par\smallskip",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
+        r"\toprule",
+        header,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}}",
+        rf"\end{{table{wide}}}",
+        *(f"% {' '.join(note.splitlines())}" for note in (*table.notes, *table.details)),
+        "",
+    ])  # fmt: skip
+
+
+def _first_note(table: Table) -> str:
+    return table.notes[0] if table.notes else table.name.replace("_", " ").capitalize()
+
+
+def _bold(cell: str) -> str:
+    value, space, rest = cell.partition(" ")
+    return rf"\textbf{{{value}}}{space}{rest}"
+
+
+def _latex(text: str) -> str:
+    return " ".join(text.splitlines()).translate(LATEX)
 
 
 def format_number(value: float | None, digits: int = 1) -> str:

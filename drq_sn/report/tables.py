@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from drq_sn.report.published import TABLE1, TABLE2, ReleasedPoint, Reported, read_scores
-from drq_sn.report.scores import Cell, Setting, canonical, released_curves
+from drq_sn.report.scores import Cell, canonical, released_curves
 from drq_sn.report.table_formats import NO_VALUE, format_frame, format_mean, format_number
-from drq_sn.report.types import Plan, Row, Table, Variant, agent_title
+from drq_sn.report.types import LatexTable, Plan, Row, Run, Table, Variant, agent_title
+from drq_sn.report.variants import describe_settings, label_variants
 
 PAPER_FRAME = 500_000
 CSV_FIELDS = ("task", "variant", "mean", "se", "sd", "n", "num_diverged", "frame", "paper_mean", "paper_spread",
@@ -16,6 +17,7 @@ CSV_FIELDS = ("task", "variant", "mean", "se", "sd", "n", "num_diverged", "frame
 ALL_FIELDS = ("settings", "task", "agent", "variant", "mean", "se", "sd", "n", "num_diverged", "frame")
 RELEASED_HEAD = "mlp2"  # of the original authors' agents
 DREAMER = "dreamer"
+LATEX_CAPTION = "Evaluation return: mean and standard error over seeds"
 
 
 class Source(NamedTuple):
@@ -44,12 +46,11 @@ SOURCES = {
 }  # fmt: skip
 
 
-def score_table(plan: Plan, setting: Setting, cells: Sequence[Cell]) -> Table:
-    """Table 1 or 2 for one setting, as the paper lays it out: tasks by variants, its scores beside ours.
+def score_table(plan: Plan, cells: Sequence[Cell]) -> Table:
+    """Table 1 or 2 as the paper lays it out: tasks by variants, its scores beside ours.
 
     Args:
         plan: its name says which table.
-        setting: of the runs.
         cells: one per task and variant of `plan`, all at one frame.
     """
     source, frame = SOURCES[plan.name], cells[0].frame
@@ -58,14 +59,18 @@ def score_table(plan: Plan, setting: Setting, cells: Sequence[Cell]) -> Table:
     released_variant = Variant(plan.agent, RELEASED_HEAD, "none")
     columns = ["task", *(title for v in plan.variants for title in (v.label, f"{v.label}, paper"))]
     columns += ["Dreamer, paper"] * source.has_dreamer + [f"{agent_title(plan.agent)}'s released curve"]
-    lines, records, dreamer_records = [], [], []
-    for task in plan.tasks:
+    lines, narrow, best, records, dreamer_records = [], [], set(), [], []
+    for row, task in enumerate(plan.tasks):
         points = released.get(canonical(task), ())
         point = next((point for point in points if point.frame == released_frame), None)
-        line = [task]
-        for cell in (cell for cell in cells if cell.task == task):
+        line, short = [task], [task]
+        members = [cell for cell in cells if cell.task == task]
+        for column, cell in enumerate(members):
             score = paper.get((task, cell.variant.head, cell.variant.normalizer))
-            line += [format_cell(cell), _format_reported(score, source.digits)]
+            reported = _format_reported(score, source.digits)
+            line += [format_cell(cell), reported]
+            short += [format_short_cell(cell), reported]
+            best |= {(row, 1 + 2 * column)} if cell in best_cells(members) else set()
             record = _cell_record(cell) | _reported_record(score)
             if point is not None and cell.variant == released_variant:
                 record |= {"released_mean": point.mean, "released_sd": point.sd, "released_n": point.num_seeds}
@@ -73,10 +78,17 @@ def score_table(plan: Plan, setting: Setting, cells: Sequence[Cell]) -> Table:
         if source.has_dreamer:
             score = paper.get((task, DREAMER, ""))
             line.append(_format_reported(score, source.digits))
+            short.append(line[-1])
             dreamer_records.append({"task": task, "variant": "Dreamer"} | _reported_record(score))
         lines.append([*line, _format_released(point)])
-    notes = [*_frame_notes(plan, frame), *source.notes, *diverged_notes(cells), *setting.description]
-    return Table(f"{plan.name}{setting.suffix}", columns, lines, notes, CSV_FIELDS, records + dreamer_records)
+        narrow.append([*short, lines[-1][-1]])
+    notes = [*_frame_notes(plan, frame), *source.notes, *diverged_notes(cells)]
+    details = describe_settings(run for cell in cells for run in cell.runs)
+    caption = f"{LATEX_CAPTION}, at {format_frame(frame)} frames, beside the results of Bjorck et al. (2021)."
+    latex = LatexTable(caption, columns, narrow)
+    return Table(
+        plan.name, columns, lines, notes, CSV_FIELDS, records + dreamer_records, details, frozenset(best), latex
+    )
 
 
 def _frame_notes(plan: Plan, frame: float | None) -> list[str]:
@@ -133,25 +145,64 @@ def _cell_record(cell: Cell) -> Row:
     return record
 
 
-def all_runs_table(settings: Sequence[Setting], cells: Sequence[Sequence[Cell]]) -> Table:
-    """Every task and variant that was trained.
+def format_short_cell(cell: Cell) -> str:
+    """`853.2 ± 12.1`, and how many seeds diverged; one seed has no error."""
+    if not cell.scores:
+        return NO_VALUE
+    score = format_mean(cell.mean, cell.error) if len(cell.scores) > 1 else format_number(cell.mean)
+    return f"{score} †{len(cell.diverged)}" if cell.diverged else score
+
+
+def best_cells(cells: Iterable[Cell]) -> list[Cell]:
+    """Those with the highest mean among the cells at the largest frame, if these are two or more."""
+    scored = [cell for cell in cells if cell.scores]
+    last = max((cell.frame or 0.0 for cell in scored), default=0.0)
+    compared = [cell for cell in scored if cell.frame == last]
+    highest = max((cell.mean for cell in compared), default=0.0)
+    return [cell for cell in compared if cell.mean == highest] if len(compared) > 1 else []
+
+
+def all_runs_table(runs: Sequence[Run], cells: Sequence[Cell]) -> Table:
+    """Tasks by variants, or variants by tasks where these are fewer.
 
     Args:
-        settings: all of them.
-        cells: those of each setting.
+        runs: all that count.
+        cells: one for every task and variant that was trained.
     """
-    lines, records = [], []
-    for setting, members in zip(settings, cells, strict=True):
-        for cell in members:
-            variant = cell.variant
-            lines.append((cell.task, agent_title(variant.agent), variant.label, format_frame(cell.frame),
-                          format_cell(cell), setting.name))  # fmt: skip
-            records.append(_cell_record(cell) | {"agent": variant.agent, "settings": setting.name})
-    notes = [
-        "return: mean ± standard error (sd, seeds), at the last frame that any seed of the row was evaluated at; "
-        "compare rows at equal frames and settings only.",
-        *diverged_notes(cell for members in cells for cell in members),
-        *(line for setting in settings for line in setting.description),
+    labels, tasks = label_variants(runs), sorted({cell.task for cell in cells})
+    by_place = {(cell.task, cell.variant): cell for cell in cells}
+    best = [cell for task in tasks for cell in best_cells(cell for cell in cells if cell.task == task)]
+    last = max((cell.frame or 0.0 for cell in cells), default=0.0)
+    grid: list[list[Cell | None]]
+    if len(labels) > len(tasks):
+        names, columns = list(labels.values()), ["variant", *tasks]
+        grid = [[by_place.get((task, variant)) for task in tasks] for variant in labels]
+    else:
+        names, columns = tasks, ["task", *labels.values()]
+        grid = [[by_place.get((task, variant)) for variant in labels] for task in tasks]
+
+    def lines(form: Callable[[Cell], str]) -> list[list[str]]:
+        return [[name, *(_at_frame(cell, form, last) for cell in row)] for name, row in zip(names, grid, strict=True)]
+
+    records = [
+        _cell_record(cell) | {"agent": cell.variant.agent, "settings": setting}
+        for cell in cells
+        for setting in [next(run.setting for run in (*cell.runs, *cell.left_out))]
     ]
-    columns = ("task", "agent", "variant", "frame", "return", "settings")
-    return Table("all_runs", columns, lines, notes, ALL_FIELDS, records)
+    notes = [
+        f"Evaluation return: mean ± standard error (sd, seeds), at frame {format_frame(last)}; where no seed was "
+        "evaluated there, at the frame after @. Compare cells at equal frames only.",
+        *diverged_notes(cells),
+    ]
+    caption = f"{LATEX_CAPTION}, at {format_frame(last)} frames unless another frame is given after @."
+    return Table(
+        "all_runs", columns, lines(format_cell), notes, ALL_FIELDS, records, describe_settings(runs),
+        frozenset((i, j) for i, row in enumerate(grid) for j, cell in enumerate(row, start=1) if cell in best),
+        LatexTable(caption, columns, lines(format_short_cell)),
+    )  # fmt: skip
+
+
+def _at_frame(cell: Cell | None, form: Callable[[Cell], str], last: float) -> str:
+    if cell is None:
+        return NO_VALUE
+    return form(cell) + (f" @ {format_frame(cell.frame)}" if cell.frame is not None and cell.frame != last else "")

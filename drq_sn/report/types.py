@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,23 +15,39 @@ from numpy.typing import NDArray
 from drq_sn.runs.reader import EVAL, Log
 from drq_sn.runs.status import Status
 
+PUBLISHED = "published setting"
 RETURN = "episode_return_mean"
-HEADS, NORMALIZERS = ("mlp2", "mlp4", "modern2", "modern4"), ("none", "spectral")  # of the paper, in its order
+PROTOCOL = ("preset", "env.", "action_repeat", "eval_every_frames", "num_eval_episodes")  # see `Run.protocol`
 FloatArray = NDArray[np.float64]
 Row = dict[str, Any]
 """A row of a CSV file: column -> value."""
 
 
 class Variant(NamedTuple):
-    """What the paper compares: an agent with a head and a normalizer, by the names of their options."""
+    """What is compared: an agent with a head and a normalizer, by the names of their options.
+
+    Attributes:
+        agent: name of the agent's option.
+        head: name of the head's option.
+        normalizer: name of the normalizer's option.
+        name: label among runs that differ in other options too, such as `lr=3e-4`; empty for the one below.
+    """
 
     agent: str
     head: str
     normalizer: str
+    name: str = ""
+
+    @property
+    def choices(self) -> Variant:
+        """Agent, head and normalizer alone, as the paper's tables have them."""
+        return self._replace(name="")
 
     @property
     def label(self) -> str:
         """In tables and legends, without the agent: `modern4 + SN`."""
+        if self.name:
+            return self.name
         short = {"none": "", "spectral": " + SN"}
         return self.head + short.get(self.normalizer, f" + {self.normalizer}")
 
@@ -44,15 +60,6 @@ class Variant(NamedTuple):
 def agent_title(agent: str) -> str:
     """The agent's name as its authors write it."""
     return {"drq": "DrQ", "drqv2": "DrQ-v2"}.get(agent, agent)
-
-
-def sort_variants(variants: Iterable[Variant]) -> list[Variant]:
-    """Each variant once: the paper's heads and normalizers in its order, then others by name."""
-
-    def rank(names: tuple[str, ...], name: str) -> tuple[int, str]:
-        return names.index(name) if name in names else len(names), name
-
-    return sorted(set(variants), key=lambda v: (v.agent, rank(HEADS, v.head), rank(NORMALIZERS, v.normalizer)))
 
 
 def format_value(value: Any) -> str:
@@ -79,6 +86,13 @@ class Departure(NamedTuple):
     def assignment(self) -> str:
         """`env.image_size=48`; runs that differ in it are never averaged."""
         return f"{self.name}={format_value(self.value)}"
+
+
+class Preset(NamedTuple):
+    """A preset other than the published one: its name, and what it changes; without a name there is none."""
+
+    name: str = ""
+    departures: tuple[Departure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,6 +138,10 @@ class Series(NamedTuple):
         return next((self.values[earlier] for earlier in sorted(self.values, reverse=True) if earlier < frame), None)
 
 
+def _format_setting(changes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={format_value(value)}" for name, value in changes.items()) or PUBLISHED
+
+
 @dataclass(frozen=True)
 class Run:
     """A run directory.
@@ -135,6 +153,7 @@ class Run:
         status: by `run.json`.
         variant: what was trained.
         departures: options that are not at the published value of this variant and task.
+        preset: the preset that was chosen.
         record: contents of `run.json`.
         options: dotted name -> value in `config.yaml`.
         logs: CSV files by name.
@@ -146,6 +165,7 @@ class Run:
     status: Status
     variant: Variant
     departures: tuple[Departure, ...]
+    preset: Preset
     record: Mapping[str, Any]
     options: Mapping[str, Any]
     logs: Mapping[str, Log]
@@ -155,10 +175,27 @@ class Run:
         """Task and variant: `cheetah_run DrQ mlp2`."""
         return f"{self.task} {self.variant.title}"
 
+    @functools.cached_property
+    def changes(self) -> Mapping[str, Any]:
+        """Option -> value for `preset`, and for every option that is not at the value of that preset.
+
+        Published values are left out: for some options they depend on the task.
+        """
+        by_preset = {departure.name: departure for departure in self.preset.departures}
+        values = {departure.name: departure.value for departure in self.departures}
+        reset = {name: departure.published for name, departure in by_preset.items() if name not in values}
+        own = {name: value for name, value in values.items() if name not in by_preset or by_preset[name].value != value}
+        return ({"preset": self.preset.name} if self.preset.name else {}) | dict(sorted((own | reset).items()))
+
     @property
-    def setting(self) -> tuple[str, ...]:
-        """Departures without the published values, which for some options depend on the task."""
-        return tuple(departure.assignment for departure in self.departures)
+    def setting(self) -> str:
+        """`changes` as on the command line; runs with different ones are never averaged."""
+        return _format_setting(self.changes)
+
+    @property
+    def protocol(self) -> str:
+        """The part of `setting` that concerns environment and evaluation; without it, scores are not aggregated."""
+        return _format_setting({name: value for name, value in self.changes.items() if name.startswith(PROTOCOL)})
 
     @property
     def diverged(self) -> bool:
@@ -197,6 +234,14 @@ class Interval(NamedTuple):
     high: float
 
 
+class LatexTable(NamedTuple):
+    """A table for a paper: caption, and columns and rows of the same shape as in the report, with shorter cells."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table, as printed and as CSV.
@@ -208,6 +253,9 @@ class Table:
         notes: lines below it.
         fields: columns of the CSV file.
         records: rows of the CSV file.
+        details: further lines, which the page folds.
+        best: row and column of each cell that is printed bold in LaTeX and on the page.
+        latex: contents of the LaTeX file if they differ.
     """
 
     name: str
@@ -216,16 +264,19 @@ class Table:
     notes: Sequence[str] = ()
     fields: Sequence[str] = ()
     records: Sequence[Row] = ()
+    details: Sequence[str] = ()
+    best: frozenset[tuple[int, int]] = frozenset()
+    latex: LatexTable | None = None
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure: name of its files without a suffix, its text alternative, and both images."""
+    """A drawn figure: name of its files without a suffix, its text alternative, and both formats."""
 
     name: str
     alt: str
     svg: bytes
-    png: bytes
+    pdf: bytes
 
 
 @dataclass(frozen=True)

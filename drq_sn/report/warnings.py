@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from drq_sn.report.costs import UNKNOWN, read_fact
-from drq_sn.report.scores import Cell, Setting
+from drq_sn.report.scores import Cell
 from drq_sn.report.table_formats import format_frame
 from drq_sn.report.types import Plan, Run
 from drq_sn.runs.status import Status
@@ -15,17 +15,17 @@ PACKAGES = ("mujoco", "dm_control", "torch")
 MAX_NAMED = 4
 
 
-def general_warnings(settings: Sequence[Setting], runs: Sequence[Run]) -> list[str]:
+def general_warnings(runs: Sequence[Run], duplicates: Iterable[tuple[Run, Run]]) -> list[str]:
     """Warnings about runs, whatever table they are in.
 
     Args:
-        settings: with their duplicate seeds.
         runs: all runs, in the order in which they are named.
+        duplicates: pairs of a run whose seed exists twice and the one that counts.
     """
     return [
         *(line for package in PACKAGES for line in _mixed(f"mixed versions of {package}", runs, "versions", package)),
         *_mixed_frames(runs),
-        *(_duplicate(*pair) for setting in settings for pair in setting.duplicates),
+        *(_duplicate(*pair) for pair in duplicates),
         *_not_finished(runs),
         *(log.damage for run in runs for log in run.logs.values() if log.damage),
     ]
@@ -50,7 +50,7 @@ def _group(runs: Iterable[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run
 def _mixed_frames(runs: Sequence[Run]) -> Iterator[str]:
     """Runs of one task under the same settings of the environment whose first frames differ."""
     environments = _group(
-        runs, lambda run: (run.task, *(s for s in run.setting if s.startswith(("env.", "action_repeat"))))
+        runs, lambda run: (run.task, *(d[:2] for d in run.departures if d.name.startswith(("env.", "action_repeat"))))
     )
     for (task, *_), members in environments.items():
         yield from _mixed(f"{task}: first frames differ, so runs did not see the same pixels", members,

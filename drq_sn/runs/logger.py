@@ -1,21 +1,24 @@
-"""Writes the logs of a run: three CSV files, TensorBoard events and a progress line."""
+"""Logs of a run: to CSV files, TensorBoard and another logger, with a progress line."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from drq_sn.runs.csv_log import CsvLog
-from drq_sn.runs.tensorboard import EventWriter, Hyperparameters
+from drq_sn.runs.loggers import CsvLogger, NullLogger
+from drq_sn.runs.reader import read_record
+from drq_sn.runs.tensorboard import Hyperparameters, TensorBoardLogger
+from drq_sn.runs.video import VideoRecorder
 from drq_sn.training.metrics import GRAD_NORM, GRAD_NORM_MAX, MetricAccumulator, to_host
-from drq_sn.types import Episode, Metrics
+from drq_sn.types import Episode, Logger, Metrics, RunInfo
 
 EPISODE_FIELDS = (
     "frame",
@@ -74,7 +77,7 @@ def progress_bar(num_frames: int, frame: int) -> tqdm[Any]:
 
 
 class RunLogger:
-    """Logs one run: `train.csv` per episode, `eval.csv` and `diagnostics.csv` per evaluation, TensorBoard, progress.
+    """Logs one run to CSV files, TensorBoard and further loggers, and shows its progress.
 
     Args:
         run_dir: existing run directory.
@@ -85,6 +88,8 @@ class RunLogger:
         num_eval_episodes: returns per row of `eval.csv`.
         state: from `state_dict` if a run is resumed; rows written since then are dropped.
         hyperparameters: the run's row on TensorBoard's HPARAMS page; empty for none.
+        config: every option, as a tree.
+        further: another destination.
 
     Attributes:
         diverged_simulations: episodes that ended because the simulation diverged, in `training` and `evaluation`.
@@ -100,11 +105,15 @@ class RunLogger:
         num_eval_episodes: int,
         state: dict[str, Any] | None = None,
         hyperparameters: Hyperparameters | None = None,
+        config: Mapping[str, Any] | None = None,
+        further: Logger | None = None,
     ) -> None:
         maxima = [name.replace(GRAD_NORM, GRAD_NORM_MAX) for name in metric_names if name.startswith(GRAD_NORM)]
-        train_fields = [*EPISODE_FIELDS, *metric_names, *maxima, *sigma_names]
-        eval_fields = [*EVAL_FIELDS, *(f"return_{i}" for i in range(1, num_eval_episodes + 1))]
-        purge_step = None if state is None else state["frame"] + 1
+        columns: dict[str, Sequence[str]] = {
+            "train": [*EPISODE_FIELDS, *metric_names, *maxima, *sigma_names],
+            "eval": [*EVAL_FIELDS, *(f"return_{i}" for i in range(1, num_eval_episodes + 1))],
+        }
+        resumed_at = None if state is None else state["frame"]
         state = state or INITIAL_STATE
         self._frame = state["frame"]
         self._num_episodes, self._num_updates, self._last_frame = state["counters"]
@@ -113,24 +122,26 @@ class RunLogger:
         self._metrics.load_state_dict(state["metrics"])
         self._start = time.monotonic() - state["seconds"]
         self._episode_end = time.monotonic() - state["episode_seconds"]
-        self._train = CsvLog(run_dir / "train.csv", train_fields, state["train_csv"])
-        self._eval = CsvLog(run_dir / "eval.csv", eval_fields, state["eval_csv"])
-        self._diagnostics = None
         if diagnostic_names or state["diagnostics_csv"]:  # earlier rows are kept while diagnostics are off
-            fields = [*DIAGNOSTICS_FIELDS, *diagnostic_names]
-            self._diagnostics = CsvLog(run_dir / "diagnostics.csv", fields, state["diagnostics_csv"])
-        self._events = EventWriter(run_dir, purge_step)
-        self._events.layout(sigma_names, diagnostic_names)
-        if hyperparameters and not state["in_table"]:
-            self._events.session_start(hyperparameters)
+            columns["diagnostics"] = [*DIAGNOSTICS_FIELDS, *diagnostic_names]
+        self._has_diagnostics = "diagnostics" in columns
+        self._csv = CsvLogger({table: state[f"{table}_csv"] for table in columns})
         self._in_table = bool(hyperparameters) or state["in_table"]
+        board = TensorBoardLogger(hyperparameters if not state["in_table"] else None, self._in_table)
+        self._loggers: list[Logger] = [self._csv, board]
+        self._further = further or NullLogger()
+        run = RunInfo(run_dir, config or {}, read_record(run_dir), columns, resumed_at)
+        for logger in (*self._loggers, self._further):
+            logger.start(run)
+        self._success: bool | None = None
         self._bar = progress_bar(num_train_frames, self._frame)
         self._postfix: dict[str, str] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, clocks, metrics not yet written, and the contents of the CSV files."""
         now = time.monotonic()
-        self._events.flush()
+        self._call("flush")
+        texts = self._csv.texts
         return {
             "frame": self._frame,
             "counters": (self._num_episodes, self._num_updates, self._last_frame),
@@ -138,9 +149,7 @@ class RunLogger:
             "seconds": now - self._start,
             "episode_seconds": now - self._episode_end,
             "metrics": self._metrics.state_dict(),
-            "train_csv": self._train.text,
-            "eval_csv": self._eval.text,
-            "diagnostics_csv": self._diagnostics.text if self._diagnostics else None,
+            **{f"{table}_csv": texts.get(table) for table in ("train", "eval", "diagnostics")},
             "in_table": self._in_table,
         }
 
@@ -157,7 +166,7 @@ class RunLogger:
     def episode(
         self, frame: int, step: int, episode_return: float, num_steps: int, sigmas: Metrics, diverged: bool
     ) -> None:
-        """Write a row of `train.csv`: the episode, and means over the updates since the last row."""
+        """Log a row of `train`: the episode, and means over the updates since the last row."""
         now = time.monotonic()
         self._num_episodes += 1
         self.diverged_simulations["training"] += diverged
@@ -167,15 +176,11 @@ class RunLogger:
         wall_time = now - self._start
         counts = (num_steps, self._num_updates, self.diverged_simulations["training"])
         values = (frame, step, self._num_episodes, episode_return, *counts, speed, wall_time)
-        self._train.write(dict(zip(EPISODE_FIELDS, values, strict=True)) | metrics)
-        scalars = {"train/episode_return": episode_return, "throughput/frames_per_second": speed}
-        if diverged:
-            scalars["train/diverged_simulations"] = self.diverged_simulations["training"]
-        self._events.scalars(scalars | {_tag(name): value for name, value in metrics.items()}, frame)
+        self._call("log", "train", dict(zip(EPISODE_FIELDS, values, strict=True)) | metrics)
         self._show("return", f"{episode_return:.1f}")
 
     def evaluation(self, frame: int, step: int, episodes: Sequence[Episode]) -> None:
-        """Write a row of `eval.csv`: mean, sample standard deviation, and every return."""
+        """Log a row of `eval`: mean, sample standard deviation, and every return."""
         episode_returns = [episode.episode_return for episode in episodes]
         num_diverged = sum(episode.diverged for episode in episodes)
         self.diverged_simulations["evaluation"] += num_diverged
@@ -183,32 +188,44 @@ class RunLogger:
         sd = float(np.std(episode_returns, ddof=1)) if len(episode_returns) > 1 else float("nan")
         values = (frame, step, mean, sd, len(episode_returns), num_diverged, time.monotonic() - self._start)
         returns = {f"return_{i}": value for i, value in enumerate(episode_returns, 1)}
-        self._eval.write(dict(zip(EVAL_FIELDS, values, strict=True)) | returns)
-        self._events.scalars({"eval/episode_return": mean}, frame)
+        self._call("log", "eval", dict(zip(EVAL_FIELDS, values, strict=True)) | returns)
         self._show("eval", f"{mean:.1f}")
 
     def diagnostics(self, frame: int, step: int, values: dict[str, float]) -> None:
-        """Write a row of `diagnostics.csv`."""
-        if self._diagnostics:
-            self._diagnostics.write(dict(zip(DIAGNOSTICS_FIELDS, (frame, step), strict=True)) | values)
-            self._events.scalars({f"diagnostics/{name}": value for name, value in values.items()}, frame)
+        """Log a row of `diagnostics`."""
+        if self._has_diagnostics:
+            self._call("log", "diagnostics", dict(zip(DIAGNOSTICS_FIELDS, (frame, step), strict=True)) | values)
+
+    def video(self, recorder: VideoRecorder | None, frame: int) -> None:
+        """Log an evaluation episode, if it was recorded and could be written."""
+        if recorder and recorder.path.is_file():
+            self._call("video", recorder.path, np.stack(recorder.frames), frame)
 
     def end(self, success: bool) -> None:
-        """Close the run's row on the HPARAMS page; call it if the run will not be resumed."""
-        if self._in_table:
-            self._events.session_end(success)
+        """Note that the run will not be resumed: it finished, or diverged."""
+        self._success = success
 
     def close(self) -> None:
-        """Complete every file and close TensorBoard's."""
+        """Complete every file and close every destination."""
         with contextlib.ExitStack() as stack:  # closes all, whichever fails
-            for writer in (self._events, self._diagnostics, self._eval, self._train, self._bar):
-                if writer is not None:
-                    stack.callback(writer.close)
+            stack.callback(self._call_further, "close", self._success)
+            for logger in reversed(self._loggers):
+                stack.callback(logger.close, self._success)
+            stack.callback(self._bar.close)
+
+    def _call(self, method: str, *arguments: Any) -> None:
+        for logger in self._loggers:
+            getattr(logger, method)(*arguments)
+        self._call_further(method, *arguments)
+
+    def _call_further(self, method: str, *arguments: Any) -> None:
+        """Call a method of the further logger, which must not end a run: it is left out after an error."""
+        try:
+            getattr(self._further, method)(*arguments)
+        except Exception as error:
+            warnings.warn(f"{type(self._further).__name__} logs no more: {error}", stacklevel=4)
+            self._further = NullLogger()
 
     def _show(self, name: str, text: str) -> None:
         self._postfix[name] = text
         self._bar.set_postfix(self._postfix, refresh=False)
-
-
-def _tag(name: str) -> str:
-    return name if "/" in name else f"learner/{name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,13 @@ def _numbers(log: Log, column: str) -> list[float]:
 def format_count(count: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def format_return(episode_returns: Sequence[float]) -> str:
+    """`return 853.2 ± 12.1 (sd of 10 episodes)`; one episode has no sd."""
+    sd = f" ± {statistics.stdev(episode_returns):.1f}" if len(episode_returns) > 1 else ""
+    of = "sd of " if sd else ""
+    return f"return {statistics.fmean(episode_returns):.1f}{sd} ({of}{format_count(len(episode_returns), 'episode')})"
 
 
 def total(states: Sequence[Progress]) -> str:

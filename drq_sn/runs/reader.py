@@ -21,7 +21,7 @@ from drq_sn.validation import InvalidInput
 CONFIG, RECORD = "config.yaml", "run.json"
 EVAL, TRAIN, DIAGNOSTICS = "eval.csv", "train.csv", "diagnostics.csv"
 MAX_DIGITS = 18  # of integers in `run.json`; longer ones are read as floats
-NOT_SEARCHED = {"checkpoint", "video"}
+NOT_SEARCHED = {"checkpoint", "video", "wandb"}
 BACKUP = re.compile(r"(.+)\.\d+")  # where `fresh=true` moves an older run
 NOT_FOLLOWED = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # flags: no symbolic links; named pipes do not block
 VALID = "give a run directory, a directory above runs, or a pattern such as runs/cartpole_balance/*"

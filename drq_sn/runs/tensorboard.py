@@ -1,20 +1,24 @@
-"""TensorBoard events of a run: scalars, the layout of custom-scalar charts, and a row on the HPARAMS page.
+"""TensorBoard events of a run: scalars, texts, images, the layout of charts, and a row on the HPARAMS page.
 
-TensorBoard merges the layouts of all runs chart by chart if they are equal, and reads the tags of a chart as
-regular expressions that match the beginning of a tag. Charts therefore name no layers: runs with different heads
-would add charts of their own. The HPARAMS page takes its columns from the first run that it reads, so every run
+The HPARAMS page takes its columns from the first run that it reads, so every run
 must have the same columns.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import imageio.v2 as imageio
+import numpy as np
+import yaml
+from numpy.typing import NDArray
 from tensorboard.compat import tf
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -22,8 +26,10 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import custom_scalars
+from torch.utils.tensorboard.summary import text as text_summary
 
-from drq_sn.training.metrics import GRAD_NORM, GRAD_NORM_MAX
+from drq_sn.runs.charts import SHARED, chart_layout, tag
+from drq_sn.types import RunInfo
 
 Hyperparameters = Mapping[str, str | float | bool | None]
 """Option -> value; None if a numeric option does not apply. Every run has the same options, most relevant first."""
@@ -39,34 +45,8 @@ METRICS = (
 )
 """Tags whose last values are shown on the HPARAMS page."""
 
-NETWORKS = ("actor", "critic", "encoder")
-STATE_CHARTS = {
-    "Critic loss on the replay": ("critic_loss",),
-    "Gradient at the action": ("action_gradient_mean", "action_gradient_max"),
-    "Smoothness": ("smoothness",),
-    "Effective rank": ("effective_rank/actor", "effective_rank/critic"),
-    "Fraction of dormant units": ("dormant/actor", "dormant/critic"),
-    "Actor pre-activations": ("actor_preactivation$", "actor_preactivation_max"),
-    "Fraction of saturated actions": ("actor_saturation",),
-    "Overestimation": ("q_start", "discounted_return", "overestimation"),
-}
-COMPARED = {  # one tag per chart, so that its lines are runs; every agent logs these
-    "Return of evaluations": "eval/episode_return",
-    "Return of training episodes": "train/episode_return",
-    "Critic loss": "learner/critic_loss",
-    **{f"Gradient norm (mean): {name}": f"{GRAD_NORM}{name}" for name in NETWORKS},
-    **{f"Gradient norm (largest): {name}": f"{GRAD_NORM_MAX}{name}" for name in NETWORKS},
-}
-COMPARED_DIAGNOSTICS = {
-    "Critic loss on the replay": "critic_loss",
-    "Gradient at the action (mean)": "action_gradient_mean",
-    "Smoothness": "smoothness",
-    "Fraction of saturated actions": "actor_saturation",
-    **{f"Effective rank: {name}": f"effective_rank/{name}" for name in ("actor", "critic")},
-    **{f"Fraction of dormant units: {name}": f"dormant/{name}" for name in ("actor", "critic")},
-    "Overestimation": "overestimation",
-}
-LAYER_CHARTS = {"Spectral norms": "sigma", "Frobenius norms": "frobenius", "Effective learning rates": "effective_lr"}
+NUM_FRAMES, NUM_IN_STRIP = 60, 8  # of a video that are shown
+MOVING_MS = 5000
 
 
 class EventWriter:
@@ -93,8 +73,24 @@ class EventWriter:
 
     def scalars(self, scalars: Mapping[str, float], frame: int) -> None:
         """Write one value per tag."""
-        for tag, value in scalars.items():
-            self._add(Event(summary=Summary(value=[Summary.Value(tag=tag, simple_value=value)])), frame)
+        for name, value in scalars.items():
+            self._add(Event(summary=Summary(value=[Summary.Value(tag=name, simple_value=value)])), frame)
+
+    def text(self, tag: str, markdown: str, frame: int) -> None:
+        """Write a text, which TensorBoard shows as Markdown."""
+        self._add(Event(summary=text_summary(tag, markdown)), frame)  # type: ignore[no-untyped-call]  # no hints
+
+    def image(self, tag: str, pixels: NDArray[np.uint8], frame: int) -> None:
+        """Write an image (H, W, 3), or a moving one (N, H, W, 3) that takes 5 seconds."""
+        moving = pixels.ndim == 4
+        buffer = io.BytesIO()
+        if moving:
+            imageio.mimwrite(buffer, list(pixels), format="GIF", duration=MOVING_MS / len(pixels), loop=0)
+        else:
+            imageio.imwrite(buffer, pixels, format="PNG")
+        height, width = pixels.shape[-3:-1]
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
+        self._add(Event(summary=Summary(value=[Summary.Value(tag=tag, image=image)])), frame)
 
     def session_start(self, hyperparameters: Hyperparameters) -> None:
         """Open the run's row on the HPARAMS page."""
@@ -134,48 +130,57 @@ class EventWriter:
             warnings.warn(f"{self._run_dir}: no more TensorBoard events, writing failed ({error})", stacklevel=4)
 
 
-def chart_layout(sigma_names: Sequence[str], diagnostic_names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
-    """Charts by category; a chart is the same for every agent and head that has it.
+class TensorBoardLogger:
+    """Writes TensorBoard events: scalars, configuration and record as text, videos as moving images and as strips.
 
     Args:
-        sigma_names: `sigma/{network}.{layer}`, logged per episode.
-        diagnostic_names: diagnostics, logged per evaluation under `diagnostics/`.
+        hyperparameters: the run's row on the HPARAMS page, unless it was opened before; empty for none.
+        in_table: whether there is such a row now or from before.
     """
-    compared = COMPARED | {
-        title: f"diagnostics/{name}" for title, name in COMPARED_DIAGNOSTICS.items() if diagnostic_names
+
+    def __init__(self, hyperparameters: Hyperparameters | None, in_table: bool) -> None:
+        self._hyperparameters, self._in_table = hyperparameters, in_table
+
+    def start(self, run: RunInfo) -> None:
+        """Open the file; write the layout of charts, the row on the HPARAMS page and the texts."""
+        self._events = EventWriter(run.run_dir, None if run.resumed_at is None else run.resumed_at + 1)
+        sigmas = [name for name in run.columns["train"] if name.startswith("sigma/")]
+        self._events.layout(sigmas, [name for name in run.columns.get("diagnostics", ()) if name not in SHARED])
+        if self._hyperparameters:
+            self._events.session_start(self._hyperparameters)
+        for name, markdown in texts(run).items():
+            self._events.text(name, markdown, run.resumed_at or 0)
+
+    def log(self, table: str, row: Mapping[str, float]) -> None:
+        """Write what a chart shows of `row`."""
+        self._events.scalars({tag(table, name): value for name, value in row.items() if tag(table, name)},
+                             int(row["frame"]))  # fmt: skip
+
+    def video(self, path: Path, frames: NDArray[np.uint8], frame: int) -> None:  # noqa: ARG002, part of the protocol
+        """Write a moving image, and a strip of frames from the first to the last."""
+        frames = frames[np.unique(np.linspace(0, len(frames) - 1, NUM_FRAMES).astype(int))]
+        strip = frames[np.linspace(0, len(frames) - 1, NUM_IN_STRIP).astype(int)]
+        self._events.image("eval/strip", np.concatenate(list(strip), axis=1), frame)
+        self._events.image("eval/video", frames, frame)
+
+    def flush(self) -> None:
+        """Write everything to disk."""
+        self._events.flush()
+
+    def close(self, success: bool | None) -> None:
+        """Close the file, and the row on the HPARAMS page if the run will not be resumed."""
+        if self._in_table and success is not None:
+            self._events.session_end(success)
+        self._events.close()
+
+
+def texts(run: RunInfo) -> dict[str, str]:
+    """Tag -> Markdown: configuration, `run.json` and the commit."""
+    return {
+        "config": f"```yaml\n{yaml.safe_dump(dict(run.config), sort_keys=False)}```",
+        "run.json": f"```json\n{json.dumps(run.record, indent=2)}\n```",
+        "git_commit": str(run.record.get("git_commit") or "unknown"),
     }
-    layout = {
-        "Comparing runs": {title: _lines(f"{tag}$") for title, tag in compared.items()},
-        "Return": {"Episode return": _lines("train/episode_return", "eval/episode_return")},
-        "Learning": {
-            "Losses": _lines(*(f"learner/{name}_loss" for name in ("critic", "actor", "temperature"))),
-            "Q values": _lines("learner/q1", "learner/q2", "learner/critic_target"),
-            "Gradient norms (mean)": _lines(*(GRAD_NORM + name for name in NETWORKS)),
-            "Gradient norms (largest)": _lines(*(GRAD_NORM_MAX + name for name in NETWORKS)),
-        },
-        "Throughput": {"Frames per second": _lines("throughput/frames_per_second")},
-    }
-    if sigma_names:
-        layout["Spectral norms"] = _charts_by_network("sigma", sigma_names)
-    if diagnostic_names:
-        tags = [f"diagnostics/{name}" for name in diagnostic_names]
-        layout["Diagnostics"] = {
-            title: _lines(*(f"diagnostics/{name}" for name in names)) for title, names in STATE_CHARTS.items()
-        }
-        for title, kind in LAYER_CHARTS.items():
-            layout[f"Diagnostics: {title.lower()}"] = _charts_by_network(f"diagnostics/{kind}", tags)
-    return layout
-
-
-def _charts_by_network(prefix: str, tags: Sequence[str]) -> dict[str, list[Any]]:
-    """One chart per network for the tags `{prefix}/{network}.{layer}`, whatever the names of the layers."""
-    names = [tag.removeprefix(f"{prefix}/") for tag in tags if tag.startswith(f"{prefix}/")]
-    networks = dict.fromkeys(name.split(".")[0] for name in names)
-    return {network: _lines(rf"{prefix}/{network}\.") for network in networks}
-
-
-def _lines(*tags: str) -> list[Any]:
-    return ["Multiline", list(tags)]
 
 
 def session_start(hyperparameters: Hyperparameters) -> list[Summary]:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import imageio.v2 as imageio
+import numpy as np
 
 VIDEO_SIZE = 256
 DEFAULT_RATE = 30.0
@@ -29,10 +30,15 @@ class VideoRecorder:
     Args:
         path: file to write; its directory is created. The file appears once it is complete.
         frames_per_second: playback rate, in steps per second.
+
+    Attributes:
+        path: the file.
+        frames: (H, W, 3) uint8, at half the size.
     """
 
     def __init__(self, path: Path, frames_per_second: float) -> None:
-        self._path = path
+        self.path = path
+        self.frames: list[np.ndarray] = []
         self._failed = False
         self._writer: Any = None
         self._partial = path.with_name(f".{path.name}")
@@ -46,6 +52,7 @@ class VideoRecorder:
         """Append the current state of `env` as a frame."""
         if not self._failed:
             frame = env.render(VIDEO_SIZE, VIDEO_SIZE)
+            self.frames.append(frame[::2, ::2].copy())
             with self._warn_on_error():
                 self._writer.append_data(frame)
 
@@ -59,7 +66,7 @@ class VideoRecorder:
             with self._warn_on_error():
                 self._writer.close()
                 if kind is None and not self._failed:
-                    self._partial.replace(self._path)
+                    self._partial.replace(self.path)
         with contextlib.suppress(OSError):
             self._partial.unlink()
 
@@ -69,5 +76,5 @@ class VideoRecorder:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            warnings.warn(f"{self._path}: no video, the encoder failed ({str(error).splitlines()[0]})", stacklevel=3)
+            warnings.warn(f"{self.path}: no video, the encoder failed ({str(error).splitlines()[0]})", stacklevel=3)
             self._failed = True

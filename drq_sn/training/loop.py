@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from drq_sn import validation
-from drq_sn.types import Agent, DivergedStep, Environment, Episode, Logger, Replay, SimulationDiverged
+from drq_sn.types import Agent, DivergedStep, Environment, Episode, Recorder, Replay, SimulationDiverged
 
 
 class TrainingDiverged(Exception):
@@ -79,7 +79,7 @@ class Loop:
         env: Environment,
         agent: Agent,
         replay: Replay,
-        logger: Logger,
+        logger: Recorder,
         run_evaluation: Callable[[int], Sequence[Episode]],
         before_step: Callable[[], None],
     ) -> None:
@@ -160,7 +160,7 @@ class Loop:
         self._episode_actions = list(state["episode_actions"].numpy())
         self._observation_digest = state.get("observation_digest")
 
-    def _update(self, agent: Agent, replay: Replay, logger: Logger) -> None:
+    def _update(self, agent: Agent, replay: Replay, logger: Recorder) -> None:
         """Update `agent`, unless the replay holds no transition: all episodes in it were cut before `n_step`."""
         if replay.num_transitions:
             logger.update(agent.update(replay.sample(), self.step))
@@ -180,7 +180,7 @@ class Loop:
                 f"the simulation diverged in {self._num_diverged_in_a_row} episodes in a row (max_diverged_episodes)"
             )
 
-    def _evaluate(self, agent: Agent, logger: Logger, run_evaluation: Callable[[int], Sequence[Episode]]) -> None:
+    def _evaluate(self, agent: Agent, logger: Recorder, run_evaluation: Callable[[int], Sequence[Episode]]) -> None:
         self._require_finite(agent)
         frame = self.step * self.action_repeat
         logger.evaluation(frame, self.step, run_evaluation(frame))

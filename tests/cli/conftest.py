@@ -23,7 +23,7 @@ def drawn(monkeypatch):
 
     def figure(name, *arguments):
         calls[name] = arguments
-        return Figure(name, "alt", SVG, b"png")
+        return Figure(name, "alt", SVG, b"pdf")
 
     monkeypatch.setattr(build, "learning_curves", figure)
     monkeypatch.setattr(build.dynamics_figure, "figure3", figure)

@@ -58,15 +58,15 @@ def test_seeds_that_finished_diverged_and_still_run(make_run_dir, report, tmp_pa
     warnings = (tmp_path / "out" / "warnings.txt").read_text()
     for line in (
         "running, not finished: cheetah_run DrQ mlp2 seed 4, at frame 10 000",
-        "Table 2, published setting: left out, evaluated up to frame 10 000: cheetah_run DrQ mlp2 seed 4",
+        "Table 2: left out, evaluated up to frame 10 000: cheetah_run DrQ mlp2 seed 4",
         "diverged: cheetah_run DrQ mlp2 seed 3",
-        "Table 2, published setting: mlp2 lacks seeds 5-10 of 1-10 on cheetah_run",
+        "Table 2: mlp2 lacks seeds 5-10 of 1-10 on cheetah_run",
     ):
         assert line in warnings
         assert f"warning: {line}" in printed
     assert "10.0 ± 2.3 (4.0, 3) †1" in printed
     diagnostics = {"figure3_cheetah_run", "diagnostics_cheetah_run"}
-    assert {"figure1", "figure2", "figure4", "aggregates_drq", "curves_drq", *diagnostics} == drawn.keys()
+    assert {"figure1", "figure2", "figure4", "aggregates_drq", "curves", *diagnostics} == drawn.keys()
     assert drawn["figure4"][2]["cheetah_run"][0].frame == 100_000
     assert drawn["figure4"][3] == 20_000
 
@@ -107,20 +107,20 @@ def test_another_frame_and_figure_3(make_run_dir, report, tmp_path, drawn):
     assert (tmp_path / "out" / "figure3.svg").is_file()
 
 
-def test_runs_with_other_settings_have_tables_of_their_own(make_run_dir, report, tmp_path, drawn):
+def test_runs_with_other_settings_are_compared_under_names_of_their_own(make_run_dir, report, tmp_path, drawn):
     make_run_dir("a1", MLP2, whole(10.0))
     make_run_dir("small", [*MLP2, "env.image_size=48"], whole(30.0))
     make_run_dir("small2", [*MLP2, "env.image_size=48"], whole(32.0), seed=2)
     printed = report()
-    means = {name: [row["mean"] for row in read_csv(tmp_path / "out" / name) if row["n"] != "0" and row["mean"]]
-             for name in ("table2.csv", "table2_settings2.csv", "table1.csv")}  # fmt: skip
-    assert means == {"table2.csv": ["10"], "table2_settings2.csv": ["31"], "table1.csv": []}
-    for name in ("index.html", "all_runs.md", "table2_settings2.md"):
+    means = {row["variant"]: row["mean"] for row in read_csv(tmp_path / "out" / "all_runs.csv")}
+    assert means == {"image_size=84": "10", "image_size=48": "31"}
+    assert [row["mean"] for row in read_csv(tmp_path / "out" / "table2.csv") if row["mean"]] == ["10"]
+    for name in ("index.html", "all_runs.md"):
         page = (tmp_path / "out" / name).read_text()
-        assert "Settings 2 differ from the published ones: env.image_size=48 (published: 84)." in page
+        assert "image_size=48: env.image_size=48 (published: 84)." in page
     assert "first frames differ" not in printed  # another image size is another world
-    assert {"figure1", "figure1_settings2"} <= drawn.keys()
-    assert [run.departures for run in drawn["figure1_settings2"][0]] == [(("env.image_size", 48, 84),)] * 2
+    assert [len(drawn[name][0]) for name in ("curves", "figure1")] == [3, 1]
+    assert {"aggregates_drq", "aggregates_drq_2"} <= drawn.keys()
 
 
 def test_runs_that_no_table_asks_for_are_reported_all_the_same(make_run_dir, report, tmp_path, drawn):
@@ -129,15 +129,14 @@ def test_runs_that_no_table_asks_for_are_reported_all_the_same(make_run_dir, rep
     (tmp_path / "runs" / "bare" / "config.yaml").write_text("task: t\nseed: 1\n")
     printed = report()
     assert "dog_run" in printed
-    assert [(row["task"], row["variant"], row["mean"]) for row in read_csv(tmp_path / "out" / "all_runs.csv")] == [
-        ("dog_run", "simba + nap", "5"),
-        ("t", "other + other", ""),
+    assert [(row["task"], row["mean"]) for row in read_csv(tmp_path / "out" / "all_runs.csv")] == [
+        ("dog_run", "5"),
+        ("t", ""),
     ]
-    assert {"curves_drqv2", "aggregates_drqv2", "figure3_dog_run"} <= drawn.keys()
+    assert {"curves", "aggregates_drqv2", "figure3_dog_run"} <= drawn.keys()
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "make figure1" in page
-    assert "966.67" in page
-    assert "All runs, settings 2: left out, without evaluations: t other other + other seed 1" in printed
+    assert "Table 1" not in page
+    assert "All runs: left out, without evaluations: t other other + other" in printed
 
 
 def test_a_cup_is_a_cup_under_either_name(make_run_dir, report, tmp_path):
@@ -153,19 +152,19 @@ def test_a_former_report_is_overwritten_and_other_files_stay(make_run_dir, repor
     make_run_dir("a1", MLP2, whole(10.0))
     small = make_run_dir("small", [*MLP2, "env.image_size=48"], whole(30.0))
     report()
-    own = ("notes.txt", "table2_final.tex", "figure1_annotated.png", "aggregates_notes.md", "table2_settings3.md")
+    own = ("notes.txt", "table2_final.tex", "figure1_annotated.png", "aggregates_notes.md", "aggregates_drq_3.svg")
     for name in own:
         (tmp_path / "out" / name).write_text("mine")
     (tmp_path / "elsewhere.md").write_text("mine")
     with (tmp_path / "out" / "report_files.txt").open("a") as file:
         file.write("../elsewhere.md\n")
-    assert "table2_settings2.md" in names(tmp_path / "out")
+    assert "aggregates_drq_2.svg" in names(tmp_path / "out")
     before = (tmp_path / "out" / "table2.csv").read_bytes()
     (small / "config.yaml").unlink()
     report()
     assert (tmp_path / "out" / "table2.csv").read_bytes() == before
     assert [(tmp_path / "out" / name).read_text() for name in (*own, "../elsewhere.md")] == ["mine"] * 6
-    assert not [name for name in names(tmp_path / "out") if "settings2" in name]
+    assert not [name for name in names(tmp_path / "out") if "drq_2" in name]
     listed = (tmp_path / "out" / "report_files.txt").read_text().splitlines()[1:]
     assert sorted([*listed, "report_files.txt", *own]) == names(tmp_path / "out")
 
@@ -189,7 +188,7 @@ def test_a_report_has_the_diagnostics_of_every_task(make_run_dir, report, tmp_pa
     }
     assert (values["cheetah_run", "2", "10000"], values["dog_run", "1", "20000"]) == ("4", "30")
     (group,) = drawn["figure3_cheetah_run"][1]
-    assert (group.label, len(group.runs)) == ("mlp2", 2)
+    assert (group.label, len(group.runs)) == ("image_size=84", 2)
     assert "figure3_dog_run.svg" in names(tmp_path / "out")
 
 
@@ -248,16 +247,15 @@ def test_the_published_runs_make_a_page_that_needs_no_network(tmp_path):
     assert result.stderr == ""
     assert names(tmp_path) == ["report"]
     out = tmp_path / "report"
-    assert {"index.html", "runs.csv", "warnings.txt", "table1.md", "table2.tex", "table3.csv"} <= set(names(out))
+    assert {"index.html", "runs.csv", "warnings.txt", "all_runs.tex", "table3.csv", "curves.pdf"} <= set(names(out))
     page = (out / "index.html").read_text()
     assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == []
     assert "243.94" in page  # Table 3, measured
-    found = {(row["variant"], row["settings"]): row for row in read_csv(out / "all_runs.csv")}
-    laptop, study = found["modern4 + SN", "settings 2"], found["modern4 + SN", "settings 3"]
+    found = {(row["variant"], row["n"], row["frame"]): row for row in read_csv(out / "all_runs.csv")}
+    laptop = found["modern4 + SN, eval_every_frames=10000, eval_episodes=10", "2", "40000"]
     assert float(laptop["mean"]) == pytest.approx((950.1705968605268 + 968.2926976870016) / 2)  # as in results/laptop
-    assert (laptop["n"], laptop["frame"]) == ("2", "40000")
-    assert (study["n"], study["frame"]) == ("2", "16000")
-    assert float(found["mlp2", "settings 2"]["mean"]) == pytest.approx(135.96, abs=0.01)
+    assert laptop["settings"] == "preset=laptop"
+    assert ("modern4 + SN, eval_every_frames=4000, eval_episodes=5", "2", "16000") in found
     assert next(row["folder"] for row in read_csv(out / "runs.csv")) == os.path.relpath(
         RESULTS / "laptop/drqv2_mlp2_none/seed_1", tmp_path
     )

@@ -48,3 +48,22 @@ def test_triton_is_loaded_before_a_software_renderer(tmp_path, monkeypatch, rend
     monkeypatch.setattr(gl, "probe", lambda name: (renderer, ""))
     gl.select_backend.__wrapped__()
     assert ("triton" in sys.modules) == loaded
+
+
+def test_a_busy_machine_is_asked_twice_and_then_is_no_invalid_input(monkeypatch):
+    answers = []
+
+    def run(*_, timeout, **__):
+        answers.append(timeout)
+        if len(answers) != 2:
+            raise subprocess.TimeoutExpired("probe", timeout)
+        return subprocess.CompletedProcess("probe", 0, "NVIDIA\n", "")
+
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    monkeypatch.setattr(gl.subprocess, "run", run)
+    assert gl.select_backend.__wrapped__() == gl.Backend("egl", "NVIDIA")
+    assert answers[1] > answers[0]
+    with pytest.raises(TimeoutError, match="OpenGL with egl did not answer within 180 s"):
+        gl.select_backend.__wrapped__()
+    monkeypatch.setattr(gl, "select_backend", gl.select_backend.__wrapped__)
+    assert gl.find_backend.__wrapped__().name == "none"  # enough for an environment without OpenGL

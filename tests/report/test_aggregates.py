@@ -174,12 +174,12 @@ def test_nothing_in_common_is_said():
 
 def test_the_table():
     made = aggregated(runs_of({"a": [100, 300]}, MLP2), runs_of({"a": [500, 500]}, MODERN_SN))
-    table = aggregates_table([("settings 2", made)])
-    where = ("DrQ", "settings 2", "10")
+    table = aggregates_table([("preset=laptop", made)])
+    where = ("DrQ", "preset=laptop", "10")
     assert table.rows[1] == (*where, "interquartile mean", "modern4 + SN", "2", "0.500", "0.500 to 0.500")
     assert table.rows[2] == (*where, "probability", "modern4 + SN above mlp2", DASH, "1.000", "1.000 to 1.000")
-    assert table.notes == ["DrQ, settings 2: 1 task: a."]
-    assert table.records == aggregates_rows(made, "settings 2")
+    assert table.notes == ["DrQ, preset=laptop: 1 task: a."]
+    assert table.records == aggregates_rows(made, "preset=laptop")
 
 
 def test_rows_of_csv():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from drq_sn.report.costs import FIELDS, read_cost, runs_table
-from drq_sn.report.scores import Setting
 from drq_sn.report.types import Departure, Variant
 from tests.builders import MLP2, MODERN_SN, make_log, make_run
 
@@ -46,27 +45,27 @@ def test_one_line_per_run(tmp_path):
         make_run({0: 1.0, 20: 2.5}, directory=tmp_path / "runs" / name, train=TRAIN, departures=departures)
         for name in "xy"
     )
-    table = runs_table([Setting(2, (run,), ((again, run),))], tmp_path)
+    table = runs_table([run], [again], tmp_path)
     line, _ = table.rows
-    assert line == ("cheetah_run DrQ mlp2 seed 1", "settings 2", "finished", "3 000", "1.00", "30.0", "1 000", "a CPU")
+    assert line == ("cheetah_run DrQ mlp2 seed 1", "finished", "3 000", "1.00", "30.0", "1 000", "a CPU")
     row, other = table.records
     assert tuple(row) == FIELDS
     assert (row["folder"], row["last_evaluation"], row["last_return"]) == ("runs/x", 20, 2.5)
-    assert (row["settings"], row["departures"]) == ("settings 2", "a=1 (published: 2); b=3 (published: absent)")
+    assert (row["settings"], row["departures"]) == ("a=1, b=3", "a=1 (published: 2); b=3 (published: absent)")
     assert [row["counted"], other["counted"]] == ["yes", "no"]
     assert (row["mujoco"], row["gl_renderer"], row["first_frame_sha256"]) == ("3.11.0", "llvmpipe", "aaaabbbbcccc")
 
 
 def test_what_an_old_record_lacks_is_unknown(tmp_path):
     run = make_run(record={"versions": "lost", "gl": None, "git_commit": None})
-    (row,) = runs_table([Setting(1, (run,))], tmp_path).records
+    (row,) = runs_table([run], [], tmp_path).records
     assert [row[name] for name in ("mujoco", "gl_renderer", "git_commit")] == ["unknown"] * 3
     assert row["last_evaluation"] is None
 
 
 def test_commits_are_shortened(tmp_path):
-    runs = tuple(make_run(record={"git_commit": "a" * 40 + end}) for end in ("", "-dirty"))
-    rows = runs_table([Setting(1, runs)], tmp_path).records
+    runs = [make_run(record={"git_commit": "a" * 40 + end}) for end in ("", "-dirty")]
+    rows = runs_table(runs, [], tmp_path).records
     assert [row["git_commit"] for row in rows] == ["a" * 12, "a" * 12 + "-dirty"]
 
 
@@ -74,5 +73,5 @@ def test_runs_are_listed_by_task_variant_and_seed(tmp_path):
     identities = [("walker_run", MODERN_SN, 1), ("walker_run", MLP2, 10), ("walker_run", MLP2, 2)]
     identities.append(("cheetah_run", MODERN_SN, 3))
     runs = [make_run(task=task, variant=variant, seed=seed) for task, variant, seed in identities]
-    rows = runs_table([Setting(1, tuple(runs))], tmp_path).records
+    rows = runs_table(runs, [], tmp_path).records
     assert [(row["task"], Variant(*list(row.values())[2:5]), row["seed"]) for row in rows] == identities[::-1]

@@ -120,7 +120,7 @@ def test_gaps_break_the_line_and_are_marked_below():
 
 def test_panels_share_the_scale_of_returns_where_they_can():
     figure = drawn(*(returns(series(0, top)) for top in (900, 1000, 1001, -1)))
-    assert [axes.get_ylim() == MARGIN for axes in figure.axes] == [True, True, False, False]
+    assert [axes.get_ylim() == MARGIN for axes in figure.axes[:4]] == [True, True, False, False]
 
 
 def test_released_points_are_drawn_up_to_the_last_frame():

@@ -16,8 +16,8 @@ from drq_sn.report.dynamics_figure import (
     group_runs,
     read_series,
 )
-from drq_sn.report.scores import group_by_setting
 from drq_sn.report.types import Departure
+from drq_sn.report.variants import name_variants
 from tests.builders import MODERN_SN, make_log, make_run, svg_texts
 
 LOSS, _, ACTOR, _ = FIGURE3
@@ -31,7 +31,7 @@ def seed(number, status="finished"):
 
 
 def groups_of(*runs):
-    (groups,) = group_runs(group_by_setting(runs)).values()
+    (groups,) = group_runs(runs).values()
     return groups
 
 
@@ -76,12 +76,12 @@ def test_returns_of_diverged_runs_are_carried_forward_and_other_quantities_are_n
     assert not read_series(run, LOSS).carried
 
 
-def test_groups_name_the_setting_where_a_task_has_several():
+def test_every_variant_of_a_task_is_a_group():
     small = make_run({0: 1.0}, departures=SMALL)
     walker = make_run({0: 1.0}, "walker_run", MODERN_SN)
-    by_task = group_runs(group_by_setting([seed(1), seed(2), small, walker]))
+    by_task = group_runs(name_variants([seed(1), seed(2), small, walker]))
     assert {task: {g.label: len(g.runs) for g in groups} for task, groups in by_task.items()} == {
-        "cheetah_run": {"mlp2, published setting": 2, "mlp2, settings 2": 1},
+        "cheetah_run": {"mlp2": 2, "mlp2, image_size=48": 1},
         "walker_run": {"modern4 + SN": 1},
     }
 
@@ -106,7 +106,7 @@ def test_figures_have_panels_of_their_quantities():
     (figure,) = further_diagnostics("d", "cheetah_run", groups)
     assert figure.alt == "Inside the runs on cheetah_run, over frames: overestimation, effective rank, critic."
     assert further_diagnostics("d", "cheetah_run", groups_of(make_run({0: 1.0}))) == []
-    assert figure3("empty", "cheetah_run", groups_of(make_run())).png
+    assert figure3("empty", "cheetah_run", groups_of(make_run())).pdf
 
 
 def test_quantities_have_names_of_their_own():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from drq_sn.report.learning_curves import label_variants, learning_curves, task_panels
+from drq_sn.report.learning_curves import learning_curves, task_panels
 from drq_sn.report.published import ReleasedPoint
-from drq_sn.report.types import Variant
 from tests.builders import MODERN_SN, make_run, svg_texts
 
 
@@ -15,12 +14,6 @@ def test_a_panel_per_task_has_the_runs_of_each_variant():
     assert {label: [s.values for s in seeds] for label, seeds in cheetah.groups.items()} == {"mlp2": [{0: 1}, {0: 2}]}
     assert list(walker.groups) == ["modern4 + SN"]
     assert (walker.released, cheetah.released) == ((), released["cheetah_run"])
-
-
-def test_variants_of_two_agents_are_labeled_with_the_agent():
-    drq, drqv2 = make_run(), make_run(variant=Variant("drqv2", "mlp2", "none"))
-    assert list(label_variants([drqv2, drq]).values()) == ["drq mlp2", "drqv2 mlp2"]
-    assert list(label_variants([drq, make_run(variant=MODERN_SN)]).values()) == ["mlp2", "modern4 + SN"]
 
 
 def test_the_figure_has_a_text_alternative():

@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 import pytest
 
 from drq_sn.report.learning_curves import learning_curves
-from drq_sn.report.page import caption, code, kinds, render
+from drq_sn.report.page import caption, code, kinds, pixels, render
 from drq_sn.report.types import Section, Table
 from tests.builders import DASH, MODERN_SN, ROOT, make_run
 
@@ -65,7 +65,7 @@ class Page(HTMLParser):
 def sections():
     columns = ["task", *(f"variant {i}, paper" for i in range(9))]
     rows = [["runs/" + "very_long_name" * 9, *["812.3 ± 45.6"] * 9], [NASTY, *["a sentence " * 20] * 9]]
-    results = Table("table1_drq", columns, rows, ["mean ± sd", NASTY])
+    results = Table("table1_drq", columns, rows, ["mean ± sd", NASTY], details=["lr=3e-4"], best=frozenset([(0, 2)]))
     runs = [make_run({0: 1, 10000: 2}, "t"), make_run({0: 2}, "t", MODERN_SN)]
     drawn = learning_curves("figure1", runs, ["t"], {}, 10000)
     return [
@@ -114,6 +114,8 @@ def test_every_cell_note_line_and_warning_is_there_as_text(page, sections):
     (table,) = sections[0].tables
     assert page.texts("td") == [*(cell.strip() for row in table.rows for cell in row[1:]), "no rows"]
     assert page.texts("th") == [*table.columns, *(row[0] for row in table.rows), "a", "b"]
+    assert [text for _, attributes, text in page.tags if "best" in attributes.get("class", "")] == ["812.3 ± 45.6"]
+    assert page.texts("details") == ["Options that differ from the published setting\n\nlr=3e-4"]
     assert page.texts("caption") == ["Table 1 drq", "None"]
     assert {"70 runs", "warning 1", "mean ± sd", NASTY} <= set(page.texts("li"))
     assert {"text 1", NASTY, "Warnings"} <= set(page.texts("p"))
@@ -138,6 +140,10 @@ def test_columns_of_numbers():
 
 def test_what_is_between_backticks_is_code():
     assert code("`make <x>`, `") == "<code>make &lt;x&gt;</code>, `"
+
+
+def test_images_are_shown_larger_than_in_a_paper(sections):
+    assert pixels(sections[0].figures[0].svg) == round(3.3 * 72 * 1.75)  # a column of a paper, in points
 
 
 def test_all_that_the_page_is_made_of_is_packaged():

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from drq_sn.report.scores import all_cells, common_frame, fill_cell, group_by_setting, released_curves
-from drq_sn.report.types import Departure, Variant, sort_variants
+from drq_sn.report.scores import all_cells, common_frame, fill_cell, released_curves, select_runs
+from drq_sn.report.types import Departure, Plan
+from drq_sn.report.variants import name_variants
 from tests.builders import MLP2, MODERN_SN, make_log, make_run
 
 
@@ -56,31 +57,12 @@ def test_returns_that_are_not_finite_do_not_count_and_the_last_row_of_a_frame_do
     assert fill_cell([run], "cup_catch", MLP2, 20).scores == (4.0,)  # one task under two names
 
 
-def test_runs_with_other_settings_are_another_group_whatever_is_published_for_their_task():
-    def departures(value, published):
-        return (Departure("a", value, published), Departure("b", None, 3))
-
-    published, one = make_run(), make_run(departures=departures(1, 2))
-    other_task, other = make_run(task="walker_run", departures=departures(1, 5)), make_run(departures=departures(2, 3))
-    first, second, third = group_by_setting([one, published, other_task, other])
-    assert (first.name, first.suffix, first.description, first.runs) == ("published setting", "", [], (published,))
-    assert (second.name, second.suffix, second.runs) == ("settings 2", "_settings2", (one, other_task))
-    assert second.description == [
-        "Settings 2 differ from the published ones: a=1 (published: 2 or 5), b=null (published: 3)."
-    ]
-    assert third.runs == (other,)
-
-
-def test_the_published_setting_is_there_without_runs():
-    assert [len(setting.runs) for setting in group_by_setting([])] == [0]
-
-
-def test_a_seed_counts_once_from_the_directory_with_most_evaluations():
-    short, long, again = make_run({0: 1.0}), make_run({0: 2.0, 10: 3.0}), make_run({0: 4.0, 10: 5.0})
-    other = make_run({0: 1.0}, departures=(Departure("x", 1, 2),))
-    first, second = group_by_setting([short, long, again, other])
-    assert (first.runs, first.duplicates) == ((long,), ((short, long), (again, long)))
-    assert second.runs == (other,)
+def test_a_plan_takes_published_runs_or_those_of_the_only_setting():
+    plan = Plan("table2", "drq", ("cheetah_run",), (MLP2,), (1, 2), 20)
+    published, slow, fast = make_run(), *(make_run(departures=(Departure("lr", lr, 1),)) for lr in (2, 3))
+    assert select_runs(plan, [slow, published, make_run(variant=MODERN_SN)]) == [published]
+    assert select_runs(plan, name_variants([slow, fast])) == []
+    assert select_runs(plan, [slow]) == [slow]
 
 
 def test_every_task_and_variant_has_a_cell_at_its_own_last_frame():
@@ -91,12 +73,6 @@ def test_every_task_and_variant_has_a_cell_at_its_own_last_frame():
         ("cheetah_run", "mlp2", 10, 4.0),
         ("cheetah_run", "modern4 + SN", 30, 2.0),
     ]
-
-
-def test_variants_come_in_the_papers_order_then_by_name():
-    names = [("simba", "none"), ("modern4", "nap"), ("modern4", "spectral"), ("mlp2", "none"), ("modern4", "none")]
-    ordered = sort_variants([Variant("drq", *name) for name in names] * 2)
-    assert [v.label for v in ordered] == ["mlp2", "modern4", "modern4 + SN", "modern4 + nap", "simba"]
 
 
 def test_released_curves_use_the_one_name():

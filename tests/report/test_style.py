@@ -33,6 +33,6 @@ def test_the_same_data_give_the_same_images():
 
     figure = save()
     assert figure == save()
-    assert figure.png.startswith(b"\x89PNG")
+    assert figure.pdf.startswith(b"%PDF")
     assert ElementTree.fromstring(figure.svg).tag.endswith("}svg")
     assert {"a $ title", "m$y (1 seed)"} <= {text.replace("\\$", "$") for text in svg_texts(figure.svg)}

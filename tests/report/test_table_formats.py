@@ -38,18 +38,30 @@ def test_markdown_is_aligned():
 
 
 def test_latex_is_escaped_and_every_row_is_one_line():
-    strange = Table("t", ("task", "a_b"), [("a\nb", "1 ± 2 †1"), ("%", DASH)], ["head=a\r\nb"])
+    rows = [("a\nb", "1 ± 2 †1"), ("%", DASH)]
+    strange = Table("t", ("task", "a_b"), rows, ["head=a\r\nb"], best=frozenset([(0, 1)]))
     assert format_latex(strange).splitlines() == [
+        r"\begin{table}[t]",
+        r"\centering\small\setlength{\tabcolsep}{4pt}",
+        r"\caption{head=a b}",
+        r"\label{tab:t}\par\smallskip",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         r"\begin{tabular}{lr}",
         r"\toprule",
         r"task & a\_b \\",
         r"\midrule",
-        r"a b & 1 ± 2 †1 \\",
-        rf"\% & {DASH} \\",
+        r"a b & \textbf{1} $\pm$ 2 $\dagger$1 \\",
+        r"\% & -- \\",
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
+        r"\end{table}",
         "% head=a b",
     ]
+
+
+def test_a_wide_table_spans_both_columns_and_a_long_one_has_no_latex():
+    assert r"\begin{table*}" in format_latex(Table("t", ("a", "b"), [("x" * 40, "y" * 40)]))
+    assert table_files(Table("t", ("a",), [("x",)] * 51)).keys() == {"t.csv", "t.md"}
 
 
 def test_csv_leaves_missing_values_empty_and_has_all_columns_in_order_of_appearance():

@@ -5,18 +5,17 @@ from __future__ import annotations
 import pytest
 
 from drq_sn.cli.report import load_plans
-from drq_sn.report.scores import Setting, all_cells, plan_cells
+from drq_sn.report.scores import all_cells, plan_cells
 from drq_sn.report.tables import CSV_FIELDS, all_runs_table, score_table
 from drq_sn.report.types import Variant
-from tests.builders import DASH, MODERN_SN, make_run
+from tests.builders import DASH, MLP2, MODERN_SN, make_run
 
 V2 = Variant("drqv2", "modern4", "none")
 TABLE1, TABLE2 = (load_plans()[name] for name in ("table1", "table2"))
 
 
 def table_of(plan, runs, frame=None):
-    setting = Setting(1, tuple(runs))
-    return score_table(plan, setting, plan_cells(plan, setting.runs, frame))
+    return score_table(plan, plan_cells(plan, runs, frame))
 
 
 def row_of(table, task):
@@ -97,11 +96,30 @@ def test_a_table_ends_where_the_paper_does_unless_told_otherwise():
     assert table_of(TABLE2, runs, frame=400_000).rows[2][1] == f"1.0 ± {DASH} ({DASH}, 1)"
 
 
+def test_the_best_values_at_equal_frames_are_marked_and_latex_has_shorter_cells():
+    scores = ((MLP2, 1, 1.0), (MLP2, 2, 3.0), (MODERN_SN, 1, 7.0), (MODERN_SN, 2, 9.0))
+    runs = [make_run({100_000: value}, "walker_run", variant, seed) for variant, seed, value in scores]
+    table = table_of(TABLE2, runs)
+    row = [line[0] for line in table.rows].index("walker_run")
+    assert table.best == {(row, 3)}
+    assert table.latex.rows[row][1:4:2] == ["2.0 ± 1.0", "8.0 ± 1.0"]
+    assert "at 100 000 frames" in table.latex.caption
+
+
 def test_all_runs_whatever_they_are():
-    setting = Setting(
-        2, (make_run({0: 1.0, 10: 3.0}, task="dog_run", variant=V2), make_run({10: 5.0}, "dog_run", V2, 2))
-    )
-    table = all_runs_table([setting], [all_cells(setting.runs)])
-    assert table.rows == [("dog_run", "DrQ-v2", "modern4", "10", "4.0 ± 1.0 (1.4, 2)", "settings 2")]
-    (row,) = table.records
-    assert (row["mean"], row["se"], row["n"], row["settings"]) == (4.0, pytest.approx(1.0), 2, "settings 2")
+    runs = [make_run({0: 1.0, 10: 3.0}, "dog_run", V2), make_run({10: 5.0}, "dog_run", V2, 2)]
+    runs += [make_run({0: 1.0, 20: 9.0}, task, MODERN_SN) for task in ("dog_run", "dog_walk")]
+    table = all_runs_table(runs, all_cells(runs))
+    assert table.columns == ["task", "DrQ modern4 + SN", "DrQ-v2 modern4"]
+    one = f"9.0 ± {DASH} ({DASH}, 1)"
+    assert table.rows == [["dog_run", one, "4.0 ± 1.0 (1.4, 2) @ 10"], ["dog_walk", one, DASH]]
+    assert table.best == frozenset()  # no two values at one frame
+    row = next(row for row in table.records if row["variant"] == "modern4")
+    assert (row["mean"], row["se"], row["n"], row["settings"]) == (4.0, pytest.approx(1.0), 2, "published setting")
+
+
+def test_more_variants_than_tasks_are_rows():
+    runs = [make_run({10: v}, "dog_run", variant) for v, variant in ((1.0, MLP2), (2.0, V2))]
+    table = all_runs_table(runs, all_cells(runs))
+    assert (table.columns, [row[0] for row in table.rows]) == (["variant", "dog_run"], ["DrQ mlp2", "DrQ-v2 modern4"])
+    assert table.best == {(1, 1)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drq_sn.report.scores import Setting, fill_cell
+from drq_sn.report.scores import fill_cell
 from drq_sn.report.types import Departure, Plan
 from drq_sn.report.warnings import format_ranges, general_warnings, left_out_warnings, missing_seeds, name_runs
 from drq_sn.runs.reader import Log
@@ -17,7 +17,7 @@ WHOLE = {0: 1.0, 10: 2.0, 20: 3.0}
 
 
 def lines(*runs, duplicates=()):
-    return general_warnings([Setting(1, runs, duplicates)], runs)
+    return general_warnings(runs, duplicates)
 
 
 def run(seed=1, evaluations=WHOLE, **more):

@@ -6,13 +6,17 @@ import csv
 import math
 import re
 
+import imageio.v2 as imageio
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from drq_sn.agents import DrQ, DrQV2
+from drq_sn.runs.charts import chart_layout, tag
 from drq_sn.runs.logger import RunLogger
-from drq_sn.runs.tensorboard import chart_layout
+from drq_sn.runs.loggers import NullLogger
+from drq_sn.runs.video import VideoRecorder
 from drq_sn.training.diagnostics import EPISODE_METRICS, STATE_METRICS
 from tests.builders import make_episodes
 
@@ -83,7 +87,10 @@ def test_tensorboard_holds_the_scalars_and_a_layout(logged):
     events = EventAccumulator(str(logged)).Reload()
     tags = set(events.Tags()["scalars"])
     assert {"train/episode_return", "eval/episode_return", "learner/critic_loss", "grad_norm/actor", SIGMAS[0]} <= tags
-    assert {"diagnostics/seconds", "diagnostics/sigma/critic.q1.first"} <= tags
+    assert {"network_state/seconds", "network_layers/sigma/critic.q1.first"} <= tags
+    assert min(tags) == "eval/episode_return"  # TIME SERIES sorts groups by name
+    assert "train/diverged_simulations" in tags
+    assert not {name for name in tags if "wall_time" in name or name.endswith(("/frame", "/step"))}
     assert "custom_scalars__config__" in events.Tags()["tensors"]
     assert [e.value for e in events.Scalars("eval/episode_return")] == [3.0]
 
@@ -93,21 +100,21 @@ def charted(chart):
     kind, patterns = chart
     assert kind == "Multiline"
     logged = [*SIGMAS, "sigma/critic.trunk.linear", "sigma/critic_target.q1.first", "sigma/actor.head.first"]
-    logged += [f"diagnostics/{name}" for name in DIAGNOSTICS]
-    return {tag for tag in logged if any(re.match(pattern, tag) for pattern in patterns)}
+    logged += [tag("diagnostics", name) for name in DIAGNOSTICS]
+    return {name for name in logged if any(re.match(pattern, name) for pattern in patterns)}
 
 
 def test_the_layout_finds_the_layers_of_the_run_and_what_agents_report():
     layout = chart_layout(SIGMAS, DIAGNOSTICS)
     assert charted(layout["Spectral norms"]["critic"]) == {SIGMAS[0], "sigma/critic.trunk.linear"}
-    assert charted(layout["Diagnostics: spectral norms"]["critic"]) == {"diagnostics/sigma/critic.q1.first"}
+    assert charted(layout["Diagnostics: spectral norms"]["critic"]) == {"network_layers/sigma/critic.q1.first"}
     assert charted(layout["Diagnostics: effective learning rates"]["actor"]) == {
-        "diagnostics/effective_lr/actor.head.first"
+        "network_layers/effective_lr/actor.head.first"
     }
     assert set(chart_layout((), ())) == {"Comparing runs", "Return", "Learning", "Throughput"}
     reported = {*DrQ.metric_names, *DrQV2.metric_names}
-    for tag in [tag for _, tags in layout["Learning"].values() for tag in tags]:
-        assert tag.removeprefix("learner/").replace("grad_norm_max", "grad_norm") in reported
+    for name in [name for _, names in layout["Learning"].values() for name in names]:
+        assert name.removeprefix("learner/").replace("grad_norm_max", "grad_norm") in reported
 
 
 def test_runs_with_other_layers_have_the_same_charts():
@@ -121,16 +128,107 @@ def test_charts_for_comparing_hold_one_quantity_that_every_agent_logs():
     names = {*DrQ.metric_names} & {*DrQV2.metric_names}
     logged = {"eval/episode_return", "train/episode_return"} | {n if "/" in n else f"learner/{n}" for n in names}
     logged |= {n.replace("grad_norm/", "grad_norm_max/") for n in logged}
-    logged |= {f"diagnostics/{name}" for name in (*STATE_METRICS, *EPISODE_METRICS)}
+    logged |= {tag("diagnostics", name) for name in (*STATE_METRICS, *EPISODE_METRICS)}
     for kind, patterns in charts.values():
         assert kind == "Multiline"
-        assert len([tag for tag in logged for pattern in patterns if re.match(pattern, tag)]) == 1
+        assert len([name for name in logged for pattern in patterns if re.match(pattern, name)]) == 1
     without = chart_layout((), ())["Comparing runs"].values()
-    assert not any(pattern.startswith("diagnostics") for _, patterns in without for pattern in patterns)
+    assert not any(pattern.startswith("network") for _, patterns in without for pattern in patterns)
 
 
 def test_every_diagnostic_has_a_chart():
-    charted = {tag for _, tags in chart_layout((), DIAGNOSTICS)["Diagnostics"].values() for tag in tags}
-    assert {tag.rstrip("$") for tag in charted} == {
-        f"diagnostics/{name}" for name in (*STATE_METRICS, *EPISODE_METRICS)
+    charted = {name for _, names in chart_layout((), DIAGNOSTICS)["Diagnostics"].values() for name in names}
+    assert {name.rstrip("$") for name in charted} == {
+        tag("diagnostics", name) for name in (*STATE_METRICS, *EPISODE_METRICS)
     }
+
+
+def test_tensorboard_has_configuration_record_and_commit_as_text(tmp_path):
+    (tmp_path / "run.json").write_text('{"git_commit": "abc", "device": "a CPU"}')
+    RunLogger(tmp_path, 2000, NAMES, (), (), 1, config={"lr": 0.5}).close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    texts = {name: events.Tensors(f"{name}/text_summary")[0].tensor_proto.string_val[0].decode()
+             for name in ("config", "run.json", "git_commit")}  # fmt: skip
+    assert texts["config"] == "```yaml\nlr: 0.5\n```"
+    assert '"device": "a CPU"' in texts["run.json"]
+    assert texts["git_commit"] == "abc"
+
+
+class Fading:
+    """An environment whose frames get lighter."""
+
+    shade = 0
+
+    def render(self, height, width):
+        self.shade += 2
+        return np.full((height, width, 3), self.shade - 2, np.uint8)
+
+
+def test_a_video_is_a_moving_image_and_a_strip(tmp_path):
+    env, logger = Fading(), RunLogger(tmp_path, 2000, NAMES, (), (), 1)
+    with VideoRecorder(tmp_path / "1000.mp4", 30) as record:
+        for _ in range(120):
+            record(env)
+    logger.video(record, 1000)
+    record.path.unlink()
+    logger.video(record, 2000)  # as if its encoder had failed
+    logger.video(None, 3000)
+    logger.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    ((moving,), (strip,)) = (events.Images(f"eval/{name}") for name in ("video", "strip"))
+    assert (moving.step, moving.width, moving.height, strip.width, strip.height) == (1000, 128, 128, 8 * 128, 128)
+    assert len(imageio.mimread(moving.encoded_image_string, format="GIF")) == 60  # every second one
+    shades = imageio.imread(strip.encoded_image_string)[64, 64::128, 0]
+    assert shades.astype(float) == pytest.approx(np.linspace(0, 238, 8), abs=4)
+
+
+class Broken(NullLogger):
+    rows = 0
+
+    def log(self, table, row):
+        self.rows += 1
+        raise OSError("no connection")
+
+
+def test_a_failing_logger_is_left_out_with_a_warning_and_others_go_on(tmp_path):
+    broken = Broken()
+    logger = RunLogger(tmp_path, 2000, NAMES, (), (), 1, further=broken)
+    with pytest.warns(UserWarning, match="Broken logs no more: no connection"):
+        logger.evaluation(0, 0, make_episodes(1.0))
+    logger.evaluation(1000, 500, make_episodes(2.0))
+    logger.close()
+    assert broken.rows == 1
+    assert [row["frame"] for row in rows(tmp_path / "eval.csv")] == ["0", "1000"]
+
+
+class Diary(NullLogger):
+    def __init__(self):
+        self.calls = []
+
+    def start(self, run):
+        self.calls.append(("start", run.config["lr"], run.resumed_at, run.columns["train"][0]))
+
+    def log(self, table, row):
+        self.calls.append((table, row["frame"]))
+
+    def flush(self):
+        self.calls.append("flush")
+
+    def close(self, success):
+        self.calls.append(("close", success))
+
+
+def test_a_logger_of_ones_own_gets_everything(tmp_path):
+    diary, again = Diary(), Diary()
+    logger = RunLogger(tmp_path, 2000, NAMES, (), DIAGNOSTICS, 1, config={"lr": 0.5}, further=diary)
+    logger.step(1000)
+    logger.episode(1000, 500, 12.5, 500, {}, diverged=False)
+    logger.evaluation(1000, 500, make_episodes(1.0))
+    logger.diagnostics(1000, 500, {"seconds": 1.0})
+    state = logger.state_dict()
+    logger.end(success=True)
+    logger.close()
+    logged = [("train", 1000), ("eval", 1000), ("diagnostics", 1000)]
+    assert diary.calls == [("start", 0.5, None, "frame"), *logged, "flush", ("close", True)]
+    RunLogger(tmp_path, 2000, NAMES, (), DIAGNOSTICS, 1, state, config={"lr": 0.5}, further=again).close()
+    assert again.calls == [("start", 0.5, 1000, "frame"), ("close", None)]

@@ -82,5 +82,5 @@ def test_a_crashed_seed_makes_no_mean(tmp_path):
     assert math.isnan(late[0]["grad_norm_max/actor"])  # also where it went well before
     text = depth_figure.write(tmp_path, [*ROWS, *crashed])
     assert text.count("| none | nan |") == 3
-    assert {p.name for p in tmp_path.iterdir()} == {"offline.csv", "depth.csv", "depth.png", "depth.svg"}
+    assert {p.name for p in tmp_path.iterdir()} == {"offline.csv", "depth.csv", "depth.pdf", "depth.svg"}
     assert len(list(csv.DictReader((tmp_path / "depth.csv").read_text().splitlines()))) == 3

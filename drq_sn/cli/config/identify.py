@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +18,12 @@ from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
 from drq_sn.cli.config.ranges import seed as check_seed
 from drq_sn.cli.config.saved import read_config
 from drq_sn.cli.running.run_dir import MAY_DIFFER
-from drq_sn.report.types import Departure, Variant
+from drq_sn.report.types import Departure, Preset, Variant
 from drq_sn.runs.reader import RECORD, read_record
 from drq_sn.validation import InvalidInput
 
+GROUPS = ("agent", "head", "normalizer")  # of a variant
+PRESET = "published"
 OTHER, ABSENT = "other", "absent"
 BASE = Variant("drqv2", "modern4", "none")  # whose published setting an unknown part is compared with
 NOT_COMPARED = MAY_DIFFER | INTERNAL_GROUPS | {"run_suffix", "seed", "task"}
@@ -39,6 +42,7 @@ class Identity(NamedTuple):
         seed: its seed.
         variant: agent, head and normalizer.
         departures: options that are not at the published value.
+        preset: the preset that was chosen.
         options: all in `config.yaml`.
     """
 
@@ -46,6 +50,7 @@ class Identity(NamedTuple):
     seed: int
     variant: Variant
     departures: tuple[Departure, ...]
+    preset: Preset
     options: Options
 
 
@@ -61,7 +66,7 @@ def record_choices(cfg: DictConfig) -> dict[str, Any]:
     """
     chosen = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     options = flatten(OmegaConf.to_container(cfg))
-    groups = {group: str(chosen.get(group) or find_choice(group, options)) for group in Variant._fields}
+    groups = {group: str(chosen.get(group) or find_choice(group, options)) for group in GROUPS}
     departures = find_departures(Variant(**groups), options)
     return {
         "choices": {**groups, "preset": chosen.get("preset"), "task": cfg.task, "seed": cfg.seed},
@@ -76,23 +81,37 @@ def identify(run_dir: Path) -> Identity:
         InvalidInput: if one of these is not what a run wrote.
     """
     record, options = read_record(run_dir), _read_options(run_dir)
+    task, seed, recorded = options["task"], options["seed"], None
     if "choices" not in record:
-        variant = Variant(*(find_choice(group, options) for group in Variant._fields))
-        return Identity(options["task"], options["seed"], variant, find_departures(variant, options), options)
-    try:
-        choices = record["choices"]
-        for name in (*Variant._fields, "task"):
-            _require_name(name, choices[name])
-        check_seed("seed", choices["seed"])
-        variant = Variant(*(choices[group] for group in Variant._fields))
-        departures = tuple(Departure(**override) for override in record["overrides"])
-        for departure in departures:
-            _require_name("name of an override", departure.name)
-        return Identity(choices["task"], choices["seed"], variant, departures, options)
-    except (InvalidInput, KeyError, TypeError) as error:
-        raise InvalidInput(
-            f"{run_dir / RECORD} is not a file that a run wrote ({type(error).__name__}: {error})"
-        ) from None
+        variant = Variant(*(find_choice(group, options) for group in GROUPS))
+        departures = find_departures(variant, options)
+    else:
+        try:
+            choices = record["choices"]
+            for name in (*GROUPS, "task"):
+                _require_name(name, choices[name])
+            check_seed("seed", choices["seed"])
+            variant = Variant(*(choices[group] for group in GROUPS))
+            departures = tuple(Departure(**override) for override in record["overrides"])
+            for departure in departures:
+                _require_name("name of an override", departure.name)
+            task, seed, recorded = choices["task"], choices["seed"], choices.get("preset")
+        except (InvalidInput, KeyError, TypeError) as error:
+            raise InvalidInput(
+                f"{run_dir / RECORD} is not a file that a run wrote ({type(error).__name__}: {error})"
+            ) from None
+    return Identity(task, seed, variant, departures, _find_preset(variant, departures, task, recorded), options)
+
+
+def _find_preset(variant: Variant, departures: Sequence[Departure], task: str, recorded: str | None) -> Preset:
+    """The preset `recorded`; without one, the first whose departures are all among `departures`."""
+    for name in sorted(file.stem for file in (config_dir() / "preset").glob("*.yaml")):
+        if name == PRESET or recorded not in (None, name) or not (recorded or departures):
+            continue
+        changed = find_departures(variant, _published_setting(variant, task, name))
+        if recorded or all(departure in departures for departure in changed):
+            return Preset(name, changed)
+    return Preset()
 
 
 def _require_name(option: str, value: Any) -> None:
@@ -138,22 +157,22 @@ def _group_options(group: str) -> dict[str, Options]:
 
 
 @functools.cache
-def _published_setting(variant: Variant, task: str) -> Options:
-    """All options of `variant` on `task`."""
-    cfg = copy.deepcopy(_compose(variant))
+def _published_setting(variant: Variant, task: str, preset: str = PRESET) -> Options:
+    """All options of `variant` on `task` with `preset`."""
+    cfg = copy.deepcopy(_compose(variant, preset))
     cfg.task, cfg.run_dir = task, ""
     return flatten(OmegaConf.to_container(cfg, resolve=True))
 
 
 @functools.cache
-def _compose(variant: Variant) -> DictConfig:
-    """The configuration of `variant`; interpolations are unresolved, as numbers depend on the task."""
+def _compose(variant: Variant, preset: str) -> DictConfig:
+    """The configuration of `variant` with `preset`; interpolations are unresolved, as numbers depend on the task."""
     named = {
         group: name if (config_dir() / group / f"{name}.yaml").is_file() else base
-        for group, name, base in zip(Variant._fields, variant, BASE, strict=True)
+        for group, name, base in zip(GROUPS, variant, BASE, strict=False)
     }
     with initialized():
-        cfg = compose("train", [f"{group}={name}" for group, name in named.items()])
+        cfg = compose("train", [f"preset={preset}", *(f"{group}={name}" for group, name in named.items())])
     OmegaConf.set_struct(cfg, False)
     return cfg
 

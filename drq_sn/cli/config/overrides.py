@@ -19,8 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir
-from drq_sn.cli.running.exit_codes import exit_on_invalid_input
+from drq_sn.cli.config.reference import format_help
+from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 
+HELP_FLAGS = {"-h", "--help"}
 SWEEP_FLAGS = {"-m", "--multirun"}
 NOT_PLAIN = ("[", "{", "'", '"', "~")  # how values begin that may not be meant literally
 INTERNAL_GROUPS = {"hydra", "tuned", "agent_preset", "augmentation_preset"}
@@ -45,9 +47,10 @@ def check_command_line(config_name: str, sweeps_by_itself: str | None = None) ->
     """Check this process's command line and quote what Hydra needs quoted; where it is wrong, end with one line.
 
     Args:
-        config_name: see `check_overrides`.
+        config_name: see `check_overrides`; `--help` describes its options and ends the process.
         sweeps_by_itself: what to say to `--multirun`, where a command does not take it.
     """
+    answer_help(config_name)
     with exit_on_invalid_input():
         if sweeps_by_itself and SWEEP_FLAGS & set(sys.argv[1:]):
             raise validation.InvalidInput(f"--multirun: {sweeps_by_itself}")
@@ -60,6 +63,13 @@ def check_command_line(config_name: str, sweeps_by_itself: str | None = None) ->
             with initialized():
                 if name in _options(compose(config_name)) or name in group_options(config_name):
                     raise validation.InvalidInput(f"{flag}: options have no dashes; use {name}=VALUE")
+
+
+def answer_help(config_name: str) -> None:
+    """Describe the options of a command and end, if this process's command line asks for help."""
+    if HELP_FLAGS & set(sys.argv[1:]):
+        print(format_help(config_dir(), config_name), end="")
+        sys.exit(ExitCode.SUCCESS)
 
 
 def quote_values(arguments: Sequence[str], several: bool) -> list[str]:

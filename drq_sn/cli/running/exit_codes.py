@@ -56,6 +56,8 @@ def exit_on_invalid_input() -> Iterator[None]:
         _exit(str(error), error.exit_code)
     except KeyboardInterrupt:
         _exit("interrupted", ExitCode.INTERRUPTED)
+    except TimeoutError as error:
+        _exit(f"error: {error}; rerun the same command", ExitCode.FAILED)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

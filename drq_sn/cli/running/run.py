@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from drq_sn.cli.config.build import (
     build_env,
     build_loop,
     build_replay,
+    instantiate,
     partial_env,
     random_states_of,
     resolve,
@@ -45,6 +48,7 @@ from drq_sn.runs import provenance
 from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore
 from drq_sn.runs.files import WeightsWriter
 from drq_sn.runs.logger import RunLogger
+from drq_sn.runs.progress import format_return
 from drq_sn.runs.reader import read_record
 from drq_sn.runs.status import Status
 from drq_sn.runs.video import VideoRecorder, playback_rate
@@ -53,7 +57,9 @@ from drq_sn.training.diagnostics import Diagnostics
 from drq_sn.training.evaluation import EnvironmentPool, evaluate
 from drq_sn.training.limits import num_available_cores
 from drq_sn.training.loop import TrainingDiverged
-from drq_sn.types import Episode
+from drq_sn.types import Episode, Logger
+
+RESULTS = ("eval.csv", "train.csv", "diagnostics.csv", "weights.pt", "best.pt", "video")  # named at the end of a run
 
 
 def run(cfg: DictConfig) -> None:
@@ -66,6 +72,9 @@ def run(cfg: DictConfig) -> None:
     """
     resolve(cfg)
     check_ranges(cfg, TRAIN)
+    choices = record_choices(cfg)
+    agent_name, head, normalizer = (choices["choices"][name] for name in ("agent", "head", "normalizer"))
+    print(f"{cfg.task}: building {agent_name} with {head} heads, normalizer {normalizer}", flush=True)
     backend = find_backend()
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
@@ -79,6 +88,7 @@ def run(cfg: DictConfig) -> None:
             "env": {"target": cfg.env._target_, "repeats_episodes": repeats_episodes},
             "first_frame_sha256": provenance.frame_hash(env),
         }
+    further: Logger = instantiate(cfg.logger)
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
     path = Path(str(cfg.run_dir or ""))
     initial = initialize_agent(agent, cfg) if cfg.fresh or not path.exists() else {}  # before anything is written
@@ -106,17 +116,25 @@ def run(cfg: DictConfig) -> None:
             if (backup := lock.move_to_backup()) is not None:
                 print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
         frame = loop.step * loop.action_repeat if checkpoint else None
-        with recorded(run_dir, _description(cfg, device, backend) | environment | initial, frame) as results:
+        with recorded(run_dir, _description(cfg, choices, device, backend) | environment | initial, frame) as results:
             write_config(run_dir, own)
-            _train(cfg, lock, session, checkpoint, results)
+            episodes = _train(cfg, lock, session, checkpoint, results, further)
         if not cfg.keep_checkpoint:
             session.store.delete()
+    _announce_end(cfg, run_dir, episodes)
 
 
 def _train(
-    cfg: DictConfig, lock: RunLock, session: Session, checkpoint: Checkpoint | None, results: dict[str, Any]
-) -> None:
+    cfg: DictConfig,
+    lock: RunLock,
+    session: Session,
+    checkpoint: Checkpoint | None,
+    results: dict[str, Any],
+    further: Logger,
+) -> list[Episode]:
     """Train until the end, a signal or divergence; leave a checkpoint to resume from, or the diverged weights.
+
+    Returns the episodes of the last evaluation.
 
     What `run.json` records of the training goes into `results`.
     """
@@ -125,6 +143,7 @@ def _train(
     weights = WeightsWriter(run_dir)
     on_stall = functools.partial(exit_stalled, run_dir=run_dir)
     num_workers = min(cfg.num_eval_processes or num_available_cores(), cfg.num_eval_episodes)
+    config: Any = OmegaConf.to_container(OmegaConf.create(session.config))
     logger = RunLogger(
         run_dir,
         cfg.num_train_frames,
@@ -134,7 +153,11 @@ def _train(
         cfg.num_eval_episodes,
         checkpoint and checkpoint.state["logger"],
         hyperparameters_of(cfg),
+        config,
+        further,
     )
+
+    last_evaluation: list[Episode] = []
 
     def save() -> None:
         lock.verify()
@@ -156,12 +179,14 @@ def _train(
                 episodes = evaluate(pool, agent, random_states, record, signals.check)
             except FloatingPointError:
                 raise TrainingDiverged(frame) from None
+        logger.video(record, frame)
         if cfg.diagnose_states:
             batch = session.replay.peek(cfg.diagnose_states, seed=frame) if session.replay.num_transitions else None
             logger.diagnostics(frame, session.loop.step, diagnostics(session.loop.step, batch, episodes))
         lock.verify()
         mean_return = float(np.mean([episode.episode_return for episode in episodes]))
         weights.save(agent.networks.state_dict(), frame, mean_return)
+        last_evaluation[:] = episodes
         return episodes
 
     with contextlib.ExitStack() as stack:
@@ -182,6 +207,22 @@ def _train(
             logger.end(success=False)
             raise
         logger.end(success=True)
+    return last_evaluation
+
+
+def _announce_end(cfg: DictConfig, run_dir: Path, episodes: Sequence[Episode]) -> None:
+    """Print the final return, where the files are, and the next commands.
+
+    Args:
+        cfg: the run's configuration.
+        run_dir: run directory.
+        episodes: of the last evaluation; none if the run was resumed after it.
+    """
+    place, files = shlex.quote(str(run_dir)), [name for name in RESULTS if (run_dir / name).exists()]
+    result = f": {format_return([episode.episode_return for episode in episodes])}" if episodes else ""
+    print(f"{cfg.task}: finished at frame {cfg.num_train_frames}{result}")
+    print(f"results in {run_dir}: {', '.join(files)}")
+    print(f"next: drq-sn evaluate run={place} video=true, drq-sn report runs={place}, tensorboard --logdir {place}")
 
 
 def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConfig) -> None:
@@ -232,9 +273,9 @@ def _require_more_frames(run_dir: Path, cfg: DictConfig, frame: int) -> None:
         )
 
 
-def _description(cfg: DictConfig, device: torch.device, backend: Backend) -> dict[str, Any]:
+def _description(cfg: DictConfig, choices: dict[str, Any], device: torch.device, backend: Backend) -> dict[str, Any]:
     return {
-        **record_choices(cfg),
+        **choices,
         "task": cfg.task,
         "seed": cfg.seed,
         "versions": provenance.versions(),

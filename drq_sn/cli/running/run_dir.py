@@ -37,6 +37,7 @@ MAY_DIFFER |= {
     "env_limit_seconds",
     "max_diverged_episodes",
     "diagnose_states",
+    "logger",
 }
 HALF_WRITTEN = re.compile(r"\.(run\.json|config\.yaml)\.\d+")  # see `write_atomically`
 NUM_NAMED = 3

@@ -26,6 +26,7 @@ def test_the_groups_are_the_ones_that_the_readme_names():
         "penalty": {"gradient", "none"},
         "lr_schedule": {"constant", "linear", "cosine"},
         "augmentation": {"random_shift", "none", "rotation", "flip", "cutout", "intensity", "color_jitter"},
+        "logger": {"none"},
         "preset": {"laptop", "published"},
     }
 

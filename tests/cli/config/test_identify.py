@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from drq_sn.cli.config.identify import OTHER, find_choice, flatten, identify, record_choices
 from drq_sn.cli.config.overrides import group_options, initialized
 from drq_sn.report.table_formats import format_departures
-from drq_sn.report.types import Departure
+from drq_sn.report.types import Departure, Preset, Variant
 from drq_sn.validation import InvalidInput
 from tests.builders import compose_config, write_config
 
@@ -34,7 +34,7 @@ def test_the_published_setting_of_a_task_has_no_departures(identify_overrides, a
     overrides = [f"agent={agent}", f"task={task}", "head=mlp4", "normalizer=none", "seed=7"]
     elsewhere = ["device=cpu", "num_threads=3", "runtime=compile", "num_train_frames=100", "keep_checkpoint=true"]
     identity = identify_overrides(*overrides, *elsewhere)
-    assert identity[:4] == (task, 7, (agent, "mlp4", "none"), ())
+    assert identity[:4] == (task, 7, Variant(agent, "mlp4", "none"), ())
     assert identity.options["num_train_frames"] == 100
 
 
@@ -63,7 +63,10 @@ def test_departures_have_names_values_and_published_values(identify_overrides):
 
 
 def test_a_laptop_run_departs_in_what_the_preset_sets(identify_overrides):
-    names = {departure.name for departure in identify_overrides("preset=laptop", "task=cartpole_balance").departures}
+    identity = identify_overrides("preset=laptop", "task=cartpole_balance")
+    assert identity.preset == Preset("laptop", identity.departures)
+    assert identify_overrides("task=cartpole_balance", "lr=5e-4").preset == Preset()
+    names = {departure.name for departure in identity.departures}
     assert names == {
         "agent.num_filters", "agent.tau", "batch_size", "env.image_size", "env.reflections", "env.shadows",
         "head.width", "lr", "agent.std_schedule.duration_steps", "num_random_steps", "augmentation.pad",
@@ -74,13 +77,13 @@ def test_options_that_older_runs_did_not_have_are_no_departures(identify_overrid
     lost = ["head.pnorm", "normalizer.networks", "normalizer.conv_layers", "normalizer.trunk", "penalty", "lr_schedule",
             "agent.adam_eps", "matmul_precision", "diagnose_states"]  # fmt: skip
     identity = identify_overrides("head=modern4", "normalizer=spectral", without=lost)
-    assert identity[2:4] == (("drqv2", "modern4", "spectral"), ())
+    assert identity[2:4] == (Variant("drqv2", "modern4", "spectral"), ())
 
 
 def test_unknown_parts_are_other_and_departures(identify_overrides):
     head = {"width": 128, "actor": {"_target_": "mine.Head"}, "critic": {"_target_": "mine.Head"}}
     identity = identify_overrides(replaced={"head": head, "agent": {"_target_": "mine.Agent"}})
-    assert identity.variant == (OTHER, OTHER, "spectral")
+    assert identity.variant == Variant(OTHER, OTHER, "spectral")
     departures = format_departures(identity.departures)
     assert "head._target_=mine.Head (published: drq_sn.networks.heads.ModernHead)" in departures
     assert "head.critic.num_blocks=absent (published: 3)" in departures
@@ -90,7 +93,7 @@ def test_unknown_parts_are_other_and_departures(identify_overrides):
 def test_a_configuration_without_agent_departs_in_what_it_has(tmp_path):
     (tmp_path / "config.yaml").write_text("task: t\nseed: 1\nlr: 2\ndevice: cpu\n")
     identity = identify(tmp_path)
-    assert identity.variant == (OTHER, OTHER, OTHER)
+    assert identity.variant == Variant(OTHER, OTHER, OTHER)
     assert [departure.assignment for departure in identity.departures] == ["agent._target_=absent", "lr=2"]
 
 
@@ -119,7 +122,7 @@ def test_choices_and_overrides_of_the_record_are_read_as_they_were_written(tmp_p
     (tmp_path / "run.json").write_text(json.dumps(record_choices(cfg)))
     write_config(tmp_path, ["task=walker_walk"])  # not read for the choices
     identity = identify(tmp_path)
-    assert identity[:3] == (cfg.task, cfg.seed, ("drqv2", "mlp2", "spectral"))
+    assert identity[:3] == (cfg.task, cfg.seed, Variant("drqv2", "mlp2", "spectral"))
     assert identity.departures == (Departure("env.image_size", 48, 84), Departure("normalizer.layers", [-2], "inner"))
 
 

@@ -48,6 +48,18 @@ def test_the_checkpoint_is_deleted_after_the_run_is_marked_finished(configure, t
         run(configure("num_train_frames=20", "checkpoint_every_frames=10"))
 
 
+def test_a_run_ends_with_its_return_its_files_and_the_next_command(configure, tmp_path, capsys):
+    run(configure("num_train_frames=20"))
+    first, *_ = (lines := capsys.readouterr().out.splitlines())
+    assert first == "synthetic_point: building drqv2 with mlp2 heads, normalizer spectral"
+    (evaluation,) = read_csv(tmp_path / "run" / "eval.csv")[-1:]
+    mean, sd = (float(evaluation[f"episode_return_{name}"]) for name in ("mean", "sd"))
+    end, files, next_command = lines[-3:]
+    assert end == f"synthetic_point: finished at frame 20: return {mean:.1f} ± {sd:.1f} (sd of 2 episodes)"
+    assert files.startswith(f"results in {tmp_path / 'run'}: eval.csv, train.csv, diagnostics.csv, weights.pt")
+    assert next_command.startswith(f"next: drq-sn evaluate run={tmp_path / 'run'} video=true, drq-sn report runs=")
+
+
 class NotANumber(PointMass):
     """Its reward is NaN at frame 33 of every episode."""
 
