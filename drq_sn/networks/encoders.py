@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drq_sn import validation
@@ -11,7 +12,24 @@ from drq_sn.networks.initializers import orthogonal_init_
 KERNEL = 3
 STRIDES = (2, 1, 1, 1)
 MOST_FILTERS, LARGEST_TRUNK = 2**14, 2**20  # a machine's memory is a limit far below
+MAX_PIXEL = 255.0
 CPU_MICRO_BATCH = 16  # images whose feature maps fit in a CPU's cache
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution without padding that scales and shifts its input without a pass over it."""
+
+    def kernel(self) -> Tensor:
+        """(out, in, k, k), what inputs are convolved with."""
+        return self.weight
+
+    def forward(self, x: Tensor, scale: float = 1.0, offset: float = 0.0) -> Tensor:
+        """Convolve `scale` x + `offset`, by a change of kernel and bias: (B, in, H, W) -> (B, out, H', W')."""
+        kernel, bias = self.kernel(), self.bias
+        if offset != 0.0:
+            shift = offset * kernel.sum((1, 2, 3))
+            bias = shift if bias is None else bias + shift
+        return F.conv2d(x, kernel if scale == 1.0 else scale * kernel, bias, self.stride)
 
 
 class ConvEncoder(nn.Module):
@@ -32,7 +50,7 @@ class ConvEncoder(nn.Module):
         validation.integer("env.image_size", size, minimum=17)
         self.convs = nn.ModuleList()
         for stride in STRIDES:
-            self.convs.append(nn.Conv2d(channels, num_filters, KERNEL, stride))
+            self.convs.append(Conv2d(channels, num_filters, KERNEL, stride))
             channels, size = num_filters, (size - KERNEL) // stride + 1
         self.pixel_offset = validation.real("agent.pixel_offset", pixel_offset, -1, 1)
         self.feature_dim = num_filters * size * size
@@ -46,10 +64,11 @@ class ConvEncoder(nn.Module):
         return torch.cat([self._encode(images) for images in torch.split(obs, CPU_MICRO_BATCH)])
 
     def _encode(self, obs: Tensor) -> Tensor:
-        x = obs.to(next(self.parameters()).dtype) / 255.0 + self.pixel_offset
-        for conv in self.convs:
-            x = torch.relu_(conv(x))
-        return x.flatten(1)
+        first, *others = self.convs
+        x = first(obs.to(next(self.parameters()).dtype), scale=1 / MAX_PIXEL, offset=self.pixel_offset)
+        for conv in others:
+            x = conv(torch.relu_(x))
+        return torch.relu_(x.flatten(1))  # after the copy into another order, for a fast backward pass
 
 
 class Trunk(nn.Module):

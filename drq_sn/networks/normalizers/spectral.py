@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drq_sn import validation
+from drq_sn.networks.encoders import Conv2d
 from drq_sn.networks.normalizers.base import (
     NETWORKS,
     Layers,
@@ -120,7 +121,7 @@ class SpectralLinear(TrackedLinear):
         return y / divisor if self.bias is None else torch.addcmul(self.bias, y, divisor.reciprocal())
 
 
-class SpectralConv2d(nn.Conv2d):
+class SpectralConv2d(Conv2d):
     """A convolution divided by its operator norm, that of the linear map from input images to output images.
 
     The norm depends on the size of the input and is not that of the kernel reshaped to a matrix (Gouk et
@@ -175,9 +176,9 @@ class SpectralConv2d(nn.Conv2d):
         """Estimated operator norm, 0-d; its gradient treats u and v as constants."""
         return (self.u * self._convolve(self.v)).sum()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H', W'); computing sigma costs as much as one more image."""
-        return F.conv2d(x, self.weight / self.strength(self.sigma()), self.bias, self.stride)
+    def kernel(self) -> Tensor:
+        """The weight divided by sigma, whose computation costs as much as one more image."""
+        return self.weight / self.strength(self.sigma())
 
 
 def tracked_layers(module: nn.Module) -> dict[str, TrackedLinear | SpectralConv2d]:
