@@ -17,6 +17,7 @@ from drq_sn.networks.normalizers.spectral import (
     INITIAL_POWER_ITERATIONS,
     WARM_UP_FACTOR,
     WARM_UP_UPDATES,
+    power_iterate_,
     tracked_layers,
 )
 from drq_sn.types import Batch, Metrics
@@ -172,9 +173,8 @@ class BaseAgent(abc.ABC):
 
     def power_iterate_(self, num_iterations: int, *names: str) -> None:
         """Update u and v of the named networks' tracked layers; call after their weights changed."""
-        for name in names:
-            for layer in tracked_layers(self.networks[name]).values():
-                layer.power_iterate_(num_iterations)
+        layers = [layer for name in names for layer in tracked_layers(self.networks[name]).values()]
+        power_iterate_(layers, num_iterations)
 
     def update_targets_(self) -> None:
         """Soft update of every target network."""
