@@ -113,7 +113,7 @@ class ActorCriticAgent(BaseAgent):
     def set_runtime(self, runtime: Runtime) -> None:
         """Execute updates and actions in `runtime`; see `BaseAgent`."""
         super().set_runtime(runtime)
-        self._act = runtime(self._action, self.device)
+        self._act = runtime(self._action, self.device, self.tensors)
 
     def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
         """Stacked frames (C, H, W) uint8, on any device -> action (A,) float32; the mean action unless `explore`.

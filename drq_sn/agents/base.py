@@ -82,7 +82,13 @@ class BaseAgent(abc.ABC):
     def set_runtime(self, runtime: Runtime) -> None:
         """Execute updates in `runtime`; also called when tensors were replaced that a graph may have captured."""
         self._runtime = runtime
-        self._learn = runtime(self.learn, self.device)
+        self._learn = runtime(self.learn, self.device, self.tensors)
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors that an update or an action reads and writes besides its arguments."""
+        states = [state for optimizer in self.optimizers.values() for state in optimizer.state.values()]
+        moments = [x for state in states for x in state.values() if isinstance(x, Tensor)]
+        return [*self.networks.state_dict().values(), *moments, self._losses_finite]
 
     def add_network(self, name: str, network: AnyModule) -> AnyModule:
         """Register `network` as `networks[name]`, on the agent's device, and return it."""

@@ -46,7 +46,7 @@ def crop_shifted(obs: Tensor, offsets: Tensor, pad: int) -> Tensor:
     rows += torch.arange(batch, device=obs.device)[:, None] % part * height
     starts = rows * wide.shape[2] + offsets[:, 1:]
     crops = torch.empty_like(images)
-    for crop, start, image in zip(crops.split(part), starts.split(part), wide.split(part), strict=True):
+    for crop, start, image in zip(*(torch.split(x, part) for x in (crops, starts, wide)), strict=True):
         num_starts = image[..., 0].numel() - width + 1
         every_start = image.as_strided((num_starts, width * channels), (channels, 1))
         torch.index_select(every_start, 0, start.flatten(), out=crop.view(-1, width * channels))

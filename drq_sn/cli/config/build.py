@@ -19,7 +19,7 @@ from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent, Augmentation, Components
 from drq_sn.agents.base import BaseAgent
 from drq_sn.agents.penalties import Penalty
-from drq_sn.agents.runtime import Runtime
+from drq_sn.agents.runtime import Eager, Runtime
 from drq_sn.envs import make_env
 from drq_sn.envs.factory import SUITE
 from drq_sn.envs.wrappers import PixelStack, random_state_to_json
@@ -110,6 +110,8 @@ def build_agent(
         largest = env.observation_spec().shape[-1] - 1
         validation.integer("augmentation.pad", cfg.augmentation.pad, maximum=largest)
     penalty: Penalty = instantiate(cfg.penalty)
+    if runtime.captures and runtime.is_optional and not augmentation.capturable:
+        runtime = Eager()
     if runtime.captures and not augmentation.capturable:
         raise validation.InvalidInput(
             f"augmentation: {cfg.augmentation._target_} draws on the host, which a CUDA graph cannot; use runtime=eager"
