@@ -119,8 +119,9 @@ class SpectralLinear(TrackedLinear):
         v is appended to x as one more row, so that W v and sigma's part of the weight's gradient need no
         pass over the weight of their own.
         """
-        y, wv = torch.split(F.linear(torch.cat([x, self.v[None]]), self.weight), [len(x), 1])
-        scale = self.strength(wv.mv(self.u)).reciprocal()
+        rows = torch.cat([x, self.v[None].to(x.dtype)])
+        y, wv = torch.split(F.linear(rows, self.weight.to(x.dtype)), [len(x), 1])
+        scale = self.strength(wv.to(self.u.dtype).mv(self.u)).reciprocal()
         return y * scale if self.bias is None else y * scale + self.bias
 
 
