@@ -317,6 +317,20 @@ def test_every_runtime_equals_eager_on_cuda(train, runtime, agent, norm, size):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("agent", ["agent=drq", "agent=drqv2"])
+def test_auto_finds_its_graphs_right_on_cuda(configure, agent):
+    """In float32, as runs are; a fallback would warn, which is an error in tests."""
+    env = make_env("synthetic_point", image_size=24)
+    learner = build_agent(configure(agent, "head=modern4", "runtime=auto"), env, torch.device("cuda"))
+    drawn = batches("cuda")
+    for step in range(NUM_UPDATES):
+        learner.update(next(drawn), step)
+        learner.act(torch.zeros(9, 24, 24, dtype=torch.uint8), step, explore=True)
+    assert learner._learn._graphs
+    assert learner._act._graphs
+
+
+@pytest.mark.gpu
 def test_a_cpu_checkpoint_goes_on_in_graphs(agent_of, configure):
     saved = agent_of("agent=drq")
     drawn = batches()
