@@ -191,10 +191,20 @@ def tracked_layers(module: nn.Module) -> dict[str, TrackedLinear | SpectralConv2
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, TrackedLinear | SpectralConv2d)}
 
 
-@torch.no_grad()
 def power_iterate_(layers: Sequence[TrackedLinear | SpectralConv2d], num_iterations: int = 1) -> None:
-    """Update u and v of `layers` by `num_iterations` power iterations, times the factor in their `strength`."""
+    """Update u and v of `layers` by `num_iterations` power iterations, times the factor in their `strength`.
+
+    On a CPU one layer after the other, so that its weight stays in the cache; elsewhere together, in fewer kernels.
+    """
     layers = [layer for layer in layers if not layer.weight.is_meta]  # of meta tensors, sizes alone are of interest
+    on_cpu = any(layer.weight.device.type == "cpu" for layer in layers)
+    for group in [[layer] for layer in layers] if on_cpu else [layers]:
+        iterate_together_(group, num_iterations)
+
+
+@torch.no_grad()
+def iterate_together_(layers: Sequence[TrackedLinear | SpectralConv2d], num_iterations: int) -> None:
+    """`power_iterate_` of all layers at once."""
     counts = [num_iterations * layer.strength.num_iterations for layer in layers]
     for i in range(max(counts, default=0)):
         iterated = [layer for layer, count in zip(layers, counts, strict=True) if i < count]

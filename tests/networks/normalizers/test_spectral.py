@@ -14,6 +14,7 @@ from drq_sn.networks.normalizers.spectral import (
     SpectralLinear,
     Strength,
     TrackedLinear,
+    iterate_together_,
     power_iterate_,
     tracked_layers,
     unit,
@@ -212,7 +213,8 @@ def test_only_the_chosen_networks_heads_are_normalized(network):
         assert bool(tracked_layers(normalizer.head(name, MLPHead(7, 2, 8, 3)))) == (name == network)
 
 
-def test_layers_iterated_together_equal_layers_iterated_alone():
+@pytest.mark.parametrize("iterate_", [power_iterate_, iterate_together_])
+def test_layers_iterated_together_equal_layers_iterated_alone(iterate_):
     """Linear layers of equal and of different shapes, and convolutions, with different factors."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
@@ -227,6 +229,6 @@ def test_layers_iterated_together_equal_layers_iterated_alone():
         for _ in range(2 * layer.strength.num_iterations):
             layer.v.copy_(unit(layer.transposed_product(layer.u)))
             layer.u.copy_(unit(layer.product(layer.v)))
-    power_iterate_(layers, 2)
+    iterate_(layers, 2)
     for layer, alone in zip(layers, expected, strict=True):
         torch.testing.assert_close((layer.u, layer.v), (alone.u, alone.v))
