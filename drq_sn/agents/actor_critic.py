@@ -50,6 +50,8 @@ class Components:
         lr_schedule: environment step -> factor of the learning rate.
         runtime: how updates and actions are executed.
         device: where everything lives.
+        encoder_dtype: type in which encoder and trunks compute, on parameters in float32; None for that of the
+            parameters.
     """
 
     obs_shape: tuple[int, int, int]
@@ -63,6 +65,7 @@ class Components:
     lr_schedule: Callable[[int], float]
     runtime: Runtime
     device: torch.device | str
+    encoder_dtype: torch.dtype | None = None
 
 
 class ActorCriticAgent(BaseAgent):
@@ -102,7 +105,7 @@ class ActorCriticAgent(BaseAgent):
         self.augmentation, self.penalty = components.augmentation, components.penalty
         self._obs_shape = tuple(components.obs_shape)
         self.metric_names = (*self.metric_names, *self.penalty.metric_names)
-        encoder = ConvEncoder(components.obs_shape, num_filters, pixel_offset)
+        encoder = ConvEncoder(components.obs_shape, num_filters, pixel_offset, components.encoder_dtype)
         actor = Actor(encoder.feature_dim, policy_dim, trunk_dim, components.actor_head, normalizer)
         critic = Critic(encoder.feature_dim, components.action_dim, trunk_dim, components.critic_head, normalizer)
         normalizer.encoder_(encoder, components.obs_shape)
@@ -113,7 +116,7 @@ class ActorCriticAgent(BaseAgent):
     def set_runtime(self, runtime: Runtime) -> None:
         """Execute updates and actions in `runtime`; see `BaseAgent`."""
         super().set_runtime(runtime)
-        self._act = runtime(self._action, self.device)
+        self._act = runtime(self._action, self.device, self.tensors)
 
     def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
         """Stacked frames (C, H, W) uint8, on any device -> action (A,) float32; the mean action unless `explore`.

@@ -17,6 +17,7 @@ from drq_sn.networks.normalizers.spectral import (
     INITIAL_POWER_ITERATIONS,
     WARM_UP_FACTOR,
     WARM_UP_UPDATES,
+    power_iterate_,
     tracked_layers,
 )
 from drq_sn.types import Batch, Metrics
@@ -81,7 +82,13 @@ class BaseAgent(abc.ABC):
     def set_runtime(self, runtime: Runtime) -> None:
         """Execute updates in `runtime`; also called when tensors were replaced that a graph may have captured."""
         self._runtime = runtime
-        self._learn = runtime(self.learn, self.device)
+        self._learn = runtime(self.learn, self.device, self.tensors)
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors that an update or an action reads and writes besides its arguments."""
+        states = [state for optimizer in self.optimizers.values() for state in optimizer.state.values()]
+        moments = [x for state in states for x in state.values() if isinstance(x, Tensor)]
+        return [*self.networks.state_dict().values(), *moments, self._losses_finite]
 
     def add_network(self, name: str, network: AnyModule) -> AnyModule:
         """Register `network` as `networks[name]`, on the agent's device, and return it."""
@@ -172,9 +179,8 @@ class BaseAgent(abc.ABC):
 
     def power_iterate_(self, num_iterations: int, *names: str) -> None:
         """Update u and v of the named networks' tracked layers; call after their weights changed."""
-        for name in names:
-            for layer in tracked_layers(self.networks[name]).values():
-                layer.power_iterate_(num_iterations)
+        layers = [layer for name in names for layer in tracked_layers(self.networks[name]).values()]
+        power_iterate_(layers, num_iterations)
 
     def update_targets_(self) -> None:
         """Soft update of every target network."""

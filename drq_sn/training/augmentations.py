@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from drq_sn import validation
 
 RGB = 3
+MAX_ELEMENTS = 2**31 - 1  # of a tensor that CUDA selects from with 32-bit arithmetic; batches of 512 have more starts
 
 
 class Identity:
@@ -40,11 +41,16 @@ def crop_shifted(obs: Tensor, offsets: Tensor, pad: int) -> Tensor:
     edges = images[:, :, :1].expand(-1, -1, pad, -1), images[:, :, -1:].expand(-1, -1, pad, -1)
     wide = torch.cat([edges[0], images, edges[1]], dim=2)
     # a row of a crop is contiguous in memory, so whole rows are copied by their start positions
-    every_start = wide.as_strided((batch * height * wide.shape[2] - width + 1, width * channels), (channels, 1))
+    part = max(1, MAX_ELEMENTS // (height * wide.shape[2] * width * channels))  # images per selection
     rows = (torch.arange(height, device=obs.device) + offsets[:, :1] - pad).clamp_(0, height - 1)
-    rows += torch.arange(batch, device=obs.device)[:, None] * height
+    rows += torch.arange(batch, device=obs.device)[:, None] % part * height
     starts = rows * wide.shape[2] + offsets[:, 1:]
-    return every_start.index_select(0, starts.flatten()).view(images.shape).permute(0, 3, 1, 2)
+    crops = torch.empty_like(images)
+    for crop, start, image in zip(*(torch.split(x, part) for x in (crops, starts, wide)), strict=True):
+        num_starts = image[..., 0].numel() - width + 1
+        every_start = image.as_strided((num_starts, width * channels), (channels, 1))
+        torch.index_select(every_start, 0, start.flatten(), out=crop.view(-1, width * channels))
+    return crops.permute(0, 3, 1, 2)
 
 
 class RandomShift:

@@ -1,4 +1,4 @@
-"""CPU settings of this process: cores, threads, allocator, precision."""
+"""Settings of this process: cores, threads, allocator, precision, cuDNN."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_THREADS_PER_CORE = 4  # a few thousand more stop a whole machine
 
 
 def set_up(num_threads: int | None, cores: Sequence[int] | None, matmul_precision: str = "highest") -> None:
-    """Set cores, threads, allocator and precision; call it before the first tensor is created.
+    """Set cores, threads, allocator, precision and cuDNN; call it before the first tensor is created.
 
     Args:
         num_threads: threads of torch; None for one per core of `cores`, or torch's default; in both cases no more
@@ -41,6 +41,7 @@ def set_up(num_threads: int | None, cores: Sequence[int] | None, matmul_precisio
             validation.integer("num_threads", num_threads, maximum=MOST_THREADS_PER_CORE * (os.cpu_count() or 1))
         )
     release_memory()  # of an earlier run in this process, which would otherwise count as used
+    torch.backends.cudnn.benchmark = True  # convolutions have few shapes: measure which algorithm is fastest
     torch.set_float32_matmul_precision(validation.choice("matmul_precision", matmul_precision, PRECISIONS))
     keep_freed_memory()
 

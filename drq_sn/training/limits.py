@@ -57,6 +57,19 @@ def available_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether `device` multiplies matrices in bfloat16; a CPU without AVX512-BF16 or AMX only emulates it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return True
+    try:
+        flags = (ROOT / "proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return False
+    return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", flags) is not None  # bf16: ARM
+
+
 def num_available_cores() -> int:
     """The number of cores that this process can keep busy: its affinity, or a lower CPU quota, rounded down.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,13 +27,13 @@ class MetricAccumulator:
 
     def add(self, metrics: Metrics) -> None:
         """Add the metrics of one update, without waiting for the device."""
-        for name, value in metrics.items():
-            if not name.endswith(MAXIMUM):
-                self._sums[name] = self._sums[name] + value if name in self._sums else value
-                self._counts[name] = self._counts.get(name, 0) + 1
-            if name.endswith(MAXIMUM) or name.startswith(GRAD_NORM):
-                key = name.replace(GRAD_NORM, GRAD_NORM_MAX)
-                self._maxima[key] = torch.maximum(self._maxima[key], value) if key in self._maxima else value
+        summed = {name: value for name, value in metrics.items() if not name.endswith(MAXIMUM)}
+        largest = {name: value for name, value in metrics.items() if name.endswith(MAXIMUM)}
+        largest |= {n.replace(GRAD_NORM, GRAD_NORM_MAX): x for n, x in summed.items() if n.startswith(GRAD_NORM)}
+        _combine_(torch._foreach_add, self._sums, summed)
+        _combine_(torch._foreach_maximum, self._maxima, largest)
+        for name in summed:
+            self._counts[name] = self._counts.get(name, 0) + 1
 
     def state_dict(self) -> dict[str, Any]:
         """Everything added since the last `pop`."""
@@ -48,6 +49,14 @@ class MetricAccumulator:
         host = to_host(means | self._maxima)
         self._reset()
         return host
+
+
+def _combine_(operation: Callable[..., Sequence[Tensor]], kept: Metrics, new: Metrics) -> None:
+    """Combine `new` values with those of the same names in `kept`, in one kernel, and keep the others as they are."""
+    names = [name for name in new if name in kept]
+    combined = operation([kept[name] for name in names], [new[name] for name in names]) if names else ()
+    kept |= new
+    kept |= dict(zip(names, combined, strict=True))
 
 
 def to_host(metrics: Metrics) -> dict[str, float]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from drq_sn.agents.runtime import Compiled, CudaGraph, Graphed
+from drq_sn.agents.graphs import CheckedGraphs, Graphed, changes_agree
+from drq_sn.agents.runtime import Auto, Compiled, CompiledCudaGraph, CudaGraph, Eager
 from drq_sn.cli.config.build import build_agent
 from drq_sn.envs import make_env
 from drq_sn.networks import encoders
@@ -50,6 +51,27 @@ class FakeRecorder:
                     result.setdefault(name, torch.empty_like(tensor)).copy_(tensor)
 
         return replay, result
+
+    def random_state(self):
+        return torch.get_rng_state()
+
+    def set_random_state(self, state):
+        torch.set_rng_state(state)
+
+
+class StaleRecorder(FakeRecorder):
+    """A graph whose replays compute nothing anew, as if it read other tensors than the function's."""
+
+    def record(self, call):
+        result = copy.deepcopy(self.last)
+        return lambda: None, result
+
+
+class FailingRecorder(FakeRecorder):
+    """A device that cannot capture."""
+
+    def record(self, call):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
 
 def batches(device="cpu", dtype=torch.float32, size=24, batch_size=20):
@@ -95,9 +117,24 @@ class Graphs:
     def __init__(self):
         self.recorders = []
 
-    def __call__(self, function, device):
+    def __call__(self, function, device, tensors):
         self.recorders.append(FakeRecorder())
         return Graphed(function, 3, self.recorders[-1])
+
+
+class CheckedGraphsOnCpu:
+    """The runtime `auto`, with a stand-in for CUDA.
+
+    Args:
+        recorder: class of the stand-in.
+    """
+
+    def __init__(self, recorder=FakeRecorder):
+        self.recorder, self.recorders = recorder, []
+
+    def __call__(self, function, device, tensors):
+        self.recorders.append(self.recorder())
+        return CheckedGraphs(function, 3, self.recorders[-1], tensors, num_checks=2)
 
 
 @pytest.mark.parametrize(("agent", "norm"), [*AGENTS, *FAMILY])
@@ -111,10 +148,53 @@ def test_graphs_lose_no_update_and_keep_no_result(train, agent, norm):
     assert learn.num_replayed == NUM_UPDATES - 3 * variants
 
 
-@pytest.mark.parametrize("name", ["agent=drq", "agent=drqv2"])
-def test_acting_through_graphs_is_acting(agent_of, name):
+@pytest.mark.parametrize("agent", ["drq", "drqv2"])
+def test_checked_graphs_take_over_when_they_equal_eager_updates(train, agent):
+    graphs, words = CheckedGraphsOnCpu(), (f"agent={agent}", "head=mlp2")
+    assert_equal(train(graphs, *words), train(None, *words), rtol=0, atol=0)
+    variants = 2 if agent == "drq" else 1
+    learn, _ = graphs.recorders
+    assert (learn.num_eager, learn.num_recorded) == ((3 + 2) * variants, variants)
+    assert learn.num_replayed == NUM_UPDATES - 3 * variants
+
+
+@pytest.mark.parametrize(
+    ("recorder", "reason"),
+    [
+        (StaleRecorder, "the CUDA graph gives other results than eager calls; running eagerly"),
+        (FailingRecorder, r"cannot be captured \(operation not permitted when stream is capturing\); running eagerly"),
+    ],
+)
+def test_a_wrong_graph_is_replaced_by_eager_updates_with_one_warning(train, recorder, reason):
+    with pytest.warns(UserWarning, match=reason) as warned:
+        ours = train(CheckedGraphsOnCpu(recorder), "head=mlp2")
+    assert len(warned) == 1
+    assert_equal(ours, train(None, "head=mlp2"), rtol=0, atol=0)
+
+
+def test_changes_agree_up_to_rounding():
+    torch.manual_seed(0)
+    before = torch.randn(1000)
+    after = before + 1e-4 * torch.randn(1000)
+    assert changes_agree(after + 1e-7 * torch.randn(1000), after, before)
+    assert changes_agree(before, before, before)
+    assert not changes_agree(before, after, before)  # nothing happened
+    assert not changes_agree(2 * after - before, after, before)  # twice
+    assert not changes_agree(torch.full((), False), torch.full((), True), torch.full((), True))
+
+
+def test_auto_is_eager_without_a_gpu_or_with_random_numbers_of_the_host(agent_of):
+    agent = agent_of("runtime=auto", "augmentation=rotation")
+    assert isinstance(agent._runtime, Eager)
+    agent = agent_of("runtime=auto")
+    assert agent._learn == agent.learn
+
+
+@pytest.mark.parametrize(("name", "graphs"), [
+    ("agent=drq", Graphs()), ("agent=drqv2", Graphs()), ("agent=drqv2", CheckedGraphsOnCpu()),
+])  # fmt: skip
+def test_acting_through_graphs_is_acting(agent_of, name, graphs):
     agents = agent_of(name), agent_of(name)
-    graphs = Graphs()
     agents[1].set_runtime(graphs)
     observations = [torch.randint(0, 256, (9, 24, 24), dtype=torch.uint8).numpy() for _ in range(12)]
     actions = []
@@ -167,6 +247,20 @@ def test_compiled_updates_equal_eager_ones(train, agent, norm):
     assert_equal(train(Compiled(), *words, dtype=torch.float64), train(None, *words, dtype=torch.float64), **exact)
 
 
+@TORCHS_OWN
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ["drq", "drqv2"])
+def test_compiled_and_captured_updates_equal_eager_ones(train, agent):
+    """Compiled functions do what a capture needs: every replay computes anew from the same inputs."""
+
+    def runtime(function, device, tensors):
+        return Graphed(Compiled()(function, device, tensors), 3, FakeRecorder())
+
+    words = f"agent={agent}", "head=mlp2"
+    exact = {"rtol": 1e-8, "atol": 1e-9}
+    assert_equal(train(runtime, *words, dtype=torch.float64), train(None, *words, dtype=torch.float64), **exact)
+
+
 @pytest.mark.parametrize(("agent", "norm"), AGENTS)
 def test_micro_batches_equal_the_whole_batch(train, monkeypatch, agent, norm):
     words = f"agent={agent}", f"normalizer={norm}"
@@ -197,24 +291,43 @@ def test_each_shape_is_captured_apart():
 
 
 def test_what_a_machine_cannot_do_is_said_in_one_line(monkeypatch):
-    with pytest.raises(InvalidInput, match="needs a CUDA device, got cpu; use runtime=eager"):
-        CudaGraph()(lambda: {}, torch.device("cpu"))
+    for runtime in (CudaGraph(), CompiledCudaGraph()):
+        with pytest.raises(InvalidInput, match="runtime: CUDA graphs need a CUDA device, got cpu; use runtime=eager"):
+            runtime(dict, torch.device("cpu"), list)
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(InvalidInput, match=r"no C\+\+ compiler found"):
-        Compiled()(lambda: {}, torch.device("cpu"))
+        Compiled()(dict, torch.device("cpu"), list)
 
 
 @pytest.mark.gpu
 @TORCHS_OWN
 @pytest.mark.parametrize("size", [[], PUBLISHED_SIZE], ids=["tiny", "published"])
 @pytest.mark.parametrize(("agent", "norm"), [*AGENTS, *FAMILY])
-@pytest.mark.parametrize("runtime", [CudaGraph(), Compiled()], ids=["cuda_graph", "compile"])
+@pytest.mark.parametrize(
+    "runtime",
+    [CudaGraph(), Compiled(), CompiledCudaGraph(), Auto()],
+    ids=["cuda_graph", "compile", "compile_cuda_graph", "auto"],
+)
 def test_every_runtime_equals_eager_on_cuda(train, runtime, agent, norm, size):
     """In float64, where rounding does not grow; the random stream is the same too."""
     words = f"agent={agent}", *f"normalizer={norm}".split(), *size
     double = {"device": "cuda", "dtype": torch.float64}
     assert_equal(train(runtime, *words, **double), train(None, *words, **double), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("agent", ["agent=drq", "agent=drqv2"])
+def test_auto_finds_its_graphs_right_on_cuda(configure, agent):
+    """In float32, as runs are; a fallback would warn, which is an error in tests."""
+    env = make_env("synthetic_point", image_size=24)
+    learner = build_agent(configure(agent, "head=modern4", "runtime=auto"), env, torch.device("cuda"))
+    drawn = batches("cuda")
+    for step in range(NUM_UPDATES):
+        learner.update(next(drawn), step)
+        learner.act(torch.zeros(9, 24, 24, dtype=torch.uint8), step, explore=True)
+    assert learner._learn._graphs
+    assert learner._act._graphs
 
 
 @pytest.mark.gpu

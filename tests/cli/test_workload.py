@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 import drq_sn
+from drq_sn.agents import base
 from drq_sn.cli.workload import (
     apply_device_settings,
     build_profiler,
@@ -20,7 +21,6 @@ from drq_sn.cli.workload import (
     row_config,
 )
 from drq_sn.envs import make_env
-from drq_sn.networks.normalizers.spectral import TrackedLinear
 from drq_sn.validation import InvalidInput
 
 TINY = [
@@ -38,9 +38,7 @@ def test_a_measured_update_iterates_as_often_as_most_updates_of_a_run(configure,
     agent = build_warm_agent(
         configure("agent=drqv2", "head=mlp2"), make_env("synthetic_point", image_size=24), torch.device("cpu")
     )
-    monkeypatch.setattr(
-        TrackedLinear, "power_iterate_", lambda layer, num_iterations: iterations.append(num_iterations)
-    )
+    monkeypatch.setattr(base, "power_iterate_", lambda layers, num_iterations: iterations.append(num_iterations))
     agent.update(batch, step=0)
     assert max(iterations) == 2
 

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
 
 from drq_sn.agents.actor_critic import Components
 from drq_sn.agents.penalties import NoPenalty
 from drq_sn.agents.runtime import Eager
 from drq_sn.cli.config.build import build_head, instantiate
 from drq_sn.networks.encoders import ConvEncoder
-from drq_sn.networks.normalizers import Unnormalized
+from drq_sn.networks.normalizers import Spectral, Unnormalized
 from drq_sn.training.augmentations import Identity
 from drq_sn.training.schedules import Constant
 
@@ -65,9 +66,24 @@ def test_84_pixels_give_39200_features_through_maps_of_41_39_37_35():
     assert encoder.feature_dim == 39_200 == encoder(torch.zeros(2, 9, 84, 84, dtype=torch.uint8)).shape[1]
 
 
-@pytest.mark.parametrize(("offset", "expected"), [(0.0, 51 / 255), (-0.5, 51 / 255 - 0.5)])
-def test_pixel_scaling(offset, expected):
-    encoder, seen = ConvEncoder((9, 24, 24), pixel_offset=offset), []
-    encoder.convs[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    encoder(torch.full((1, 9, 24, 24), 51, dtype=torch.uint8))
-    assert float(seen[0].mean()) == pytest.approx(expected, abs=1e-6)
+@pytest.mark.parametrize("offset", [0.0, -0.5])
+@pytest.mark.parametrize("conv_layers", ["none", "all"])
+def test_pixels_are_scaled_and_shifted_before_the_first_convolution(offset, conv_layers):
+    """Features and all gradients, pixels included, equal those of explicitly scaled pixels to 1e-12 in float64."""
+    torch.manual_seed(0)
+    encoder = ConvEncoder((9, 24, 24), num_filters=4, pixel_offset=offset)
+    Spectral(conv_layers=conv_layers).encoder_(encoder, (9, 24, 24))
+    encoder.double()
+    for conv in encoder.convs:
+        nn.init.uniform_(conv.bias)  # positive, so that no layer is dead
+    pixels = torch.randint(0, 256, (20, 9, 24, 24)).double().requires_grad_()
+    explicit = pixels / 255 + offset
+    for conv in encoder.convs:
+        explicit = torch.relu(conv(explicit))
+    explicit, features = explicit.flatten(1), encoder(pixels)
+    exact = {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(features, explicit, **exact)
+    inputs, direction = [pixels, *encoder.parameters()], torch.randn_like(features)
+    gradients = (torch.autograd.grad(x, inputs, direction) for x in (features, explicit))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, **exact)

@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 
 from drq_sn.cli.config.build import config_dir, instantiate
 from drq_sn.cli.config.overrides import group_options
+from drq_sn.training import augmentations
 from drq_sn.training.augmentations import RandomShift, crop_shifted
 
 PAD = 4
@@ -30,6 +31,15 @@ def test_the_crop_equals_kornias():
 def test_the_middle_offset_changes_nothing():
     obs = images()
     assert torch.equal(crop_shifted(obs, torch.full((6, 2), PAD), PAD), obs)
+
+
+@pytest.mark.parametrize("images_per_part", [1, 4])
+def test_parts_that_fit_into_32_bits_are_cropped_like_the_whole_batch(monkeypatch, images_per_part):
+    obs, offsets = images(), torch.tensor([[0, 0], [8, 8], [0, 8], [4, 4], [3, 5], [7, 1]])
+    whole = crop_shifted(obs, offsets, PAD)
+    elements_per_image = 20 * (20 + 2 * PAD) * 20 * 9
+    monkeypatch.setattr(augmentations, "MAX_ELEMENTS", images_per_part * elements_per_image)
+    assert torch.equal(crop_shifted(obs, offsets, PAD), whole)
 
 
 def test_shifts_are_independent_uniform_and_leave_the_input_alone():

@@ -146,3 +146,21 @@ def test_a_single_pinned_core_is_one_core_whatever_the_quota(system, monkeypatch
     system("0::/a\n", files={"a/cpu.max": "400000 100000"})
     monkeypatch.setattr(limits, "available_cores", lambda: [5])
     assert limits.num_available_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 amx_tile\n", True),
+        ("flags\t\t: fpu amx_bf16\n", True),
+        ("Features\t: fp asimd bf16 i8mm\n", True),
+        ("flags\t\t: fpu avx2 avx512f\n", False),
+        (None, False),
+    ],
+)
+def test_bfloat16_is_read_from_the_cpus_flags(system, tmp_path, flags, expected):
+    system()
+    if flags is not None:
+        (tmp_path / "proc/cpuinfo").write_text(flags)
+    assert limits.has_bfloat16(CPU) == expected
+    assert limits.has_bfloat16(torch.device("meta"))

@@ -19,17 +19,19 @@ from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent, Augmentation, Components
 from drq_sn.agents.base import BaseAgent
 from drq_sn.agents.penalties import Penalty
-from drq_sn.agents.runtime import Runtime
+from drq_sn.agents.runtime import Eager, Runtime
 from drq_sn.envs import make_env
 from drq_sn.envs.factory import SUITE
 from drq_sn.envs.wrappers import PixelStack, random_state_to_json
 from drq_sn.networks.actor_critic import HeadFactory
 from drq_sn.networks.normalizers.base import Normalizer
+from drq_sn.training.limits import has_bfloat16
 from drq_sn.training.loop import Loop
 from drq_sn.training.replay import UniformReplay
 
 CONFIG = "config.yaml"
 NETWORKS = ("actor", "critic")
+ENCODER_DTYPES = FLOAT32, BFLOAT16 = "float32", "bfloat16"
 RESERVED = ("task", "seed", "maker", "action_repeat")  # arguments of `make_env` that are not options of `env`
 CALL_FAILED = "Error in call to target"  # how Hydra begins, where a class itself failed
 SPARE_EPISODES = 16  # slots for first frames, beside those that num_train_frames needs
@@ -110,6 +112,8 @@ def build_agent(
         largest = env.observation_spec().shape[-1] - 1
         validation.integer("augmentation.pad", cfg.augmentation.pad, maximum=largest)
     penalty: Penalty = instantiate(cfg.penalty)
+    if runtime.captures and runtime.is_optional and not augmentation.capturable:
+        runtime = Eager()
     if runtime.captures and not augmentation.capturable:
         raise validation.InvalidInput(
             f"augmentation: {cfg.augmentation._target_} draws on the host, which a CUDA graph cannot; use runtime=eager"
@@ -135,6 +139,7 @@ def build_agent(
         augmentation=augmentation,
         runtime=runtime,
         device=device,
+        encoder_dtype=_encoder_dtype(cfg.encoder_dtype, device),
     )
     agent: ActorCriticAgent = instantiate(cfg.agent, components)
     if not isinstance(agent, BaseAgent):
@@ -146,6 +151,16 @@ def build_agent(
             stacklevel=2,
         )
     return agent
+
+
+def _encoder_dtype(name: str, device: torch.device) -> torch.dtype | None:
+    """`Components.encoder_dtype` by its name, if `device` has fast instructions for it."""
+    if validation.choice("encoder_dtype", name, ENCODER_DTYPES) == BFLOAT16 and not has_bfloat16(device):
+        raise validation.InvalidInput(
+            f"encoder_dtype must be {FLOAT32} on this {device.type} device, which has no bfloat16 instructions, "
+            f"got {BFLOAT16}"
+        )
+    return torch.bfloat16 if name == BFLOAT16 else None
 
 
 def build_head(head: DictConfig, network: str) -> HeadFactory:

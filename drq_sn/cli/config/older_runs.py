@@ -36,6 +36,7 @@ FORMER_MEANING = {  # further options that did not exist, and what they would ha
     "env.camera": None,
     "env.frame_stack": 3,
     "matmul_precision": "highest",
+    "encoder_dtype": "float32",
     "replay.keep_truncated": False,
     "env.time_limit_frames": None,
     "head.pnorm": False,

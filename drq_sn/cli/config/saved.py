@@ -16,7 +16,7 @@ from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.agents.base import TARGET, BaseAgent
 from drq_sn.agents.runtime import Eager
-from drq_sn.cli.config.build import CONFIG, build_agent, build_env, config_dir
+from drq_sn.cli.config.build import CONFIG, FLOAT32, build_agent, build_env, config_dir
 from drq_sn.cli.config.older_runs import parse_config
 from drq_sn.cli.config.ranges import Check, at_least_1, positive
 from drq_sn.cli.config.ranges import seed as check_seed
@@ -189,7 +189,8 @@ def build_saved_env(run_dir: Path, cfg: DictConfig, seed: int) -> PixelStack:
 def build_saved_agent(run_dir: Path, cfg: DictConfig, env: PixelStack, device: torch.device) -> ActorCriticAgent:
     """`build_agent` from the configuration `cfg` of a run; `InvalidInput` if its options do not fit the classes."""
     with _described(run_dir / CONFIG, "its agent", Exception):  # foreign values can raise anything
-        agent = build_agent(cfg, env, device, Eager())  # here may not be where it was trained
+        here = DictConfig(OmegaConf.merge(cfg, {"encoder_dtype": FLOAT32}))  # which may not be where it was trained
+        agent = build_agent(here, env, device, Eager())
         if not isinstance(agent, BaseAgent):
             raise InvalidInput(f"agent must be an agent, got {type(agent).__name__}")
         return agent

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drq_sn import validation
+from drq_sn.networks.encoders import Conv2d
 from drq_sn.networks.normalizers.base import (
     NETWORKS,
     Layers,
@@ -92,18 +93,21 @@ class TrackedLinear(nn.Linear):
         self.register_buffer("v", _random_unit((linear.in_features,), generator).to(self.weight))
         self.power_iterate_(INITIAL_POWER_ITERATIONS)
 
-    @torch.no_grad()
     def power_iterate_(self, num_iterations: int = 1) -> None:
-        """Update u and v by `num_iterations` power iterations, times the factor in `strength`."""
-        if self.weight.is_meta:  # whose sizes alone are of interest
-            return
-        for _ in range(num_iterations * self.strength.num_iterations):
-            self.v.copy_(unit(self.weight.t().mv(self.u)))
-            self.u.copy_(unit(self.weight.mv(self.v)))
+        """Update u and v of this layer; see the function `power_iterate_`."""
+        power_iterate_([self], num_iterations)
+
+    def product(self, v: Tensor) -> Tensor:
+        """W v: (in,) -> (out,)."""
+        return self.weight.mv(v)
+
+    def transposed_product(self, u: Tensor) -> Tensor:
+        """W^T u: (out,) -> (in,)."""
+        return self.weight.t().mv(u)
 
     def sigma(self) -> Tensor:
         """Estimated largest singular value, 0-d; its gradient treats u and v as constants."""
-        return torch.dot(self.u, self.weight.mv(self.v))
+        return torch.dot(self.u, self.product(self.v))
 
 
 class SpectralLinear(TrackedLinear):
@@ -115,12 +119,13 @@ class SpectralLinear(TrackedLinear):
         v is appended to x as one more row, so that W v and sigma's part of the weight's gradient need no
         pass over the weight of their own.
         """
-        y, wv = torch.split(F.linear(torch.cat([x, self.v[None]]), self.weight), [len(x), 1])
-        divisor = self.strength(torch.dot(self.u, wv[0]))
-        return y / divisor if self.bias is None else torch.addcmul(self.bias, y, divisor.reciprocal())
+        rows = torch.cat([x, self.v[None].to(x.dtype)])
+        y, wv = torch.split(F.linear(rows, self.weight.to(x.dtype)), [len(x), 1])
+        scale = self.strength(wv.to(self.u.dtype).mv(self.u)).reciprocal()
+        return y * scale if self.bias is None else y * scale + self.bias
 
 
-class SpectralConv2d(nn.Conv2d):
+class SpectralConv2d(Conv2d):
     """A convolution divided by its operator norm, that of the linear map from input images to output images.
 
     The norm depends on the size of the input and is not that of the kernel reshaped to a matrix (Gouk et
@@ -155,34 +160,64 @@ class SpectralConv2d(nn.Conv2d):
         self.strength = strength
         self.register_buffer("v", _random_unit((1, conv.in_channels, *input_size), generator).to(self.weight))
         with torch.no_grad():
-            self.register_buffer("u", unit(self._convolve(self.v)))
+            self.register_buffer("u", unit(self.product(self.v)))
         # rows and columns at the end of the input that the stride skips
         self._skipped = [(n - k) % s for n, k, s in zip(input_size, self.kernel_size, self.stride, strict=True)]
         self.power_iterate_(INITIAL_POWER_ITERATIONS)
 
-    def _convolve(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, None, self.stride)
-
-    @torch.no_grad()
     def power_iterate_(self, num_iterations: int = 1) -> None:
-        """Update u and v; see `TrackedLinear`."""
-        for _ in range(num_iterations * self.strength.num_iterations):
-            transposed = F.conv_transpose2d(self.u, self.weight, None, self.stride, output_padding=self._skipped)
-            self.v.copy_(unit(transposed))
-            self.u.copy_(unit(self._convolve(self.v)))
+        """Update u and v of this layer; see the function `power_iterate_`."""
+        power_iterate_([self], num_iterations)
+
+    def product(self, v: Tensor) -> Tensor:
+        """The convolution of v, without bias: (1, in, H, W) -> (1, out, H', W')."""
+        return F.conv2d(v, self.weight, None, self.stride)
+
+    def transposed_product(self, u: Tensor) -> Tensor:
+        """The transposed convolution of u: (1, out, H', W') -> (1, in, H, W)."""
+        return F.conv_transpose2d(u, self.weight, None, self.stride, output_padding=self._skipped)
 
     def sigma(self) -> Tensor:
         """Estimated operator norm, 0-d; its gradient treats u and v as constants."""
-        return (self.u * self._convolve(self.v)).sum()
+        return (self.u * self.product(self.v)).sum()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H', W'); computing sigma costs as much as one more image."""
-        return F.conv2d(x, self.weight / self.strength(self.sigma()), self.bias, self.stride)
+    def kernel(self) -> Tensor:
+        """The weight divided by sigma, whose computation costs as much as one more image."""
+        return self.weight / self.strength(self.sigma())
 
 
 def tracked_layers(module: nn.Module) -> dict[str, TrackedLinear | SpectralConv2d]:
     """All layers inside `module` that estimate their spectral norm, by dotted name."""
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, TrackedLinear | SpectralConv2d)}
+
+
+def power_iterate_(layers: Sequence[TrackedLinear | SpectralConv2d], num_iterations: int = 1) -> None:
+    """Update u and v of `layers` by `num_iterations` power iterations, times the factor in their `strength`.
+
+    On a CPU one layer after the other, so that its weight stays in the cache; elsewhere together, in fewer kernels.
+    """
+    layers = [layer for layer in layers if not layer.weight.is_meta]  # of meta tensors, sizes alone are of interest
+    on_cpu = any(layer.weight.device.type == "cpu" for layer in layers)
+    for group in [[layer] for layer in layers] if on_cpu else [layers]:
+        iterate_together_(group, num_iterations)
+
+
+@torch.no_grad()
+def iterate_together_(layers: Sequence[TrackedLinear | SpectralConv2d], num_iterations: int) -> None:
+    """`power_iterate_` of all layers at once."""
+    counts = [num_iterations * layer.strength.num_iterations for layer in layers]
+    for i in range(max(counts, default=0)):
+        iterated = [layer for layer, count in zip(layers, counts, strict=True) if i < count]
+        _set_to_units_([layer.v for layer in iterated], [layer.transposed_product(layer.u) for layer in iterated])
+        _set_to_units_([layer.u for layer in iterated], [layer.product(layer.v) for layer in iterated])
+
+
+def _set_to_units_(targets: list[Tensor], vectors: list[Tensor]) -> None:
+    """Set each of `targets` to its vector scaled to length 1; those of equal size together, in few kernels."""
+    for size in {target.numel() for target in targets}:
+        pairs = [(t, x.flatten()) for t, x in zip(targets, vectors, strict=True) if t.numel() == size]
+        units = F.normalize(torch.stack([x for _, x in pairs]), dim=1)
+        torch._foreach_copy_([t for t, _ in pairs], [u.view_as(t) for (t, _), u in zip(pairs, units, strict=True)])
 
 
 class Spectral(Normalizer):

@@ -75,7 +75,7 @@ def test_a_laptop_run_departs_in_what_the_preset_sets(identify_overrides):
 
 def test_options_that_older_runs_did_not_have_are_no_departures(identify_overrides):
     lost = ["head.pnorm", "normalizer.networks", "normalizer.conv_layers", "normalizer.trunk", "penalty", "lr_schedule",
-            "agent.adam_eps", "matmul_precision", "diagnose_states"]  # fmt: skip
+            "agent.adam_eps", "matmul_precision", "encoder_dtype", "diagnose_states"]  # fmt: skip
     identity = identify_overrides("head=modern4", "normalizer=spectral", without=lost)
     assert identity[2:4] == (Variant("drqv2", "modern4", "spectral"), ())
 

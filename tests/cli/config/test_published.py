@@ -58,6 +58,7 @@ SHARED = {
     "cores": None,
     "num_threads": None,
     "matmul_precision": "highest",
+    "encoder_dtype": "float32",
     "max_diverged_episodes": 1000,
     "runtime._target_": "Eager",
     "replay.keep_truncated": False,

@@ -100,16 +100,19 @@ def test_episodes_shorter_than_n_step(configure, keep_truncated, capsys):
         run(cfg)
 
 
-def test_an_agent_is_loaded_without_the_runtime_it_was_trained_with(finished_run):
+def test_an_agent_is_loaded_without_the_runtime_and_the_rounding_it_was_trained_with(finished_run):
     path = finished_run / "config.yaml"
     config = OmegaConf.load(path)
     config.runtime = {"_target_": "drq_sn.agents.runtime.CudaGraph", "num_eager_calls": 3}
+    config.encoder_dtype = "bfloat16"
     OmegaConf.save(config, path)
-    assert load_agent(finished_run, "cpu").act(np.zeros((9, 24, 24), np.uint8), 0, explore=False).shape == (2,)
+    agent = load_agent(finished_run, "cpu")
+    assert agent.encoder.dtype is None  # that of the weights, on every machine
+    assert agent.act(np.zeros((9, 24, 24), np.uint8), 0, explore=False).shape == (2,)
 
 
 OLDER_OPTIONS = ("init_from", "init_networks", "runtime", "cores", "num_eval_processes", "matmul_precision", "penalty",
-                 "lr_schedule", "diagnose_states")  # fmt: skip
+                 "lr_schedule", "diagnose_states", "encoder_dtype")  # fmt: skip
 
 
 def test_a_run_without_newer_options_is_the_same_run(configure, finished_run, capsys):

@@ -9,7 +9,16 @@ from torch import nn
 from drq_sn.networks.heads import BroNetHead, D2RLHead, LayerNormMLPHead, MLPHead, ModernHead, SimBaHead
 from drq_sn.networks.initializers import orthogonal_init_
 from drq_sn.networks.normalizers import Spectral, Unnormalized, WeightNorm
-from drq_sn.networks.normalizers.spectral import SpectralLinear, Strength, tracked_layers
+from drq_sn.networks.normalizers.spectral import (
+    SpectralConv2d,
+    SpectralLinear,
+    Strength,
+    TrackedLinear,
+    iterate_together_,
+    power_iterate_,
+    tracked_layers,
+    unit,
+)
 from drq_sn.validation import InvalidInput
 
 
@@ -202,3 +211,24 @@ def test_only_the_chosen_networks_heads_are_normalized(network):
     normalizer = Spectral(networks=[network])
     for name in ("actor", "critic"):
         assert bool(tracked_layers(normalizer.head(name, MLPHead(7, 2, 8, 3)))) == (name == network)
+
+
+@pytest.mark.parametrize("iterate_", [power_iterate_, iterate_together_])
+def test_layers_iterated_together_equal_layers_iterated_alone(iterate_):
+    """Linear layers of equal and of different shapes, and convolutions, with different factors."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    layers = [TrackedLinear(nn.Linear(a, b), Strength(), generator) for a, b in [(8, 5), (5, 8), (8, 5), (8, 8)]]
+    layers.append(TrackedLinear(nn.Linear(8, 5), Strength(num_iterations=2), generator))
+    layers.append(SpectralConv2d(nn.Conv2d(2, 3, 3, 2), (6, 7), Strength(), generator))
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight.add_(torch.randn_like(layer.weight))
+    expected = copy.deepcopy(layers)
+    for layer in expected:
+        for _ in range(2 * layer.strength.num_iterations):
+            layer.v.copy_(unit(layer.transposed_product(layer.u)))
+            layer.u.copy_(unit(layer.product(layer.v)))
+    iterate_(layers, 2)
+    for layer, alone in zip(layers, expected, strict=True):
+        torch.testing.assert_close((layer.u, layer.v), (alone.u, alone.v))
