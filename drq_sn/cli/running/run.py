@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import shlex
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +32,8 @@ from drq_sn.cli.running.columns import hyperparameters_of
 from drq_sn.cli.running.exit_codes import exit_stalled
 from drq_sn.cli.running.lock import RunLock
 from drq_sn.cli.running.memory import require_memory
-from drq_sn.cli.running.run_dir import (
-    claimed,
-    recorded,
-    require_same,
-    write_config,
-)
+from drq_sn.cli.running.messages import announce_end, announce_start, warn_of_no_update
+from drq_sn.cli.running.run_dir import claimed, recorded, require_same, write_config
 from drq_sn.cli.running.signals import SignalHandler, Stopped
 from drq_sn.envs.gl import Backend, find_backend
 from drq_sn.envs.watchdog import Watchdog
@@ -48,7 +41,6 @@ from drq_sn.runs import provenance
 from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore
 from drq_sn.runs.files import WeightsWriter
 from drq_sn.runs.logger import RunLogger
-from drq_sn.runs.progress import format_return
 from drq_sn.runs.reader import read_record
 from drq_sn.runs.status import Status
 from drq_sn.runs.video import VideoRecorder, playback_rate
@@ -58,8 +50,6 @@ from drq_sn.training.evaluation import EnvironmentPool, evaluate
 from drq_sn.training.limits import num_available_cores
 from drq_sn.training.loop import TrainingDiverged
 from drq_sn.types import Episode, Logger
-
-RESULTS = ("eval.csv", "train.csv", "diagnostics.csv", "weights.pt", "best.pt", "video")  # named at the end of a run
 
 
 def run(cfg: DictConfig) -> None:
@@ -100,13 +90,9 @@ def run(cfg: DictConfig) -> None:
         _require_own_run(run_dir, checkpoint, own)
         if _has_finished(run_dir, cfg, checkpoint):
             return
-        _announce(cfg, run_dir, device, backend, repeats_episodes)
+        announce_start(cfg, run_dir, device, backend, repeats_episodes)
         if not loop.updates:
-            print(
-                f"warning: the run ends without an update: num_random_steps={cfg.num_random_steps} and "
-                f"update_every_steps={cfg.update_every_steps} leave none in its {loop.num_steps} steps",
-                file=sys.stderr,
-            )
+            warn_of_no_update(cfg, loop.num_steps)
         if checkpoint is not None:
             _require_more_frames(run_dir, cfg, checkpoint.step * loop.action_repeat)
             session.restore(checkpoint)
@@ -121,7 +107,7 @@ def run(cfg: DictConfig) -> None:
             episodes = _train(cfg, lock, session, checkpoint, results, further)
         if not cfg.keep_checkpoint:
             session.store.delete()
-    _announce_end(cfg, run_dir, episodes)
+    announce_end(cfg, run_dir, episodes)
 
 
 def _train(
@@ -134,9 +120,10 @@ def _train(
 ) -> list[Episode]:
     """Train until the end, a signal or divergence; leave a checkpoint to resume from, or the diverged weights.
 
-    Returns the episodes of the last evaluation.
-
     What `run.json` records of the training goes into `results`.
+
+    Returns:
+        The episodes of the last evaluation.
     """
     agent, signals, diagnostics = session.agent, SignalHandler(), Diagnostics(session.agent, cfg.gamma)
     run_dir = lock.path
@@ -210,21 +197,6 @@ def _train(
     return last_evaluation
 
 
-def _announce_end(cfg: DictConfig, run_dir: Path, episodes: Sequence[Episode]) -> None:
-    """Print the final return, where the files are, and the next commands.
-
-    Args:
-        cfg: the run's configuration.
-        run_dir: run directory.
-        episodes: of the last evaluation; none if the run was resumed after it.
-    """
-    place, files = shlex.quote(str(run_dir)), [name for name in RESULTS if (run_dir / name).exists()]
-    result = f": {format_return([episode.episode_return for episode in episodes])}" if episodes else ""
-    print(f"{cfg.task}: finished at frame {cfg.num_train_frames}{result}")
-    print(f"results in {run_dir}: {', '.join(files)}")
-    print(f"next: drq-sn evaluate run={place} video=true, drq-sn report runs={place}, tensorboard --logdir {place}")
-
-
 def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConfig) -> None:
     """Refuse a directory with a run of other settings, or with an unfinished run of older code."""
     if checkpoint is not None:
@@ -283,23 +255,3 @@ def _description(cfg: DictConfig, choices: dict[str, Any], device: torch.device,
         "device": provenance.device_name(device),
         "git_commit": provenance.git_commit(),
     }
-
-
-def _announce(cfg: DictConfig, run_dir: Path, device: torch.device, backend: Backend, repeats_episodes: bool) -> None:
-    print(
-        f"{cfg.task}: training on {provenance.device_name(device)}; rendering with {backend.name} on {backend.renderer}"
-    )
-    print(f"results in {run_dir}")
-    if not repeats_episodes:
-        print(
-            "warning: episodes of this environment cannot be seeded: results vary, and a resumed run starts a new "
-            "episode (docs/environments.md)",
-            file=sys.stderr,
-        )
-    if backend.is_software and device.type == "cuda":
-        print("warning: frames are rendered in software although there is a GPU; see `drq-sn doctor`", file=sys.stderr)
-    if device.type == "cpu" and not cfg.run_suffix:
-        print(
-            "no GPU: the published setting takes days on a few cores; preset=laptop (make: PRESET=laptop) trains "
-            "smaller images and networks in 30 to 60 minutes"
-        )

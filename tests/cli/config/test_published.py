@@ -55,6 +55,7 @@ SHARED = {
     "init_networks": "all",
     "env_limit_seconds": 60,
     "device": "auto",
+    "logger._target_": "NullLogger",
     "cores": None,
     "num_threads": None,
     "matmul_precision": "highest",

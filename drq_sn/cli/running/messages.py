@@ -1,0 +1,65 @@
+"""What a run prints when it starts and ends."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from drq_sn.envs.gl import Backend
+from drq_sn.runs import provenance
+from drq_sn.runs.progress import format_return
+from drq_sn.types import Episode
+
+RESULTS = ("eval.csv", "train.csv", "diagnostics.csv", "weights.pt", "best.pt", "video")  # named at the end of a run
+
+
+def announce_start(
+    cfg: DictConfig, run_dir: Path, device: torch.device, backend: Backend, repeats_episodes: bool
+) -> None:
+    """Print where the run trains, renders and keeps its files, with warnings."""
+    print(
+        f"{cfg.task}: training on {provenance.device_name(device)}; rendering with {backend.name} on {backend.renderer}"
+    )
+    print(f"results in {run_dir}")
+    if not repeats_episodes:
+        print(
+            "warning: episodes of this environment cannot be seeded: results vary, and a resumed run starts a new "
+            "episode (docs/environments.md)",
+            file=sys.stderr,
+        )
+    if backend.is_software and device.type == "cuda":
+        print("warning: frames are rendered in software although there is a GPU; see `drq-sn doctor`", file=sys.stderr)
+    if device.type == "cpu" and not cfg.run_suffix:
+        print(
+            "no GPU: the published setting takes days on a few cores; preset=laptop (make: PRESET=laptop) trains "
+            "smaller images and networks in 30 to 60 minutes"
+        )
+
+
+def warn_of_no_update(cfg: DictConfig, num_steps: int) -> None:
+    """Warn that a run of `num_steps` environment steps acts at random only."""
+    print(
+        f"warning: the run ends without an update: num_random_steps={cfg.num_random_steps} and "
+        f"update_every_steps={cfg.update_every_steps} leave none in its {num_steps} steps",
+        file=sys.stderr,
+    )
+
+
+def announce_end(cfg: DictConfig, run_dir: Path, episodes: Sequence[Episode]) -> None:
+    """Print the final return, where the files are, and the next commands.
+
+    Args:
+        cfg: the run's configuration.
+        run_dir: run directory.
+        episodes: of the last evaluation; none if the run was resumed after it.
+    """
+    place, files = shlex.quote(str(run_dir)), [name for name in RESULTS if (run_dir / name).exists()]
+    result = f": {format_return([episode.episode_return for episode in episodes])}" if episodes else ""
+    print(f"{cfg.task}: finished at frame {cfg.num_train_frames}{result}")
+    print(f"results in {run_dir}: {', '.join(files)}")
+    print(f"next: drq-sn evaluate run={place} video=true, drq-sn report runs={place}, tensorboard --logdir {place}")
