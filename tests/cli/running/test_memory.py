@@ -43,10 +43,10 @@ def test_a_run_that_cannot_fit_is_refused_with_its_parts_before_anything_is_writ
 
 
 def test_a_large_batch_is_refused_before_it_is_allocated(configure):
-    cfg = configure("batch_size=10000000000", "head.width=10000000")
+    cfg = configure("batch_size=10000000000", "head.width=1000000")
     parts = memory_parts(cfg, build_env(cfg), CPU)
     assert parts["batches"] > 1e13
-    assert parts["networks and optimizers"] > 1e12
+    assert parts["networks and optimizers"] > 1e10
 
 
 def test_on_an_accelerator_only_copies_are_on_the_host(configure):
