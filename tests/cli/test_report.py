@@ -283,7 +283,7 @@ def test_a_wrong_command_line_is_one_line(monkeypatch, capsys, word, message):
 
 
 def test_choices_are_checked():
-    good = {"frame": None, "num_bootstrap": 5, "seed": 0}
+    good = {"out": "report", "frame": None, "num_bootstrap": 5, "seed": 0}
     assert parse_choices(OmegaConf.create(good)) == Choices(None, 5, 0)
     for bad in ({"frame": "end"}, {"frame": -1}, {"num_bootstrap": 0}, {"seed": None}):
         (name,) = bad
