@@ -38,7 +38,7 @@ def test_the_head_example_trains(configure, batch, monkeypatch):
     names = {"nn": nn, "Tensor": Tensor}
     exec(compile(source, "README.md", "exec"), names)
     monkeypatch.setattr(drq_sn.networks.heads, "Bottleneck", names["Bottleneck"], raising=False)
-    cfg = configure()
+    cfg = configure("normalizer=none")
     cfg.head = yaml.safe_load(text)
     agent = build_agent(cfg, make_env("synthetic_point", image_size=24), torch.device("cpu"))
     assert torch.isfinite(agent.update(batch, 0)["critic_loss"])

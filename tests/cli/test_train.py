@@ -109,9 +109,9 @@ def test_a_rendered_task_trains(configure, tmp_path):
 
 def test_a_finished_run_is_not_overwritten(configure, trained, tmp_path):
     before = (trained / "weights.pt").read_bytes()
-    run(configure("seed=3"))
+    run(configure("head=modern4", "seed=3"))
     assert (trained / "weights.pt").read_bytes() == before
-    run(configure("fresh=true", "seed=4"))
+    run(configure("head=modern4", "fresh=true", "seed=4"))
     assert (tmp_path / "run.1" / "weights.pt").read_bytes() == before
     assert json.loads((trained / "run.json").read_text())["seed"] == 4
 
