@@ -71,6 +71,12 @@ def soft_update_(target: nn.Module, online: nn.Module, tau: float) -> None:
     torch._foreach_lerp_(tuple(target.parameters()), tuple(online.parameters()), tau)  # one kernel for all parameters
 
 
+@torch.no_grad()
+def hard_update_(target: nn.Module, online: nn.Module) -> None:
+    """Target <- online, parameters and buffers, a normalizer's u and v included."""
+    torch._foreach_copy_(tuple(target.state_dict().values()), tuple(online.state_dict().values()))
+
+
 class Temperature(nn.Module):
     """SAC's entropy weight alpha, kept positive by learning its logarithm."""
 

@@ -50,6 +50,10 @@ class Head(nn.Module, abc.ABC):
         return output
 
 
+class NoHead:
+    """Takes the place of a head where an agent's networks have none."""
+
+
 class MLPHead(Head):
     """Linear and ReLU `num_hidden_layers` times, then Linear.
 

@@ -20,3 +20,12 @@ def orthogonal_init_(module: nn.Module) -> None:
             continue
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def xavier_init_(module: nn.Module) -> None:
+    """Initialize every layer inside `module`, in place: Xavier-uniform weights, biases 0 (Gogianu et al. 2021)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -25,16 +25,19 @@ class Normalizer:
     """Base class, without effect: a normalizer overrides the methods for what it changes.
 
     Args:
-        networks: networks whose heads are normalized: `actor`, `critic`, or both.
-        layers: linear layers of a head to normalize: `inner` (all but the first and the last: Bjorck 5.1), `hidden`
-            (all but the last), `all`, `last`, `none`, or Python-style indices such as `[-2]` (Gogianu et al. 2021).
+        networks: networks whose heads are normalized: `actor`, `critic`, or both. A Q network is a critic.
+        layers: layers of a head to normalize: `inner` (all but the first and the last: Bjorck 5.1), `hidden` (all but
+            the last), `all`, `last`, `none`, or Python-style indices such as `[-2]` (Gogianu et al. 2021). Linear
+            layers count, and the convolutions of a Q network with them.
 
     Attributes:
         compilable: whether torch.compile gives the results of eager updates.
+        kinds: classes of layers that it can normalize.
         num_layers: layers normalized so far.
     """
 
     compilable = True
+    kinds: tuple[type[nn.Module], ...] = (nn.Linear,)
 
     def __init__(self, networks: Sequence[str] = NETWORKS, layers: Layers = "inner") -> None:
         if isinstance(networks, str) or not isinstance(networks, Sequence):
@@ -53,7 +56,12 @@ class Normalizer:
         """Normalize an initialized head of `network` (`actor` or `critic`) and return it; may work in place."""
         if network not in self.networks:
             return head
-        chosen = choose_layers("normalizer.layers", layers_of(head, nn.Linear), self.layers)
+        chosen = choose_layers("normalizer.layers", layers_of(head, nn.Linear, nn.Conv2d), self.layers)
+        for name, layer in chosen:
+            if not isinstance(layer, self.kinds):
+                raise validation.InvalidInput(
+                    f"normalizer.layers must be linear layers for {type(self).__name__}, got {name}, a convolution"
+                )
         self.num_layers += len(chosen)
         return self._normalize(head, chosen)
 
@@ -89,7 +97,7 @@ class Unnormalized(Normalizer):
     """No normalization."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(layers="none")
 
 
 def replace_layers(module: nn.Module, chosen: NamedLayers, make: Callable[[Any], nn.Module]) -> nn.Module:
@@ -99,9 +107,23 @@ def replace_layers(module: nn.Module, chosen: NamedLayers, make: Callable[[Any],
     return module
 
 
-def layers_of(module: nn.Module, kind: type[nn.Module]) -> NamedLayers:
-    """All layers of class `kind` inside `module`."""
-    return [(name, layer) for name, layer in module.named_modules() if isinstance(layer, kind)]
+def layers_of(module: nn.Module, *kinds: type[nn.Module]) -> NamedLayers:
+    """All layers of one of the classes `kinds` inside `module`."""
+    return [(name, layer) for name, layer in module.named_modules() if isinstance(layer, kinds)]
+
+
+def conv_input_sizes(network: nn.Module, obs_shape: tuple[int, int, int]) -> dict[nn.Module, tuple[int, int]]:
+    """(H, W) of the input of every convolution of `network`, which takes observations (B, C, H, W)."""
+    sizes: dict[nn.Module, tuple[int, int]] = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda layer, inputs: sizes.update({layer: tuple(inputs[0].shape[2:])}))
+        for _, layer in layers_of(network, nn.Conv2d)
+    ]
+    with torch.no_grad():
+        network(torch.zeros(1, *obs_shape))
+    for hook in hooks:
+        hook.remove()
+    return sizes
 
 
 def check_layers(option: str, layers: Any) -> Layers:

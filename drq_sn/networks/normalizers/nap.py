@@ -10,24 +10,35 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from drq_sn import validation
-from drq_sn.networks.normalizers.base import NETWORKS, Layers, NamedLayers, Normalizer
+from drq_sn.networks.normalizers.base import NETWORKS, Layers, NamedLayers, Normalizer, conv_input_sizes
 
 RELUS = {torch.relu, F.relu, "relu", nn.ReLU}
 NORMALIZED_NEXT = {nn.LayerNorm, *RELUS}  # consumers of normalized outputs: a LayerNorm is inserted before a ReLU
 
 
-class ProjectedLinear(nn.Linear):
-    """A linear layer that can be scaled back to its initial Frobenius norm.
-
-    Args:
-        linear: the layer whose parameters it takes over.
-        bias: whether to keep the bias.
+class Projected(nn.Module):
+    """Base class of layers that can be scaled back to their initial Frobenius norm.
 
     Attributes:
         initial_norm: 0-d buffer.
     """
 
+    weight: Tensor
     initial_norm: Tensor
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Scale the weight back to its initial norm."""
+        self.weight.mul_(self.initial_norm / self.weight.norm())
+
+
+class ProjectedLinear(Projected, nn.Linear):
+    """A linear layer that can be projected.
+
+    Args:
+        linear: the layer whose parameters it takes over.
+        bias: whether to keep the bias.
+    """
 
     def __init__(self, linear: nn.Linear, bias: bool) -> None:
         keeps_bias = bias and linear.bias is not None
@@ -37,16 +48,25 @@ class ProjectedLinear(nn.Linear):
             self.bias = linear.bias
         self.register_buffer("initial_norm", linear.weight.detach().norm())
 
-    @torch.no_grad()
-    def project_(self) -> None:
-        """Scale the weight back to its initial norm."""
-        self.weight.mul_(self.initial_norm / self.weight.norm())
+
+class ProjectedConv2d(Projected, nn.Conv2d):
+    """A convolution that can be projected; see `ProjectedLinear`."""
+
+    def __init__(self, conv: nn.Conv2d, bias: bool) -> None:
+        keeps_bias = bias and conv.bias is not None
+        kernel, stride = conv.kernel_size, conv.stride
+        super().__init__(conv.in_channels, conv.out_channels, kernel, stride, bias=keeps_bias, device="meta")  # type: ignore[arg-type]
+        self.weight = conv.weight
+        if keeps_bias:
+            self.bias = conv.bias
+        self.register_buffer("initial_norm", conv.weight.detach().norm())
 
 
 class NormalizeAndProject(Normalizer):
     """Chosen weights are projected to their initial Frobenius norm after every optimizer step.
 
-    A LayerNorm is inserted between a chosen layer and a ReLU that follows it directly. A layer whose
+    A LayerNorm is inserted between a chosen layer and a ReLU that follows it directly; after a convolution it is over
+    channels, height and width together, our reading of a paper that does not say. A layer whose
     output enters only LayerNorms loses its bias, which those of the LayerNorms make redundant. A layer
     whose output also enters a residual sum keeps its bias and gets no LayerNorm: the projection bounds
     its weight, but the function is not invariant to the weight's scale. Gains and biases of LayerNorms
@@ -57,24 +77,32 @@ class NormalizeAndProject(Normalizer):
         layers: see `Normalizer`; all but the output layer by default.
     """
 
+    kinds = (nn.Linear, nn.Conv2d)
+
     def __init__(self, *, networks: Sequence[str] = NETWORKS, layers: Layers = "hidden") -> None:
         super().__init__(networks, layers)
 
     def _normalize(self, head: nn.Module, chosen: NamedLayers) -> nn.Module:
         consumers = _consumers(head)
+        has_convs = any(isinstance(layer, nn.Conv2d) for _, layer in chosen)
+        sizes = conv_input_sizes(head, head.obs_shape) if has_convs else {}  # type: ignore[arg-type]
         for name, layer in chosen:
             activated = not RELUS.isdisjoint(consumers[name])
-            projected = ProjectedLinear(layer, bias=not consumers[name] <= NORMALIZED_NEXT)
-            head.set_submodule(
-                name, nn.Sequential(projected, nn.LayerNorm(layer.out_features)) if activated else projected
-            )
+            keeps_bias = not consumers[name] <= NORMALIZED_NEXT
+            if layer in sizes:
+                projected: Projected = ProjectedConv2d(layer, keeps_bias)
+                lost = layer.kernel_size[0] - 1
+                shape = [layer.out_channels, *(size - lost for size in sizes[layer])]
+            else:
+                projected, shape = ProjectedLinear(layer, keeps_bias), [layer.out_features]
+            head.set_submodule(name, nn.Sequential(projected, nn.LayerNorm(shape)) if activated else projected)
         return head
 
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained: Sequence[nn.Module]) -> None:
         """See `Normalizer`."""
         super().step_(optimizer, network, trained)
         for layer in network.modules():
-            if isinstance(layer, ProjectedLinear):
+            if isinstance(layer, Projected):
                 layer.project_()
 
 

@@ -7,8 +7,9 @@ reads of the weight do not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from drq_sn.networks.normalizers.base import (
     Normalizer,
     check_layers,
     choose_layers,
+    conv_input_sizes,
     layers_of,
     replace_layers,
 )
@@ -35,7 +37,7 @@ Adam's first steps add nearly rank-one matrices of norm up to lr sqrt(out * in) 
 whose singular values are all equal: the leading singular vectors change faster than later.
 """
 WARM_UP_FACTOR = 10
-MOST_ITERATIONS = 1000
+MOST_ITERATIONS, GRADIENT = 1000, "normalizer.gradient_through_sigma"
 
 
 class Strength(NamedTuple):
@@ -125,14 +127,15 @@ class SpectralLinear(TrackedLinear):
         return y * scale if self.bias is None else y * scale + self.bias
 
 
-class SpectralConv2d(Conv2d):
-    """A convolution divided by its operator norm, that of the linear map from input images to output images.
+class TrackedConv2d(Conv2d):
+    """A convolution that estimates its operator norm; its output is not normalized.
 
-    The norm depends on the size of the input and is not that of the kernel reshaped to a matrix (Gouk et
-    al. 2020). A power iteration applies the convolution and its transpose.
+    The norm is that of the linear map from input images to output images. It depends on the size of the input and is
+    not that of the kernel reshaped to a matrix (Gouk et al. 2020). A power iteration applies the convolution and its
+    transpose.
 
     Args:
-        conv: the layer whose parameters it takes over; without padding, like all of the encoder's.
+        conv: the layer whose parameters it takes over; without padding, like all of ours.
         input_size: (H, W) of its input.
         strength: see `Strength`.
         generator: draws the initial v.
@@ -181,17 +184,30 @@ class SpectralConv2d(Conv2d):
         """Estimated operator norm, 0-d; its gradient treats u and v as constants."""
         return (self.u * self.product(self.v)).sum()
 
+
+class SpectralConv2d(TrackedConv2d):
+    """A convolution divided by its operator norm."""
+
     def kernel(self) -> Tensor:
         """The weight divided by sigma, whose computation costs as much as one more image."""
         return self.weight / self.strength(self.sigma())
 
 
-def tracked_layers(module: nn.Module) -> dict[str, TrackedLinear | SpectralConv2d]:
+def tracked_layers(module: nn.Module) -> dict[str, TrackedLinear | TrackedConv2d]:
     """All layers inside `module` that estimate their spectral norm, by dotted name."""
-    return {name: layer for name, layer in module.named_modules() if isinstance(layer, TrackedLinear | SpectralConv2d)}
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, TrackedLinear | TrackedConv2d)}
 
 
-def power_iterate_(layers: Sequence[TrackedLinear | SpectralConv2d], num_iterations: int = 1) -> None:
+def track_layers(
+    head: nn.Module, chosen: NamedLayers, linear: Callable[[Any], nn.Module], conv: Callable[[Any, Any], nn.Module]
+) -> nn.Module:
+    """`replace_layers` by `linear(layer)` and `conv(layer, input_size)`; a head with convolutions has `obs_shape`."""
+    has_convs = any(isinstance(layer, nn.Conv2d) for _, layer in chosen)
+    sizes = conv_input_sizes(head, head.obs_shape) if has_convs else {}  # type: ignore[arg-type]
+    return replace_layers(head, chosen, lambda layer: conv(layer, sizes[layer]) if layer in sizes else linear(layer))
+
+
+def power_iterate_(layers: Sequence[TrackedLinear | TrackedConv2d], num_iterations: int = 1) -> None:
     """Update u and v of `layers` by `num_iterations` power iterations, times the factor in their `strength`.
 
     On a CPU one layer after the other, so that its weight stays in the cache; elsewhere together, in fewer kernels.
@@ -203,7 +219,7 @@ def power_iterate_(layers: Sequence[TrackedLinear | SpectralConv2d], num_iterati
 
 
 @torch.no_grad()
-def iterate_together_(layers: Sequence[TrackedLinear | SpectralConv2d], num_iterations: int) -> None:
+def iterate_together_(layers: Sequence[TrackedLinear | TrackedConv2d], num_iterations: int) -> None:
     """`power_iterate_` of all layers at once."""
     counts = [num_iterations * layer.strength.num_iterations for layer in layers]
     for i in range(max(counts, default=0)):
@@ -229,9 +245,11 @@ class Spectral(Normalizer):
         conv_layers: convolutions of the encoder to normalize, selected like `layers`; see `SpectralConv2d`.
         trunk: whether to normalize the linear layers of these networks' trunks, too.
         minimum_sigma: see `Strength`.
-        gradient_through_sigma: see `Strength`.
+        gradient_through_sigma: see `Strength`; `linear`: only for linear layers, as Gogianu et al. ran it.
         num_iterations: see `Strength`.
     """
+
+    kinds = (nn.Linear, nn.Conv2d)
 
     def __init__(
         self,
@@ -241,16 +259,23 @@ class Spectral(Normalizer):
         conv_layers: Layers = "none",
         trunk: bool = False,
         minimum_sigma: float | None = None,
-        gradient_through_sigma: bool = True,
+        gradient_through_sigma: bool | str = True,
         num_iterations: int = 1,
     ) -> None:
         super().__init__(networks, layers)
-        self.strength = checked_strength(minimum_sigma, gradient_through_sigma, num_iterations)
+        if not isinstance(gradient_through_sigma, bool) and gradient_through_sigma != "linear":
+            raise validation.InvalidInput(f"{GRADIENT} must be true, false or linear, got {gradient_through_sigma!r}")
+        self.strength = checked_strength(minimum_sigma, bool(gradient_through_sigma), num_iterations)
+        self.conv_strength = self.strength._replace(gradient_through_sigma=gradient_through_sigma is True)
         self.conv_layers = check_layers("normalizer.conv_layers", conv_layers)
         self.normalizes_trunk = validation.boolean("normalizer.trunk", trunk)
 
     def _normalize(self, head: nn.Module, chosen: NamedLayers) -> nn.Module:
-        return replace_layers(head, chosen, lambda layer: SpectralLinear(layer, self.strength, self.generator))
+        linear = functools.partial(SpectralLinear, strength=self.strength, generator=self.generator)
+        return track_layers(head, chosen, linear, self._normalize_conv)
+
+    def _normalize_conv(self, conv: nn.Conv2d, size: tuple[int, int]) -> SpectralConv2d:
+        return SpectralConv2d(conv, size, self.conv_strength, self.generator)
 
     def trunk_(self, network: str, trunk: nn.Module) -> None:
         """See `Normalizer`."""
@@ -262,30 +287,14 @@ class Spectral(Normalizer):
         """See `Normalizer`."""
         chosen = choose_layers("normalizer.conv_layers", layers_of(encoder, nn.Conv2d), self.conv_layers)
         self.num_layers += len(chosen)
-        sizes = _input_sizes(encoder, obs_shape) if chosen else {}
-        replace_layers(
-            encoder, chosen, lambda layer: SpectralConv2d(layer, sizes[layer], self.strength, self.generator)
-        )
-
-
-def _input_sizes(encoder: nn.Module, obs_shape: tuple[int, int, int]) -> dict[nn.Module, tuple[int, int]]:
-    """(H, W) of the input of every convolution of `encoder`."""
-    sizes: dict[nn.Module, tuple[int, int]] = {}
-    hooks = [
-        layer.register_forward_pre_hook(lambda layer, inputs: sizes.update({layer: tuple(inputs[0].shape[2:])}))
-        for _, layer in layers_of(encoder, nn.Conv2d)
-    ]
-    with torch.no_grad():
-        encoder(torch.zeros(1, *obs_shape))
-    for hook in hooks:
-        hook.remove()
-    return sizes
+        sizes = conv_input_sizes(encoder, obs_shape) if chosen else {}
+        replace_layers(encoder, chosen, lambda layer: self._normalize_conv(layer, sizes[layer]))
 
 
 def checked_strength(minimum_sigma: float | None, gradient_through_sigma: bool, num_iterations: int) -> Strength:
     """A `Strength` from user options."""
     return Strength(
         None if minimum_sigma is None else validation.real("normalizer.minimum_sigma", minimum_sigma, 0, open_low=True),
-        validation.boolean("normalizer.gradient_through_sigma", gradient_through_sigma),
+        gradient_through_sigma,
         validation.integer("normalizer.num_iterations", num_iterations, maximum=MOST_ITERATIONS),
     )

@@ -8,12 +8,22 @@ encoder) use the geometric mean of these heads' rhos.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from drq_sn.networks.normalizers.base import NETWORKS, Layers, NamedLayers, Normalizer, replace_layers
-from drq_sn.networks.normalizers.spectral import TrackedLinear, checked_strength, tracked_layers
+from drq_sn import validation
+from drq_sn.networks.normalizers.base import NETWORKS, Layers, NamedLayers, Normalizer
+from drq_sn.networks.normalizers.spectral import (
+    TrackedConv2d,
+    TrackedLinear,
+    checked_strength,
+    track_layers,
+    tracked_layers,
+)
+
+SCOPES = ("product", "layer")
 
 
 class TrackedHead(nn.Module):
@@ -52,6 +62,7 @@ class RhoNormalizer(Normalizer):
         num_iterations: see `Strength`.
     """
 
+    kinds = (nn.Linear, nn.Conv2d)
     wrapper: type[TrackedHead] = TrackedHead
 
     def __init__(
@@ -66,7 +77,12 @@ class RhoNormalizer(Normalizer):
         self.strength = checked_strength(minimum_sigma, False, num_iterations)
 
     def _normalize(self, head: nn.Module, chosen: NamedLayers) -> nn.Module:
-        tracked = replace_layers(head, chosen, lambda layer: TrackedLinear(layer, self.strength, self.generator))
+        tracked = track_layers(
+            head,
+            chosen,
+            lambda layer: TrackedLinear(layer, self.strength, self.generator),
+            lambda layer, size: TrackedConv2d(layer, size, self.strength, self.generator),
+        )
         return self.wrapper(tracked) if chosen else head
 
 
@@ -77,11 +93,22 @@ class DivOut(RhoNormalizer):
 
 
 class DivGrad(RhoNormalizer):
-    """Gradients are divided by rho before the optimizer step; networks compute the same as without."""
+    """Gradients are divided by rho before the optimizer step; networks compute the same as without.
+
+    Args:
+        scope: `product`: all gradients by rho (section 5.4); `layer`: the weight gradient of each chosen layer by its
+            own max(sigma, lambda), as the published code does.
+        options: see `RhoNormalizer`.
+    """
+
+    def __init__(self, *, scope: str = "product", **options: Any) -> None:
+        super().__init__(**options)
+        self.scope = validation.choice("normalizer.scope", scope, SCOPES)
 
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained: Sequence[nn.Module]) -> None:
         """See `Normalizer`."""
-        for rho, parameters in _group_by_rho(network, trained):
+        divisors = _group_by_rho(network, trained) if self.scope == "product" else _group_by_layer(network)
+        for rho, parameters in divisors:
             torch._foreach_div_([p.grad for p in parameters if p.grad is not None], rho)
         optimizer.step()
 
@@ -117,6 +144,12 @@ def _group_by_rho(network: nn.Module, trained: Sequence[nn.Module]) -> Iterator[
             yield rho, parameters
     if shared:
         yield rhos.log().mean().exp(), list(shared.values())
+
+
+def _group_by_layer(network: nn.Module) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """The divisor, 0-d, of every tracked layer of `network`, with its weight."""
+    for layer in tracked_layers(network).values():
+        yield layer.strength(layer.sigma().detach()), [layer.weight]
 
 
 def _adam_step_(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], rho: Tensor) -> None:
