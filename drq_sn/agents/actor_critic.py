@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from drq_sn import validation
-from drq_sn.agents.base import BaseAgent
+from drq_sn.agents import losses
+from drq_sn.agents.base import TARGET, BaseAgent, BaseComponents
 from drq_sn.agents.penalties import Penalty
-from drq_sn.agents.runtime import Runtime
-from drq_sn.networks.actor_critic import Actor, Critic, HeadFactory
+from drq_sn.networks.actor_critic import Actor, Critic, HeadFactory, soft_update_
 from drq_sn.networks.encoders import ConvEncoder
-from drq_sn.networks.normalizers.base import Normalizer
 from drq_sn.types import Batch, Metrics
 
 
@@ -35,36 +32,24 @@ class Augmentation(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Components:
+class Components(BaseComponents):
     """What an actor-critic is built from besides the options of its algorithm.
 
     Attributes:
-        obs_shape: (C, H, W) of the stacked frames.
         action_dim: number of action dimensions.
         actor_head: builds the actor's head.
         critic_head: builds each Q head.
-        normalizer: applied to every network after its initialization, and to every optimizer step.
         penalty: added to the critic loss.
         augmentation: applied to the observations of a batch.
-        lr: learning rate of every optimizer, before the schedule.
-        lr_schedule: environment step -> factor of the learning rate.
-        runtime: how updates and actions are executed.
-        device: where everything lives.
         encoder_dtype: type in which encoder and trunks compute, on parameters in float32; None for that of the
             parameters.
     """
 
-    obs_shape: tuple[int, int, int]
     action_dim: int
     actor_head: HeadFactory
     critic_head: HeadFactory
-    normalizer: Normalizer
     penalty: Penalty
     augmentation: Augmentation
-    lr: float
-    lr_schedule: Callable[[int], float]
-    runtime: Runtime
-    device: torch.device | str
     encoder_dtype: torch.dtype | None = None
 
 
@@ -93,17 +78,9 @@ class ActorCriticAgent(BaseAgent):
         adam_eps: float,
     ) -> None:
         normalizer = components.normalizer
-        super().__init__(
-            normalizer=normalizer,
-            tau=tau,
-            lr=components.lr,
-            lr_schedule=components.lr_schedule,
-            adam_eps=adam_eps,
-            runtime=components.runtime,
-            device=components.device,
-        )
+        super().__init__(components, adam_eps=adam_eps)
+        self.tau = validation.real("agent.tau", tau, 0, 1)
         self.augmentation, self.penalty = components.augmentation, components.penalty
-        self._obs_shape = tuple(components.obs_shape)
         self.metric_names = (*self.metric_names, *self.penalty.metric_names)
         encoder = ConvEncoder(components.obs_shape, num_filters, pixel_offset, components.encoder_dtype)
         actor = Actor(encoder.feature_dim, policy_dim, trunk_dim, components.actor_head, normalizer)
@@ -113,35 +90,16 @@ class ActorCriticAgent(BaseAgent):
         self.actor = self.add_network("actor", actor)
         self.critic = self.add_network("critic", critic)
 
-    def set_runtime(self, runtime: Runtime) -> None:
-        """Execute updates and actions in `runtime`; see `BaseAgent`."""
-        super().set_runtime(runtime)
-        self._act = runtime(self._action, self.device, self.tensors)
-
-    def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
-        """Stacked frames (C, H, W) uint8, on any device -> action (A,) float32; the mean action unless `explore`.
-
-        Raises:
-            InvalidInput: for anything else than one observation of the environment that it was built for.
-        """
-        is_tensor = isinstance(obs, Tensor)
-        dtype, shape = getattr(obs, "dtype", type(obs).__name__), tuple(getattr(obs, "shape", ()))
-        if shape != self._obs_shape or dtype != (torch.uint8 if is_tensor else np.uint8):
-            raise validation.InvalidInput(
-                f"obs must be uint8 of shape {self._obs_shape}, pixels 0 to 255, got {dtype} of shape {shape}"
-            )
-        if not is_tensor:
-            obs = np.require(obs, requirements=("C", "W"))  # torch takes no flipped or read-only array
-        with torch.inference_mode():
-            self.at_step_(step)
-            actions = self._act(torch.as_tensor(obs, device=self.device)[None], explore=explore)
-            action: np.ndarray = actions[0].cpu().numpy()
-            return action
-
     def _action(self, obs: Tensor, explore: bool) -> Tensor:
-        """(B, C, H, W) -> actions (B, A) float32."""
+        """(B, C, H, W) -> actions (B, A) float32; the mean actions unless `explore`."""
         features = self.encoder(obs)
         return (self.explore(features) if explore else self.mean_action(features)).float()
+
+    def update_targets_(self) -> None:
+        """Soft update of every target network."""
+        for name, network in self.networks.items():
+            if name.endswith(TARGET):
+                soft_update_(network, self.networks[name.removesuffix(TARGET)], self.tau)
 
     @abc.abstractmethod
     def explore(self, features: Tensor) -> Tensor:
@@ -155,9 +113,10 @@ class ActorCriticAgent(BaseAgent):
         """Encoder features (B, F) -> mean actions (B, A)."""
         return torch.tanh(self.pre_tanh_action(features))
 
-    @abc.abstractmethod
-    def critic_loss(self, batch: Batch) -> Tensor:
-        """Loss of the critic on `batch` under fresh augmentations, 0-d, without the penalty; changes nothing."""
+    def value(self, obs: Tensor) -> Tensor:
+        """min(Q1, Q2) of the mean actions; see `BaseAgent`."""
+        features = self.encoder(obs)
+        return losses.clipped_double_q(self.critic(features, self.mean_action(features)))
 
     def critic_metrics(self, batch: Batch, loss: Tensor, penalty: Tensor, target: Tensor, q: Tensor) -> Metrics:
         """What an update reports of the critic.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from drq_sn import validation
 from drq_sn.agents.runtime import Runtime
-from drq_sn.networks.actor_critic import soft_update_, target_copy
+from drq_sn.networks.actor_critic import target_copy
 from drq_sn.networks.normalizers.base import Normalizer
 from drq_sn.networks.normalizers.spectral import (
     INITIAL_POWER_ITERATIONS,
@@ -26,26 +28,45 @@ TARGET = "_target"
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BaseComponents:
+    """What every agent is built from besides the options of its algorithm.
+
+    Attributes:
+        obs_shape: (C, H, W) of the stacked frames.
+        normalizer: applied to every network after its initialization, and to every optimizer step.
+        lr: learning rate of every optimizer, before the schedule.
+        lr_schedule: environment step -> factor of the learning rate.
+        runtime: how updates and actions are executed.
+        device: where everything lives.
+    """
+
+    obs_shape: tuple[int, int, int]
+    normalizer: Normalizer
+    lr: float
+    lr_schedule: Callable[[int], float]
+    runtime: Runtime
+    device: torch.device | str
+
+
 class BaseAgent(abc.ABC):
     """What every agent needs, with or without an actor.
 
     A subclass creates its networks with `add_network` and `add_target` and writes its update in `learn`.
 
     Args:
-        normalizer: takes every optimizer step.
-        tau: share of the online network in a soft update.
-        lr: learning rate of every optimizer, before the schedule.
-        lr_schedule: environment step -> factor of the learning rate.
+        components: see `BaseComponents`.
         adam_eps: Adam's epsilon, outside the square root.
-        runtime: how the update is executed.
-        device: where everything lives.
 
     Attributes:
+        obs_shape: (C, H, W) of an observation.
         networks: all networks by name; their state dict is what `weights.pt` and `best.pt` hold.
         num_updates: updates so far.
+        warm_up_factor: factor of the power iterations in the first updates.
     """
 
     metric_names: tuple[str, ...]
+    warm_up_factor = WARM_UP_FACTOR
 
     learn: Callable[..., Metrics]
     """The update as a function of device tensors, fit for every runtime.
@@ -53,22 +74,12 @@ class BaseAgent(abc.ABC):
     Called as `learn(batch, power_iteration_factor=..., **self.update_flags(step))`; returns detached metrics.
     """
 
-    def __init__(
-        self,
-        *,
-        normalizer: Normalizer,
-        tau: float,
-        lr: float,
-        lr_schedule: Callable[[int], float],
-        adam_eps: float,
-        runtime: Runtime,
-        device: torch.device | str,
-    ) -> None:
-        self.device = torch.device(device)
-        self.normalizer = normalizer
-        self.tau = validation.real("agent.tau", tau, 0, 1)
-        self.lr, self.lr_schedule = validation.real("lr", lr, 0, open_low=True), lr_schedule
-        validation.real("lr_schedule at step 0", lr_schedule(0), 0)
+    def __init__(self, components: BaseComponents, *, adam_eps: float) -> None:
+        self.device = torch.device(components.device)
+        self.obs_shape = components.obs_shape
+        self.normalizer = components.normalizer
+        self.lr, self.lr_schedule = validation.real("lr", components.lr, 0, open_low=True), components.lr_schedule
+        validation.real("lr_schedule at step 0", self.lr_schedule(0), 0)
         self.adam_eps = validation.real("agent.adam_eps", adam_eps, 0)
         self.networks = nn.ModuleDict()
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
@@ -77,12 +88,13 @@ class BaseAgent(abc.ABC):
         dtype = torch.float32 if self.device.type == "cuda" else torch.float64
         self._lr = torch.tensor(self.lr, dtype=dtype, device=self.device)
         self._losses_finite = torch.ones((), dtype=torch.bool, device=self.device)
-        self.set_runtime(runtime)
+        self.set_runtime(components.runtime)
 
     def set_runtime(self, runtime: Runtime) -> None:
-        """Execute updates in `runtime`; also called when tensors were replaced that a graph may have captured."""
+        """Execute updates and actions in `runtime`; also called when tensors that a graph may hold were replaced."""
         self._runtime = runtime
         self._learn = runtime(self.learn, self.device, self.tensors)
+        self._act = runtime(self._action, self.device, self.tensors)
 
     def tensors(self) -> list[Tensor]:
         """All tensors that an update or an action reads and writes besides its arguments."""
@@ -141,10 +153,42 @@ class BaseAgent(abc.ABC):
         self.at_step_(step)
         self._lr.fill_(self.learning_rate(step))
         warming_up = self.num_updates < WARM_UP_UPDATES and bool(tracked_layers(self.networks))
-        factor = WARM_UP_FACTOR if warming_up else 1
+        factor = self.warm_up_factor if warming_up else 1
         metrics: Metrics = self._learn(batch, power_iteration_factor=factor, **self.update_flags(step))
         self.num_updates += 1
         return metrics
+
+    def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
+        """Stacked frames (C, H, W) uint8, on any device -> action on the host; deterministic unless `explore`.
+
+        Raises:
+            InvalidInput: for anything else than one observation of the environment that it was built for.
+        """
+        is_tensor = isinstance(obs, Tensor)
+        dtype, shape = getattr(obs, "dtype", type(obs).__name__), tuple(getattr(obs, "shape", ()))
+        if shape != self.obs_shape or dtype != (torch.uint8 if is_tensor else np.uint8):
+            raise validation.InvalidInput(
+                f"obs must be uint8 of shape {self.obs_shape}, pixels 0 to 255, got {dtype} of shape {shape}"
+            )
+        if not is_tensor:
+            obs = np.require(obs, requirements=("C", "W"))  # torch takes no flipped or read-only array
+        with torch.inference_mode():
+            self.at_step_(step)
+            actions = self._act(torch.as_tensor(obs, device=self.device)[None], explore=explore)
+            action: np.ndarray = actions[0].cpu().numpy()
+            return action
+
+    @abc.abstractmethod
+    def value(self, obs: Tensor) -> Tensor:
+        """(B, C, H, W) -> Q values of the deterministic policy's actions, (B,)."""
+
+    @abc.abstractmethod
+    def critic_loss(self, batch: Batch) -> Tensor:
+        """Loss of the critic or Q network on `batch`, 0-d, without a penalty; changes nothing."""
+
+    @abc.abstractmethod
+    def _action(self, obs: Tensor, explore: bool) -> Tensor:
+        """(B, C, H, W) -> actions, B rows."""
 
     def update_flags(self, step: int) -> dict[str, Hashable]:
         """Further keyword arguments of `learn` at environment step `step`."""
@@ -181,12 +225,6 @@ class BaseAgent(abc.ABC):
         """Update u and v of the named networks' tracked layers; call after their weights changed."""
         layers = [layer for name in names for layer in tracked_layers(self.networks[name]).values()]
         power_iterate_(layers, num_iterations)
-
-    def update_targets_(self) -> None:
-        """Soft update of every target network."""
-        for name, network in self.networks.items():
-            if name.endswith(TARGET):
-                soft_update_(network, self.networks[name.removesuffix(TARGET)], self.tau)
 
     def is_finite(self) -> bool:
         """Whether all losses so far and all weights are finite; waits for the device."""

@@ -5,6 +5,8 @@ B is the batch size; Q values are (2, B), one row per Q head.
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -54,3 +56,37 @@ def temperature_loss(temperature: Tensor, log_prob: Tensor, target_entropy: floa
     """mean(alpha (-log pi - H*)), gradient to alpha alone: 0-d and (B,) -> 0-d."""
     _require_shape("temperature", temperature, ())
     return (temperature * (-log_prob - target_entropy).detach()).mean()
+
+
+def value_loss(q: Tensor, target: Tensor, huber: bool) -> Tensor:
+    """Mean squared error, or mean Huber loss with threshold 1: two (B,) -> 0-d (Mnih et al. 2015)."""
+    _require_shape("target", target, tuple(q.shape))
+    return F.huber_loss(q, target) if huber else (q - target).square().mean()
+
+
+def project_distribution(probabilities: Tensor, reward: Tensor, discount: Tensor, support: Tensor) -> Tensor:
+    """Distribution of R_n + D_n Z on the atoms of Z (Bellemare et al. 2017, eq. 7).
+
+    m_j = sum_i p_i clip(1 - |clip(R_n + D_n z_i) - z_j| / delta_z, 0, 1).
+
+    Args:
+        probabilities: (B, N), those of Z.
+        reward: (B,), R_n.
+        discount: (B,), D_n.
+        support: (N,), equidistant atoms z.
+
+    Returns:
+        (B, N).
+    """
+    num_atoms = len(support)
+    _require_shape("probabilities", probabilities, (len(reward), num_atoms))
+    _require_shape("discount", discount, tuple(reward.shape))
+    moved = (reward[:, None] + discount[:, None] * support).clamp(support[0], support[-1])
+    distances = (moved[:, :, None] - support).abs() / (support[1] - support[0])
+    return (probabilities[:, :, None] * (1 - distances).clamp(0, 1)).sum(1)
+
+
+def distribution_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy, mean over the batch: two (B, N) -> 0-d."""
+    _require_shape("target", target, tuple(logits.shape))
+    return -(target * torch.log_softmax(logits, -1)).sum(-1).mean()

@@ -56,3 +56,35 @@ def test_temperature_loss_moves_the_temperature_alone():
 def test_shapes_that_would_broadcast_are_refused(call):
     with pytest.raises(ValueError, match="expected"):
         call()
+
+
+def test_value_losses():
+    """r (1, 2), D (0.99, 0), max Q' (3, 7): y = (3.97, 2); Q = (3, 0)."""
+    target = losses.td_target(torch.tensor([1.0, 2.0]), torch.tensor([0.99, 0.0]), torch.tensor([3.0, 7.0]))
+    assert target.tolist() == pytest.approx([3.97, 2.0])
+    q = torch.tensor([3.0, 0.0])
+    assert float(losses.value_loss(q, target, huber=False)) == pytest.approx(2.47045)
+    assert float(losses.value_loss(q, target, huber=True)) == pytest.approx(0.985225)
+
+
+@pytest.mark.parametrize(
+    ("reward", "discount", "expected"),
+    [
+        (0.5, 0.5, [0.0, 0.45, 0.55]),
+        (0.3, 0.0, [0.0, 0.7, 0.3]),
+        (5.0, 1.0, [0.0, 0.0, 1.0]),
+        (0.0, 1.0, [0.2, 0.5, 0.3]),
+    ],
+)
+def test_projection_on_the_atoms(reward, discount, expected):
+    probabilities, support = torch.tensor([[0.2, 0.5, 0.3]]), torch.tensor([-1.0, 0.0, 1.0])
+    projected = losses.project_distribution(probabilities, torch.tensor([reward]), torch.tensor([discount]), support)
+    assert projected[0].tolist() == pytest.approx(expected, abs=1e-7)
+
+
+def test_the_gradient_of_the_distribution_loss():
+    """(softmax - m) / B."""
+    logits = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    target = torch.softmax(torch.randn(4, 3, dtype=torch.float64), -1)
+    losses.distribution_loss(logits, target).backward()
+    assert torch.allclose(logits.grad, (torch.softmax(logits.detach(), -1) - target) / 4)
