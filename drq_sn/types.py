@@ -22,7 +22,7 @@ class Batch(NamedTuple):
 
     Attributes:
         obs: (B, C, H, W) uint8, the stacked frames at step t.
-        action: (B, A) float in [-1, 1], the action at t.
+        action: (B, A) float in [-1, 1], or (B, 1) int64 for discrete actions, the action at t.
         reward: (B,) float, the n-step return R_n from t.
         discount: (B,) float, D_n = prod of gamma * environment discount; 0 after a true
             termination, gamma^n at a time limit.
@@ -76,7 +76,7 @@ class Environment(Protocol):
         """Start an episode."""
 
     def step(self, action: np.ndarray) -> dm_env.TimeStep:
-        """Act in [-1, 1] for one step."""
+        """Act in [-1, 1], or by the number of an action, for one step."""
 
     def action_spec(self) -> Any:
         """Shape and range of an action."""
@@ -88,7 +88,10 @@ class Agent(Protocol):
     metric_names: tuple[str, ...]
 
     def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
-        """Stacked frames (C, H, W) uint8, on any device -> action (A,) float32; the mean action unless `explore`."""
+        """Stacked frames (C, H, W) uint8, on any device -> action (A,) float32; the mean action unless `explore`.
+
+        Where actions are discrete: the number of one, 0-d int64; the best unless `explore`.
+        """
 
     def update(self, batch: Batch, step: int) -> Metrics:
         """One gradient update at environment step `step`; never waits for the device."""

@@ -101,12 +101,13 @@ def fits_in_memory(name: str, value: Any, num_bytes: int, available_bytes: int) 
 
 def action(value: Any, spec: Any) -> np.ndarray:
     """Return `value` as an array if it is an action of `spec`, a dm_env `BoundedArray`, else raise `InvalidInput`."""
-    array = np.asarray(value)
-    if array.shape != spec.shape or array.dtype.kind not in "iuf":
+    array, kinds = np.asarray(value), "iuf" if spec.dtype.kind == "f" else "iu"
+    if array.shape != spec.shape or array.dtype.kind not in kinds:
         problem = f"{array.dtype} of shape {array.shape}"
     elif not ((array >= spec.minimum) & (array <= spec.maximum)).all():  # NaN is not
         problem = str(array.tolist())
     else:
         return array
     bounds = f"[{np.min(spec.minimum):g}, {np.max(spec.maximum):g}]"
-    raise InvalidInput(f"action must be numbers of shape {spec.shape} in {bounds}, got {problem}")
+    numbers = "numbers" if spec.dtype.kind == "f" else "integers"
+    raise InvalidInput(f"action must be {numbers} of shape {spec.shape} in {bounds}, got {problem}")

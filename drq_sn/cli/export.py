@@ -22,6 +22,7 @@ from drq_sn.cli.config.build import build_env, config_dir
 from drq_sn.cli.config.overrides import check_command_line
 from drq_sn.cli.config.ranges import EXPORT, check_ranges
 from drq_sn.cli.config.saved import load_agent_and_frame, load_config
+from drq_sn.cli.config.suitability import require_actor
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.envs.wrappers import PixelStack
@@ -70,7 +71,8 @@ def export(run_dir: Path, out: Path | None, weights: str, seed: int, trusted: Se
     out = out or run_dir / "policy.onnx"
     if out.is_dir():
         raise validation.InvalidInput(f"out must be a file, got the directory {out}")
-    agent, frame = load_agent_and_frame(run_dir, "cpu", weights, trusted)
+    loaded, frame = load_agent_and_frame(run_dir, "cpu", weights, trusted)
+    agent = require_actor(loaded)
     with contextlib.closing(build_env(cfg, seed)) as env:
         metadata = describe(cfg, env) | {"run": str(run_dir), "frame": str(frame)}
         model = to_onnx(agent, env, metadata)

@@ -23,6 +23,7 @@ from drq_sn.cli.config.build import build_replay, config_dir
 from drq_sn.cli.config.overrides import check_command_line, initialized
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
 from drq_sn.cli.config.saved import build_saved_agent, build_saved_env, load_config
+from drq_sn.cli.config.suitability import require_actor
 from drq_sn.cli.running.checkpointing import seed_everything
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder
@@ -75,14 +76,14 @@ def run_study(cfg: DictConfig) -> Path:
     with contextlib.closing(build_saved_env(run_dir, run_cfg, seed=0)) as env:
         for config in configs.values():  # fail now if one cannot be built
             with torch.device("meta"):
-                build_saved_agent(run_dir, config, env, torch.device("meta"))
+                require_actor(build_saved_agent(run_dir, config, env, torch.device("meta")))
         replay, replay_sha256 = _load_replay(run_dir, run_cfg, env, device)
         out_dir = _prepare_directory(cfg, replay_sha256, device)
         for fit in tqdm(sorted(fits, key=lambda fit: fit.seed), unit="fit", leave=False):
             path, config = out_dir / PARTS / fit.file, configs[fit.normalizer, fit.depth]
             if not path.exists():
                 seed_everything(fit.seed)
-                agent = build_saved_agent(run_dir, config, env, device)
+                agent = require_actor(build_saved_agent(run_dir, config, env, device))
                 write_atomically(path, format_csv(_fit_rows(agent, replay, cfg, config, fit)))
     rows = [
         row for path in sorted((out_dir / PARTS).glob("*.csv")) for row in csv.DictReader(path.read_text().splitlines())

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import drq_sn
 from drq_sn import validation
-from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.agents.base import BaseAgent
 from drq_sn.agents.runtime import Eager, Runtime
 from drq_sn.cli.config.build import build_agent, build_env, build_replay
 from drq_sn.cli.config.overrides import group_options, initialized
@@ -31,6 +31,7 @@ from drq_sn.profiling.profiler import AgentProfiler
 from drq_sn.profiling.turns import Row, serve
 from drq_sn.runs import provenance
 from drq_sn.training import cpu
+from drq_sn.training.loop import uniform_action
 from drq_sn.training.replay import UniformReplay
 
 NUM_REAL_STEPS = 100  # rendered once, then stored over and over until the replay is full
@@ -132,7 +133,7 @@ def build_profiler(config_name: str, overrides: Sequence[str]) -> AgentProfiler:
 
 def build_warm_agent(
     cfg: DictConfig, env: PixelStack, device: torch.device, runtime: Runtime | None = None
-) -> ActorCriticAgent:
+) -> BaseAgent:
     """A new agent past the warm-up of its power iteration, whose updates cost what most updates of a run do."""
     agent = build_agent(cfg, env, device, runtime)
     agent.num_updates = WARM_UP_UPDATES
@@ -142,13 +143,13 @@ def build_warm_agent(
 def fill(replay: UniformReplay, env: PixelStack, num_steps: int) -> np.ndarray:
     """Store at least `num_steps` steps, one rendered random episode repeated; return its last observation."""
     random = np.random.default_rng(0)
-    episode = [(env.reset(), None)]
+    episode: list[tuple[Any, np.ndarray | None]] = [(env.reset(), None)]
     for _ in range(NUM_REAL_STEPS):
-        action = random.uniform(-1, 1, env.action_spec().shape).astype(np.float32)
+        action = uniform_action(random, env.action_spec())
         episode.append((env.step(action), action))
     for _ in range(-(-num_steps // NUM_REAL_STEPS)):
-        for time_step, action in episode:
-            replay.add(time_step, action)
+        for time_step, led_there in episode:
+            replay.add(time_step, led_there)
     return np.asarray(episode[-1][0].observation)
 
 

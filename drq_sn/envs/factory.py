@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dm_env import specs
+
 from drq_sn import validation
 from drq_sn.envs.divergence import DivergenceGuard
 from drq_sn.envs.gl import find_backend
@@ -52,7 +54,8 @@ def make_env(
         options: arguments of `maker`; see `drq_sn.envs.suite.make_env` for those of the suite.
 
     Returns:
-        A `dm_env.Environment`: observations uint8 (3 * frame_stack, image_size, image_size), actions in [-1, 1].
+        A `dm_env.Environment`: observations uint8 (3 * frame_stack, image_size, image_size), actions in [-1, 1], or
+        integers where `maker` has a `DiscreteArray` of them.
         An episode whose simulation diverges ends with a `drq_sn.types.DivergedStep`.
 
     Raises:
@@ -67,7 +70,9 @@ def make_env(
     env = build_simulator(maker, seed, {"task": task, "image_size": image_size, **options})
     # from here on, all environments are alike
     bounded = _end_episodes(env, task, time_limit_frames)
-    return PixelStack(ActionRepeat(ActionScale(bounded), action_repeat), image_size, frame_stack)
+    is_discrete = isinstance(env.action_spec(), specs.DiscreteArray)
+    scaled = bounded if is_discrete else ActionScale(bounded)
+    return PixelStack(ActionRepeat(scaled, action_repeat), image_size, frame_stack)
 
 
 def _end_episodes(env: Simulator, task: str, time_limit_frames: int | None) -> TimeLimit:

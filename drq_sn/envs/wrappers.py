@@ -165,26 +165,32 @@ class ActionScale(Wrapper):
 
 
 class PixelStack(Wrapper):
-    """Replaces the observation with the last `num_frames` rendered frames, stacked by channel.
+    """Replaces the observation with the last `num_frames` frames, stacked by channel.
 
-    The observation is uint8 (3 * num_frames, image_size, image_size), oldest frame first; at an
-    episode's first step the first frame is repeated.
+    A frame is rendered, or the observation of an environment that has `gives_planes`: (C, H, W) uint8. The stack is
+    uint8 (3 * num_frames, image_size, image_size), or (C * num_frames, H, W), oldest frame first; at an episode's first
+    step the first frame is repeated.
 
     Args:
         env: environment with `render(height, width)`.
-        image_size: height and width of a frame, in pixels.
+        image_size: height and width of a rendered frame, in pixels.
         num_frames: frames per stack.
+
+    Attributes:
+        frame_shape: (C, H, W) of a frame.
     """
 
     def __init__(self, env: Any, image_size: int, num_frames: int) -> None:
         super().__init__(env)
+        self._renders = not getattr(env, "gives_planes", False)
         self._image_size = image_size
+        self.frame_shape = (3, image_size, image_size) if self._renders else tuple(env.observation_spec().shape)
         self._frames: deque[np.ndarray] = deque(maxlen=num_frames)
 
     def observation_spec(self) -> specs.BoundedArray:
         """Shape, dtype and range of the stacked frames."""
-        num_channels = 3 * (self._frames.maxlen or 0)
-        return specs.BoundedArray((num_channels, self._image_size, self._image_size), np.uint8, 0, 255, "pixels")
+        num_channels, *size = self.frame_shape
+        return specs.BoundedArray((num_channels * (self._frames.maxlen or 0), *size), np.uint8, 0, 255, "pixels")
 
     def reset(self) -> dm_env.TimeStep:
         """Start an episode."""
@@ -195,14 +201,16 @@ class PixelStack(Wrapper):
         return self._observe(self._env.step(validation.action(action, self._env.action_spec())))
 
     def render(self, height: int, width: int) -> np.ndarray:
-        """Draw the current state, (height, width, 3) uint8, from the camera of the observations."""
+        """Draw the current state, (height, width, 3) uint8, as observations show it."""
         return np.array(self._env.render(height, width))
 
     def _observe(self, time_step: dm_env.TimeStep) -> dm_env.TimeStep:
         if isinstance(time_step, DivergedStep):  # the state may be impossible to draw
             return time_step._replace(observation=np.concatenate(self._frames))
-        # a copy: the renderer may reuse the array for the next frame
-        frame = np.array(self._env.render(self._image_size, self._image_size).transpose(2, 0, 1), order="C")
+        frame = time_step.observation
+        if self._renders:
+            frame = self._env.render(self._image_size, self._image_size).transpose(2, 0, 1)
+        frame = np.array(frame, order="C")  # a copy: the environment may reuse the array for the next frame
         copies = (self._frames.maxlen or 0) if time_step.first() else 1
         self._frames.extend([frame] * copies)
         return time_step._replace(observation=np.concatenate(self._frames))

@@ -12,7 +12,7 @@ import torch
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.agents.base import BaseAgent
 
 Phases = Mapping[str, list[tuple[Any, str]]]
 """Phase -> the callables in which it happens, as (owner, attribute)."""
@@ -23,7 +23,7 @@ BACKWARD_STEP = "autograd::engine::evaluate_function"
 BACKWARD_SCOPE = 1  # torch's RecordScope::BACKWARD_FUNCTION, inside such a step
 
 
-def update_phases(agent: ActorCriticAgent) -> Phases:
+def update_phases(agent: BaseAgent) -> Phases:
     """The phases of an actor-critic's update."""
     encoders = [network for name, network in agent.networks.items() if name.startswith("encoder")]
     return {

@@ -15,7 +15,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.agents.base import BaseAgent
 from drq_sn.profiling.phases import phase_seconds, update_phases
 from drq_sn.types import Agent, Environment, Replay
 
@@ -132,7 +132,7 @@ class AgentProfiler:
     def __init__(
         self,
         build_agent: Callable[[], Agent],
-        build_eager_agent: Callable[[], ActorCriticAgent],
+        build_eager_agent: Callable[[], BaseAgent],
         replay: Replay,
         obs: np.ndarray,
         device: torch.device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -17,16 +18,20 @@ import torch
 from drq_sn import validation
 
 PACKAGES = ("drq_sn", "torch", "mujoco", "dm_control", "numpy", "kornia", "hydra-core")
+EXTRAS = ("minatar",)
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of every package that can affect a result."""
+    """Versions of Python and of every package that can affect a result, extras where they are installed."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
+    for package in EXTRAS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
     return versions
 
 

@@ -15,7 +15,10 @@ from torch.overrides import TorchFunctionMode
 
 from drq_sn.agents import losses
 from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.agents.base import BaseAgent
 from drq_sn.agents.distributions import saturation_metrics
+from drq_sn.networks.normalizers.base import conv_input_sizes
+from drq_sn.networks.normalizers.spectral import Strength, TrackedConv2d
 from drq_sn.training.metrics import to_host
 from drq_sn.types import Batch, Episode, Metrics
 
@@ -37,6 +40,9 @@ STATE_METRICS = (
     "actor_preactivation_max",
     "actor_saturation",
 )
+Q_STATE_METRICS = ("critic_loss", "smoothness", "effective_rank/critic", "dormant/critic")
+Q_NETWORK = "q_network"
+NETWORKS = ("actor", "critic", Q_NETWORK)
 EPISODE_METRICS = ("q_start", "discounted_return", "overestimation")
 LAYER_METRICS = ("sigma", "frobenius", "effective_lr")
 
@@ -52,10 +58,11 @@ class Diagnostics:
         names: names of all diagnostics.
     """
 
-    def __init__(self, agent: ActorCriticAgent, gamma: float) -> None:
+    def __init__(self, agent: BaseAgent, gamma: float) -> None:
         self._agent, self._gamma = agent, gamma
         layers = (f"{kind}/{layer}" for kind in LAYER_METRICS for layer in linear_layers(agent))
-        self.names = ("seconds", *STATE_METRICS, *EPISODE_METRICS, *layers)
+        states = STATE_METRICS if isinstance(agent, ActorCriticAgent) else Q_STATE_METRICS
+        self.names = ("seconds", *states, *EPISODE_METRICS, *layers)
 
     def __call__(self, step: int, batch: Batch | None, episodes: list[Episode]) -> dict[str, float]:
         """Compute all diagnostics.
@@ -85,12 +92,13 @@ def preserve_random_state(device: torch.device) -> Iterator[None]:
         yield
 
 
-def state_metrics(agent: ActorCriticAgent, batch: Batch) -> Metrics:
-    """Metrics over visited states.
+def state_metrics(agent: BaseAgent, batch: Batch) -> Metrics:
+    """Metrics over visited states; a Q network has those of the critic.
 
     - `critic_loss`: loss of the critic on the batch (Bjorck et al. 2021, Figure 3).
     - `action_gradient_mean`, `_max`: ||d min(Q1, Q2) / da|| at the policy's action, mean and maximum over the batch.
-    - `smoothness`: largest ||d min(Q1, Q2) / ds|| over the batch, pixels in [0, 1] (Gogianu et al. 2021, section 5.2).
+    - `smoothness`: largest ||d min(Q1, Q2) / ds|| over the batch, pixels in [0, 1] (Gogianu et al. 2021, section 5.2);
+      of a Q network, that of the best action's Q.
     - `actor_preactivation`, `_max`, `actor_saturation`: see `saturation_metrics`.
     - `effective_rank/{network}`: see `effective_rank`; of the penultimate features, mean over the critic's heads.
     - `dormant/{network}`: see `dormant_fraction`; over the units of all heads.
@@ -98,6 +106,12 @@ def state_metrics(agent: ActorCriticAgent, batch: Batch) -> Metrics:
     with torch.no_grad():
         critic_loss = agent.critic_loss(batch)
     pixels = batch.obs.to(torch.get_default_dtype()).requires_grad_()
+    if not isinstance(agent, ActorCriticAgent):
+        (gradient,) = torch.autograd.grad(agent.value(pixels).sum(), pixels)
+        penultimate, hidden = record_activations(lambda: agent.value(pixels), [agent.networks[Q_NETWORK]])
+        rank, dormant = effective_rank(penultimate[0]), dormant_fraction(hidden)
+        values = critic_loss, gradient.flatten(1).norm(dim=1).max(), rank, dormant
+        return dict(zip(Q_STATE_METRICS, values, strict=True))
     features = agent.encoder(pixels)
     pre_tanh = agent.pre_tanh_action(features)
     action = torch.tanh(pre_tanh).detach().requires_grad_()
@@ -120,40 +134,48 @@ def state_metrics(agent: ActorCriticAgent, batch: Batch) -> Metrics:
     return metrics
 
 
-def episode_metrics(agent: ActorCriticAgent, episodes: list[Episode], gamma: float) -> Metrics:
-    """Means over evaluation episodes: min(Q1, Q2) at the first state, the discounted return, their difference.
+def episode_metrics(agent: BaseAgent, episodes: list[Episode], gamma: float) -> Metrics:
+    """Means over evaluation episodes: Q of the policy at the first state, the discounted return, their difference.
 
     The return ends with the episode but Q does not; after 500 steps, gamma^500 = 0.007 of it is left.
     DrQ's Q also contains the entropy bonus.
     """
     with torch.no_grad():
         first_obs = torch.as_tensor(np.stack([episode.first_obs for episode in episodes]), device=agent.device)
-        features = agent.encoder(first_obs)
-        q = losses.clipped_double_q(agent.critic(features, agent.mean_action(features))).mean()
+        q = agent.value(first_obs).mean()
     returns = [sum(gamma**t * reward for t, reward in enumerate(episode.rewards)) for episode in episodes]
     observed = torch.full_like(q, sum(returns) / len(returns))
     return dict(zip(EPISODE_METRICS, (q, observed, q - observed), strict=True))
 
 
 @torch.no_grad()
-def layer_metrics(agent: ActorCriticAgent, step: int) -> Metrics:
-    """Per linear layer: sigma and Frobenius norm of its weight, and lr at `step` / that norm (Lyle et al. 2024).
+def layer_metrics(agent: BaseAgent, step: int) -> Metrics:
+    """Per layer: sigma and Frobenius norm of its weight, and lr at `step` / that norm (Lyle et al. 2024).
 
-    The weight is the parameter before it is divided by sigma; with weight normalization, gain times direction.
+    The weight is the parameter before it is divided by sigma; with weight normalization, gain times direction. Sigma of
+    a convolution is its operator norm.
     """
     metrics: Metrics = {}
+    sizes = conv_input_sizes(agent.networks[Q_NETWORK], agent.obs_shape) if Q_NETWORK in agent.networks else {}
     for name, layer in linear_layers(agent).items():
         weight = getattr(layer, "composed_weight", layer.weight)
         norm = weight.norm()
-        values = largest_singular_value(weight), norm, agent.learning_rate(step) / norm
+        sigma = operator_norm(layer, sizes[layer]) if layer in sizes else largest_singular_value(weight)
+        values = sigma, norm, agent.learning_rate(step) / norm
         metrics |= {f"{kind}/{name}": value for kind, value in zip(LAYER_METRICS, values, strict=True)}
     return metrics
 
 
-def linear_layers(agent: ActorCriticAgent) -> dict[str, nn.Linear]:
-    """Linear layers of actor and critic, trunks included, by dotted name."""
-    networks = nn.ModuleDict({"actor": agent.actor, "critic": agent.critic})
-    return {name: layer for name, layer in networks.named_modules() if isinstance(layer, nn.Linear)}
+def linear_layers(agent: BaseAgent) -> dict[str, Any]:
+    """Linear layers of actor and critic, trunks included, or all layers of the Q network, by dotted name."""
+    networks = nn.ModuleDict({name: agent.networks[name] for name in NETWORKS if name in agent.networks})
+    return {name: layer for name, layer in networks.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
+
+
+def operator_norm(conv: nn.Conv2d, size: tuple[int, int]) -> Tensor:
+    """Largest singular value of a convolution of inputs of `size`, 0-d; see `TrackedConv2d`."""
+    generator = torch.Generator().manual_seed(0)
+    return TrackedConv2d(conv, size, Strength(num_iterations=NUM_SKETCH_ITERATIONS), generator).sigma()
 
 
 def largest_singular_value(weight: Tensor) -> Tensor:
@@ -176,14 +198,14 @@ def effective_rank(features: Tensor) -> Tensor:
 
 
 def dormant_fraction(hidden: list[Tensor]) -> Tensor:
-    """Fraction of units whose mean activity is at most 2.5 % of their layer's mean.
+    """Fraction of units, or channels, whose mean activity is at most 2.5 % of their layer's mean.
 
     Args:
-        hidden: activations >= 0 of each layer, (B, D); NaN is returned if there are none.
+        hidden: activations >= 0 of each layer, (B, D) or (B, C, H, W); NaN is returned if there are none.
     """
     if not hidden:
         return torch.tensor(torch.nan)
-    activity = [x.mean(0) for x in hidden]
+    activity = [x.flatten(2).mean((0, 2)) if x.ndim > 2 else x.mean(0) for x in hidden]
     return torch.cat([(units <= DORMANT_THRESHOLD * units.mean()).float() for units in activity]).mean()
 
 

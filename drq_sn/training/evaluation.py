@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from multiprocessing.connection import wait
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 
 import dm_env
 import numpy as np
+import torch
 
 from drq_sn.envs.subprocess_env import EnvironmentProcess
 from drq_sn.envs.watchdog import POLLS_PER_LIMIT, Watchdog
@@ -124,6 +126,9 @@ def evaluate(
 ) -> list[Episode]:
     """Play episodes with the deterministic policy; the agent acts on one observation at a time, in this process.
 
+    What a policy still draws, such as the rare uniform actions of DQN, follows from `random_states`, too; torch's
+    generator on the host is restored.
+
     Args:
         pool: environments to play in.
         agent: the policy; it does not change.
@@ -137,6 +142,19 @@ def evaluate(
     Raises:
         FloatingPointError: if an action is not finite.
     """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(zlib.crc32("".join(random_states).encode()))
+        return _play(pool, agent, random_states, record, before_step)
+
+
+def _play(
+    pool: EnvironmentPool,
+    agent: Agent,
+    random_states: Sequence[str],
+    record: Recorder | None,
+    before_step: Callable[[], None],
+) -> list[Episode]:
+    """See `evaluate`."""
     episodes: dict[int, Episode] = {}
     waiting = deque(enumerate(random_states))
     playing: dict[Worker, int] = {}

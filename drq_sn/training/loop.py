@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dm_env
 import numpy as np
 import torch
+from dm_env import specs
 
 from drq_sn import validation
 from drq_sn.types import Agent, DivergedStep, Environment, Episode, Recorder, Replay, SimulationDiverged
+
+NO_ACTIONS = np.zeros(0, np.float32)
 
 
 class TrainingDiverged(Exception):
@@ -107,7 +110,7 @@ class Loop:
             before_step()
             if step % self.eval_every_steps == 0:
                 self._evaluate(agent, logger, run_evaluation)
-            action = self._act(agent, time_step, step, env.action_spec().shape)
+            action = self._act(agent, time_step, step, env.action_spec())
             if step >= self.num_random_steps and step % self.update_every_steps == 0:
                 self._update(agent, replay, logger)
             time_step = env.step(action)
@@ -146,7 +149,9 @@ class Loop:
             "episode_return": self._episode_return,
             "episode_random_state": self._episode_random_state,
             "observation_digest": _digest(self._observation),
-            "episode_actions": torch.from_numpy(np.array(self._episode_actions, np.float32)),
+            "episode_actions": torch.from_numpy(
+                np.array(self._episode_actions) if self._episode_actions else NO_ACTIONS
+            ),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -214,13 +219,20 @@ class Loop:
         )
         return self._start_episode(env, replay)
 
-    def _act(self, agent: Agent, time_step: dm_env.TimeStep, step: int, shape: Iterable[int]) -> np.ndarray:
+    def _act(self, agent: Agent, time_step: dm_env.TimeStep, step: int, spec: specs.BoundedArray) -> np.ndarray:
         if step < self.num_random_steps:
-            return self._random.uniform(-1.0, 1.0, tuple(shape)).astype(np.float32)
+            return uniform_action(self._random, spec)
         action = agent.act(time_step.observation, step, explore=True)
         if not np.isfinite(action).all():  # the simulator would fail with an error of its own
             raise TrainingDiverged(step * self.action_repeat)
         return action
+
+
+def uniform_action(random: np.random.Generator, spec: specs.BoundedArray) -> np.ndarray:
+    """A uniform action: in [-1, 1], float32, or the number of one, 0-d int64."""
+    if isinstance(spec, specs.DiscreteArray):
+        return np.array(random.integers(spec.num_values))
+    return np.asarray(random.uniform(-1.0, 1.0, spec.shape), np.float32)
 
 
 def _digest(observation: Any) -> str:

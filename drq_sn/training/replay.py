@@ -15,7 +15,7 @@ from drq_sn.training.limits import available_memory
 from drq_sn.training.transfers import gather_rows, to_device
 from drq_sn.types import Batch
 
-RGB = 3
+RGB, HOST = 3, torch.device("cpu")
 STORAGES = ("auto", "device", "host")
 DEVICE_FRACTION = 0.8  # of an accelerator's free memory; networks need the rest
 
@@ -31,18 +31,18 @@ class UniformReplay:
     transition, and a transition leaves the queue when the ring overwrites the oldest frame of its stack.
 
     Args:
-        obs_shape: (3 * stacked frames, H, W).
-        action_dim: number of action dimensions.
+        obs_shape: (num_channels * stacked frames, H, W).
+        action_dim: number of action dimensions; 1 for discrete actions.
         capacity_steps: slots in the ring; an episode of N steps takes N + 1.
         batch_size: transitions per batch.
         n_step: length of a transition, in steps.
         gamma: discount per step.
         device: where batches go.
-        storage: where frames are stored: `device`, `host`, or `auto`: on `device` if they fit there. Batches
-            go from the host to a CUDA device through pinned memory; everything but frames is small and
-            stays on the host.
-        keep_truncated: also keep transitions cut short by a truncation; after k < n_step steps they bootstrap
-            from the last observation with gamma^k.
+        num_channels, action_dtype: channels of a frame, and type of an action.
+        storage: where frames are stored: `device`, `host`, or `auto`: on `device` if they fit there. Batches go from
+            the host to a CUDA device through pinned memory; everything but frames is small and stays on the host.
+        keep_truncated: also keep transitions cut short by a truncation; after k < n_step steps they bootstrap from the
+            last observation with gamma^k.
         seed: seed of sampling.
 
     Raises:
@@ -58,29 +58,30 @@ class UniformReplay:
         batch_size: int,
         n_step: int,
         gamma: float,
+        num_channels: int = RGB,
+        action_dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         storage: str = "auto",
         keep_truncated: bool = False,
         seed: int = 0,
     ) -> None:
         self.n_step = validation.integer("n_step", n_step)
-        self._num_stacked = obs_shape[0] // RGB
+        self._num_stacked = obs_shape[0] // num_channels
         smallest = n_step + self._num_stacked  # frames of one transition
         self.capacity = validation.integer("replay.capacity_steps", capacity_steps, minimum=smallest)
         self._keep_truncated = validation.boolean("replay.keep_truncated", keep_truncated)
         self.batch_size = validation.integer("batch_size", batch_size)
         self.gamma = validation.real("gamma", gamma, 0, 1)
         self._device = torch.device(device)
-        frame_shape = (RGB, *obs_shape[1:])
-        num_bytes = self.capacity * bytes_per_step(frame_shape, action_dim)
+        frame_shape = (num_channels, *obs_shape[1:])
+        num_bytes = self.capacity * bytes_per_step(frame_shape, action_dim, action_dtype)
         frame_device = self._frame_device(validation.choice("replay.storage", storage, STORAGES), num_bytes)
         validation.fits_in_memory("replay.capacity_steps", self.capacity, num_bytes, available_memory(frame_device))
         self._frames = torch.empty((self.capacity, *frame_shape), dtype=torch.uint8, device=frame_device)
         self._frames.zero_()  # takes the memory now; untouched pages would be taken while training goes on
         self._flat_frames = self._frames.view(self.capacity, -1)
-        self._actions = torch.zeros((self.capacity, action_dim))
-        self._rewards = torch.zeros(self.capacity)
-        self._discounts = torch.zeros(self.capacity)
+        self._actions = torch.zeros((self.capacity, action_dim), dtype=action_dtype)
+        self._rewards, self._discounts = torch.zeros(self.capacity), torch.zeros(self.capacity)
         self._episode_starts = torch.zeros(self.capacity, dtype=torch.int64)
         self._starts = torch.zeros(self.capacity, dtype=torch.int64)
         self._num_slots = 0
@@ -91,10 +92,9 @@ class UniformReplay:
 
     def _frame_device(self, storage: str, num_bytes: int) -> torch.device:
         """Device that frames are stored on."""
-        host = torch.device("cpu")
         if storage == "auto" and self._device.type != "cpu":
-            return self._device if num_bytes <= DEVICE_FRACTION * available_memory(self._device) else host
-        return host if storage == "host" else self._device
+            return self._device if num_bytes <= DEVICE_FRACTION * available_memory(self._device) else HOST
+        return HOST if storage == "host" else self._device
 
     @property
     def num_transitions(self) -> int:
@@ -116,7 +116,7 @@ class UniformReplay:
             self._end_episode()
             self._current_episode, self._episode_is_open = slot, True
         i = slot % self.capacity
-        frame = torch.from_numpy(np.ascontiguousarray(time_step.observation[-RGB:]))
+        frame = torch.from_numpy(np.ascontiguousarray(time_step.observation[-self._frames.shape[1] :]))
         self._frames[i] = to_device(frame, self._frames.device)
         self._episode_starts[i] = self._current_episode
         if not time_step.first():
@@ -197,7 +197,7 @@ class UniformReplay:
         return Batch(*(to_device(field, self._device) for field in batch))
 
     def _stack(self, slots: Tensor, episodes: Tensor) -> Tensor:
-        """Frames (B, 3 T, H, W) up to `slots`; the first frame of an episode is repeated before its start."""
+        """Frames (B, channels * T, H, W) up to `slots`; the first frame of an episode is repeated before its start."""
         back = torch.arange(self._num_stacked - 1, -1, -1)
         index = torch.maximum(slots[:, None] - back, episodes[:, None]) % self.capacity
         pin_memory = self._device.type == "cuda" and self._frames.device.type == "cpu"
@@ -291,6 +291,6 @@ class UniformReplay:
         }
 
 
-def bytes_per_step(frame_shape: tuple[int, ...], action_dim: int) -> int:
+def bytes_per_step(frame_shape: tuple[int, ...], action_dim: int, action_dtype: torch.dtype = torch.float32) -> int:
     """Bytes per slot: frame, action, reward, discount and two int64 indices."""
-    return int(np.prod(frame_shape)) + 4 * action_dim + 4 + 4 + 8 + 8
+    return int(np.prod(frame_shape)) + action_dtype.itemsize * action_dim + 4 + 4 + 8 + 8

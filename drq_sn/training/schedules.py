@@ -20,16 +20,17 @@ class Constant:
 
 
 class Linear:
-    """Linear from `initial` at step 0 to `final` at `duration_steps`, then constant."""
+    """Linear from `initial` at `start_step` to `final` after `duration_steps`; constant before and after."""
 
-    def __init__(self, initial: float, final: float, duration_steps: int) -> None:
+    def __init__(self, initial: float, final: float, duration_steps: int, start_step: int = 0) -> None:
         self.initial = validation.real("agent.std_schedule.initial", initial, 0)
         self.final = validation.real("agent.std_schedule.final", final, 0)
         self.duration_steps = validation.integer("agent.std_schedule.duration_steps", duration_steps)
+        self.start_step = validation.integer("agent.epsilon_schedule.start_step", start_step, minimum=0)
 
     def __call__(self, step: int) -> float:
         """Value at `step` (environment steps)."""
-        progress = min(step / self.duration_steps, 1.0)
+        progress = min(max(step - self.start_step, 0) / self.duration_steps, 1.0)
         return (1.0 - progress) * self.initial + progress * self.final
 
 

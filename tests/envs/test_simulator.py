@@ -205,7 +205,6 @@ BAD_MAKERS = {
     "(H, W, 3) uint8, or a dictionary with such `pixels`, got float64 (4,)": constant(spec=specs.Array((4,), float)),
     "got uint8 (20, 30, 1)": constant(spec=specs.Array((20, 30, 1), np.uint8)),
     "got a dictionary of image": constant(spec={"image": specs.Array(SHAPE, np.uint8)}),
-    "a vector of floats with finite bounds, got DiscreteArray": constant(actions=specs.DiscreteArray(3)),
     "finite bounds, got Array(shape=(2,)": constant(actions=specs.Array((2,), np.float32)),
     "maximum=inf": constant(actions=specs.BoundedArray((2,), np.float32, -1, np.inf)),
     "finite bounds, got BoundedArray(shape=(2, 2)": constant(actions=specs.BoundedArray((2, 2), np.float32, -1, 1)),

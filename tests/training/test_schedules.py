@@ -35,3 +35,8 @@ def test_decays_may_end_before_the_run():
 def test_a_share_outside_the_run_is_refused():
     with pytest.raises(InvalidInput, match=r"lr_schedule.end must be a number > 0 and <= 1, got 1.5"):
         LinearToZero(2000, 2, end=1.5)
+
+
+@pytest.mark.parametrize(("step", "value"), [(0, 1.0), (5000, 1.0), (127_500, 0.505), (250_000, 0.01), (10**7, 0.01)])
+def test_linear_may_start_later(step, value):
+    assert Linear(1.0, 0.01, 245_000, start_step=5000)(step) == pytest.approx(value, abs=1e-12)

@@ -16,10 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from drq_sn import validation
-from drq_sn.agents.actor_critic import ActorCriticAgent, Augmentation, Components
-from drq_sn.agents.base import BaseAgent
+from drq_sn.agents.actor_critic import Augmentation, Components
+from drq_sn.agents.base import BaseAgent, BaseComponents
+from drq_sn.agents.dqn import QComponents
 from drq_sn.agents.penalties import Penalty
 from drq_sn.agents.runtime import Eager, Runtime
+from drq_sn.cli.config.suitability import action_layout, is_discrete, require_suitable
 from drq_sn.envs import make_env
 from drq_sn.envs.factory import SUITE
 from drq_sn.envs.wrappers import PixelStack, random_state_to_json
@@ -99,12 +101,13 @@ def random_states_of(entropy: int | list[int], num_episodes: int) -> list[str]:
     return [random_state_to_json(generator.get_state(legacy=False)) for generator in generators]
 
 
-def build_agent(
-    cfg: DictConfig, env: PixelStack, device: torch.device, runtime: Runtime | None = None
-) -> ActorCriticAgent:
+def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device, runtime: Runtime | None = None) -> BaseAgent:
     """A freshly initialized agent for `env`, in `cfg`'s runtime unless another is given.
 
     Random numbers come from torch's global generator.
+
+    Raises:
+        InvalidInput: for an invalid option, or one that the agent or the runtime cannot have.
     """
     runtime = runtime or instantiate(cfg.runtime)
     augmentation: Augmentation = instantiate(cfg.augmentation)
@@ -127,21 +130,29 @@ def build_agent(
         raise validation.InvalidInput(
             f"normalizer: {cfg.normalizer._target_} gives other results with torch.compile; use runtime=eager"
         )
-    components = Components(
-        obs_shape=tuple(env.observation_spec().shape),
-        action_dim=env.action_spec().shape[0],
-        actor_head=build_head(cfg.head, "actor"),
-        critic_head=build_head(cfg.head, "critic"),
-        normalizer=normalizer,
-        penalty=penalty,
-        lr=cfg.lr,
-        lr_schedule=instantiate(cfg.lr_schedule),
-        augmentation=augmentation,
-        runtime=runtime,
-        device=device,
-        encoder_dtype=_encoder_dtype(cfg.encoder_dtype, device),
-    )
-    agent: ActorCriticAgent = instantiate(cfg.agent, components)
+    shared = {
+        "obs_shape": tuple(env.observation_spec().shape),
+        "normalizer": normalizer,
+        "lr": cfg.lr,
+        "lr_schedule": instantiate(cfg.lr_schedule),
+        "runtime": runtime,
+        "device": device,
+    }
+    require_suitable(cfg, env)
+    components: BaseComponents
+    if is_discrete(env):
+        components = QComponents(num_actions=env.action_spec().num_values, **shared)
+    else:
+        components = Components(
+            action_dim=env.action_spec().shape[0],
+            actor_head=build_head(cfg.head, "actor"),
+            critic_head=build_head(cfg.head, "critic"),
+            penalty=penalty,
+            augmentation=augmentation,
+            encoder_dtype=_encoder_dtype(cfg.encoder_dtype, device),
+            **shared,
+        )
+    agent: BaseAgent = instantiate(cfg.agent, components)
     if not isinstance(agent, BaseAgent):
         raise validation.InvalidInput(f"agent._target_ must be an agent, got {cfg.agent._target_!r}")
     if normalizer.is_idle and device.type != "meta":  # memory is estimated with one that is never used
@@ -177,9 +188,12 @@ def build_head(head: DictConfig, network: str) -> HeadFactory:
 
 def build_replay(cfg: DictConfig, env: PixelStack, device: torch.device) -> UniformReplay:
     """A replay no larger than the run can fill."""
+    action_dim, action_dtype = action_layout(env)
     return UniformReplay(
         tuple(env.observation_spec().shape),
-        env.action_spec().shape[0],
+        action_dim,
+        num_channels=env.frame_shape[0],
+        action_dtype=action_dtype,
         capacity_steps=replay_capacity(cfg),
         batch_size=cfg.batch_size,
         n_step=cfg.n_step,

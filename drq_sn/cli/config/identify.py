@@ -22,6 +22,7 @@ from drq_sn.report.types import Departure, Preset, Variant
 from drq_sn.runs.reader import RECORD, read_record
 from drq_sn.validation import InvalidInput
 
+RETURNS = "agent.returns._target_"  # in which C51 differs from DQN
 GROUPS = ("agent", "head", "normalizer")  # of a variant
 PRESET = "published"
 OTHER, ABSENT = "other", "absent"
@@ -126,7 +127,8 @@ def find_choice(group: str, options: Options) -> str:
         identifying = {
             option: value
             for option, value in published.items()
-            if option == f"{group}._target_" or (group == "head" and option.split(".")[-1] not in FREE_IN_HEADS)
+            if option in (f"{group}._target_", RETURNS)
+            or (group == "head" and option.split(".")[-1] not in FREE_IN_HEADS)
         }
         if all(options.get(option) == value for option, value in identifying.items()):
             return name
@@ -152,7 +154,9 @@ def _group_options(group: str) -> dict[str, Options]:
     """Choice -> its options, interpolations unresolved, of every choice of `group`."""
     names = sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
     with initialized():
-        trees = {name: compose(f"{group}/{name}")[group] for name in names}
+        # an agent may choose defaults of other groups
+        alone = group != "agent"
+        trees = {n: (compose(f"{group}/{n}") if alone else compose("train", [f"{group}={n}"]))[group] for n in names}
     return {name: flatten(OmegaConf.to_container(tree), f"{group}.") for name, tree in trees.items()}
 
 

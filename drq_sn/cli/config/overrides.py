@@ -25,7 +25,7 @@ from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 HELP_FLAGS = {"-h", "--help"}
 SWEEP_FLAGS = {"-m", "--multirun"}
 NOT_PLAIN = ("[", "{", "'", '"', "~")  # how values begin that may not be meant literally
-INTERNAL_GROUPS = {"hydra", "tuned", "agent_preset", "augmentation_preset"}
+INTERNAL_GROUPS = {"hydra", "tuned", "env_preset", "agent_preset", "augmentation_preset"}
 SWEEP, SWEEP_GROUPS = "sweep", {"experiment", "launcher"}  # what one command alone chooses from
 
 RENAMED = {  # options and values of earlier versions -> their present names

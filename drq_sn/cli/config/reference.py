@@ -18,9 +18,10 @@ import yaml
 
 PACKAGE = "# @package "
 TUNED, EXPERIMENT = "tuned", "experiment"  # groups whose files hold tasks, and experiments, instead of options
-LAST = (TUNED, "preset", "agent_preset")  # groups that set options of others
-NOT_CHOSEN = (TUNED, "agent_preset", "augmentation_preset")  # groups that follow from others
+LAST = (TUNED, "preset", "env_preset", "agent_preset")  # groups that set options of others
+NOT_CHOSEN = (TUNED, "env_preset", "agent_preset", "augmentation_preset")  # groups that follow from others
 SCREEN = 120  # columns of help where there is no terminal
+LONG = 200  # characters of a default that the reference does not show
 MAX_DEFAULT = 14  # characters of a default in help
 
 
@@ -172,8 +173,10 @@ def _cut(lines: list[str]) -> str:
 def show(default: str) -> str:
     """A default for a table, with references to other options in words."""
     default = default.strip("\"'") or default
-    if task := re.fullmatch(r"\$\{oc\.select:tuned\.\$\{task\}\.[\w.]+,(.*)\}", default):
-        return f"per task, else `{task.group(1)}`"
+    if len(default) > LONG:
+        return "see the file"
+    if tuned := re.fullmatch(r"\$\{oc\.select:tuned\.(\$\{task\}|normalizer)\.[\w.]+,(.*)\}", default):
+        return f"per {'agent' if tuned.group(1) == 'normalizer' else 'task'}, else `{tuned.group(2)}`"
     if reference := re.fullmatch(r"\$\{([\w.]+)\}", default):
         return f"value of `{reference.group(1)}`"
     return f"`{default}`".replace("|", r"\|") if default else ""

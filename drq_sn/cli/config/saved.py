@@ -13,7 +13,6 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
-from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.agents.base import TARGET, BaseAgent
 from drq_sn.agents.runtime import Eager
 from drq_sn.cli.config.build import CONFIG, FLOAT32, build_agent, build_env, config_dir
@@ -149,7 +148,7 @@ def load_env(run_dir: str | Path, seed: int = 0, trusted: Sequence[str] = ()) ->
 
 def load_agent(
     run_dir: str | Path, device: str = "auto", weights: str = "last", trusted: Sequence[str] = ()
-) -> ActorCriticAgent:
+) -> BaseAgent:
     """The trained agent of a run, ready to `act`; the run may be unfinished.
 
     Args:
@@ -166,7 +165,7 @@ def load_agent(
 
 def load_agent_and_frame(
     run_dir: str | Path, device: str, weights: str, trusted: Sequence[str] = ()
-) -> tuple[ActorCriticAgent, int]:
+) -> tuple[BaseAgent, int]:
     """See `load_agent`; also the frame to which the agent was trained."""
     cfg = load_config(Path(run_dir), trusted)
     chosen = provenance.select_device(device)
@@ -186,7 +185,7 @@ def build_saved_env(run_dir: Path, cfg: DictConfig, seed: int) -> PixelStack:
         return build_env(cfg, seed)
 
 
-def build_saved_agent(run_dir: Path, cfg: DictConfig, env: PixelStack, device: torch.device) -> ActorCriticAgent:
+def build_saved_agent(run_dir: Path, cfg: DictConfig, env: PixelStack, device: torch.device) -> BaseAgent:
     """`build_agent` from the configuration `cfg` of a run; `InvalidInput` if its options do not fit the classes."""
     with _described(run_dir / CONFIG, "its agent", Exception):  # foreign values can raise anything
         here = DictConfig(OmegaConf.merge(cfg, {"encoder_dtype": FLOAT32}))  # which may not be where it was trained
@@ -196,7 +195,7 @@ def build_saved_agent(run_dir: Path, cfg: DictConfig, env: PixelStack, device: t
         return agent
 
 
-def initialize_agent(agent: ActorCriticAgent, cfg: DictConfig) -> dict[str, Any]:
+def initialize_agent(agent: BaseAgent, cfg: DictConfig) -> dict[str, Any]:
     """Copy the networks of the run `cfg.init_from`, if there is one, to `agent`; no random numbers are drawn.
 
     The other run may use the targets of this one and those of `cfg/`.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from drq_sn.agents.actor_critic import ActorCriticAgent
+from drq_sn.agents.base import BaseAgent
 from drq_sn.envs.wrappers import random_state_to_json
 from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore, refuse_foreign_state
 from drq_sn.runs.logger import RunLogger
@@ -44,7 +44,7 @@ class Session:
         every_frames: longest distance between checkpoints, in frames; None for no limit.
     """
 
-    agent: ActorCriticAgent
+    agent: BaseAgent
     replay: UniformReplay
     loop: Loop
     store: CheckpointStore

@@ -12,10 +12,11 @@ from torch import Tensor
 from drq_sn import validation
 from drq_sn.agents.runtime import Eager
 from drq_sn.cli.config.build import build_agent, replay_capacity
+from drq_sn.cli.config.suitability import action_layout
 from drq_sn.envs.wrappers import PixelStack
 from drq_sn.runs.checkpoints import PART_SLOTS
 from drq_sn.training.limits import available_memory
-from drq_sn.training.replay import RGB, bytes_per_step
+from drq_sn.training.replay import bytes_per_step
 
 META, HOST = torch.device("meta"), torch.device("cpu")
 
@@ -41,8 +42,8 @@ def memory_parts(cfg: DictConfig, env: PixelStack, device: torch.device) -> dict
         agent = build_agent(cfg, env, META, Eager())
     weights = _num_bytes([*agent.networks.parameters(), *agent.networks.buffers()])
     trained = _num_bytes(p for optimizer in agent.optimizers.values() for p in optimizer.param_groups[0]["params"])
-    obs_shape, (action_dim,) = env.observation_spec().shape, env.action_spec().shape
-    slot, capacity = bytes_per_step((RGB, *obs_shape[1:]), action_dim), replay_capacity(cfg)
+    obs_shape, capacity = env.observation_spec().shape, replay_capacity(cfg)
+    slot = bytes_per_step(env.frame_shape, *action_layout(env))
     parts = {"a checkpoint's copy": weights + 2 * trained + 2 * min(capacity, PART_SLOTS) * slot}  # 2: Adam's moments
     if device.type == HOST.type or cfg.replay.storage == "host":
         parts["replay"] = capacity * slot

@@ -14,14 +14,15 @@ with initialized():
     GROUPS = group_options()
 # tests/agents/test_grid.py and test_runtime.py, tests/envs
 TESTED_ELSEWHERE = {"agent", "head", "normalizer", "runtime", "env"}
+ACTOR_CRITICS = ("drq", "drqv2")  # tests/cli/running/test_minatar.py has the others
 OPTIONS = [(group, option) for group in GROUPS if group not in TESTED_ELSEWHERE for option in GROUPS[group]]
 
 
 def test_the_groups_are_the_ones_that_the_readme_names():
     assert {name: set(options) for name, options in GROUPS.items() if name != "runtime"} == {
-        "env": {"gymnasium", "suite"},
-        "agent": {"drq", "drqv2"},
-        "head": {"bronet", "d2rl", "mlp2", "mlp4", "mlp_ln", "modern2", "modern4", "simba"},
+        "env": {"gymnasium", "minatar", "suite"},
+        "agent": {"c51", "dqn", "drq", "drqv2"},
+        "head": {"bronet", "d2rl", "mlp2", "mlp4", "mlp_ln", "modern2", "modern4", "none", "simba"},
         "normalizer": {"none", "spectral", "div_out", "div_grad", "mul_eps", "nap", "weight_norm"},
         "penalty": {"gradient", "none"},
         "lr_schedule": {"constant", "linear", "cosine"},
@@ -31,7 +32,7 @@ def test_the_groups_are_the_ones_that_the_readme_names():
     }
 
 
-@pytest.mark.parametrize("agent", GROUPS["agent"])
+@pytest.mark.parametrize("agent", ACTOR_CRITICS)
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_trains(configure, batch, agent, group, option):
     cfg = configure(f"agent={agent}", f"{group}={option}", "env.shadows=true")
@@ -49,7 +50,7 @@ def test_actor_and_critic_are_adjustable_apart():
     assert critic == {"width": 64, "pnorm": False, "num_blocks": 4, "expansion": 2}
 
 
-@pytest.mark.parametrize("head", GROUPS["head"])
+@pytest.mark.parametrize("head", sorted({*GROUPS["head"]} - {"none"}))
 def test_penultimate_normalization_is_one_switch_of_every_head(head):
     cfg = compose_config(f"head={head}", "head.pnorm=true")
     assert all(build_head(cfg.head, network).keywords["pnorm"] for network in ("actor", "critic"))
@@ -68,6 +69,7 @@ def test_the_laptop_preset_changes_sizes_and_rates_alone(agent):
     assert published.keys() == laptop.keys()
     assert {name for name in published if published[name] != laptop[name]} <= {
         "run_suffix", "num_train_frames",
+        "eval_every_frames",
         # sizes
         "env.image_size", "env.shadows", "env.reflections", "augmentation.pad", "agent.num_filters", "head.width",
         "batch_size",

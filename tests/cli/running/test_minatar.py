@@ -1,0 +1,144 @@
+"""Runs of DQN and C51 on MinAtar, or on a game with its interface where it is not installed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+
+import pytest
+import torch
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.running.run import run
+from drq_sn.validation import InvalidInput
+from tests.builders import compose_config, read_csv, training_result
+from tests.cli.running.conftest import kill
+from tests.cli.running.test_resume import run_until_finished
+from tests.envs.test_minatar import IS_INSTALLED, StandIn
+
+SMALL = [
+    "task=minatar_breakout",
+    "num_train_frames=400",
+    "eval_every_frames=150",
+    "num_eval_episodes=3",
+    "diagnose_states=16",
+    "num_random_steps=50",
+    "batch_size=8",
+    "agent.q_network.channels=[4,4]",
+    "agent.q_network.hidden=16",
+    "agent.epsilon_schedule.start_step=50",
+    "agent.epsilon_schedule.duration_steps=200",
+    "agent.eval_epsilon=0.2",
+    "agent.copy_target_every_steps=40",
+    "env.sticky_actions=0.3",
+    "device=cpu",
+]
+
+
+@pytest.fixture
+def configure_q(monkeypatch, tmp_path):
+    """`configure_q("agent=c51", ...)` -> the configuration of a short run in a temporary directory."""
+    if not IS_INSTALLED:
+        module = types.ModuleType("minatar")
+        module.Environment = StandIn
+        monkeypatch.setitem(sys.modules, "minatar", module)
+
+    def build(*overrides, run_dir="run"):
+        cfg = compose_config("agent=dqn", *SMALL, *overrides, return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        OmegaConf.set_struct(cfg, False)
+        del cfg["hydra"]
+        cfg.run_dir = str(tmp_path / run_dir)
+        return cfg
+
+    return build
+
+
+def choose(cfg, *words):
+    """Set options and groups in a composed configuration, which takes less time than composing."""
+    for word in words:
+        name, value = word.split("=", 1)
+        choice = config_dir() / name / f"{value}.yaml"
+        if choice.is_file():
+            cfg[name] = OmegaConf.load(choice)
+        else:
+            OmegaConf.update(cfg, name, yaml.safe_load(value))
+    return cfg
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["normalizer=spectral", "normalizer.layers=[-2,-3]"],
+        pytest.param(["agent=c51", "replay.capacity_steps=70"], marks=pytest.mark.slow),
+        pytest.param(["normalizer=mul_eps"], marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(configure_q, tmp_path, interrupt, overrides):
+    run(configure_q(*overrides, run_dir="uninterrupted"))
+    interrupt(kill, 33, 78, 205)
+    assert run_until_finished(lambda: configure_q(*overrides, "checkpoint_every_frames=31")) == 3
+    assert training_result(tmp_path / "run") == training_result(tmp_path / "uninterrupted")
+
+
+def test_a_run_records_what_it_is(configure_q, tmp_path):
+    run(configure_q("normalizer=div_grad", "lr=1e-3"))
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    choices = {name: record["choices"][name] for name in ("agent", "head", "normalizer", "task")}
+    assert choices == {"agent": "dqn", "head": "none", "normalizer": "div_grad", "task": "minatar_breakout"}
+    changed = {override["name"] for override in record["overrides"]}
+    assert {"lr", "agent.q_network.channels", "env.sticky_actions"} <= changed
+    assert not {name for name in changed if name.startswith("normalizer.")}
+    rows = read_csv(tmp_path / "run" / "eval.csv")
+    assert [row["frame"] for row in rows] == ["0", "150", "300", "400"]
+    row = read_csv(tmp_path / "run" / "train.csv")[-1]
+    assert {"q", "epsilon", "critic_loss", "sigma/q_network.head.hidden"} <= set(row)
+
+
+def test_an_evaluation_changes_no_random_state(configure_q, tmp_path):
+    """As many evaluations as one likes: the weights are the same."""
+    weights = []
+    for period in (150, 40):
+        run(configure_q(f"eval_every_frames={period}", run_dir=str(period)))
+        saved = torch.load(tmp_path / str(period) / "weights.pt")["networks"]
+        weights.append({name: value.numpy().tobytes() for name, value in saved.items()})
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("head=mlp2", "head must be none for DQN, got drq_sn.networks.heads.MLPHead"),
+        ("penalty=gradient", "penalty must be none for DQN, got drq_sn.agents.penalties.GradientPenalty"),
+        ("augmentation=random_shift", "augmentation must be none for DQN"),
+        ("normalizer=spectral normalizer.conv_layers=all", "normalizer.conv_layers must be none for DQN"),
+        ("normalizer=spectral normalizer.trunk=true", "normalizer.trunk must be false for DQN"),
+        ("normalizer=weight_norm normalizer.layers=[-3]", "normalizer.layers must be linear layers for WeightNorm"),
+        ("normalizer=spectral normalizer.layers=[-5]", "normalizer.layers must be indices of 4 layers"),
+        ("normalizer=div_grad normalizer.scope=head", "normalizer.scope must be one of layer, product, got 'head'"),
+        ("agent.q_network.channels=[4,4,4,4,4]", "agent.q_network.channels must be a list of 1 to 4 numbers"),
+        ("agent.returns.huber=1", "agent.returns.huber must be true or false"),
+        ("task=minatar_pong", "unknown task 'minatar_pong'; did you mean 'minatar_breakout'"),
+        ("agent.eval_epsilon=2", "agent.eval_epsilon must be"),
+        ("num_eval_processes=2", "num_eval_processes must be 1 for DQN"),
+        ("env=suite task=synthetic_point", "task must have discrete actions for DQN; those of synthetic_point are"),
+    ],
+)
+def test_what_does_not_go_together_is_named_in_one_line(configure_q, tmp_path, words, message):
+    with pytest.raises(InvalidInput) as error:
+        run(choose(configure_q(), *words.split()))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_agents_with_an_actor_refuse_games_and_no_head(configure, configure_q, tmp_path):
+    with pytest.raises(InvalidInput, match="head must have layers for DrQV2, got none"):
+        run(choose(configure(), "head=none"))
+    cfg = choose(configure(), "env=minatar", "task=minatar_breakout")
+    with pytest.raises(InvalidInput, match="task must have continuous actions for DrQV2; those of minatar_breakout"):
+        run(cfg)
