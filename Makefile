@@ -14,7 +14,7 @@ PROBLEM := $(shell $(HOST) tools/make_target.py check '$(MAKECMDGOALS)' $(patsub
 $(if $(PROBLEM),$(error $(PROBLEM)))
 
 COMMANDS    := train profile bench eval evaluate video offline fit-replay board report doctor
-EXPERIMENTS := table1 table2 table3 figure1 figure2 figure3 figure4
+EXPERIMENTS := table1 table2 table3 figure1 figure2 figure3 figure4 gogianu_lr gogianu_depth gogianu_schedulers gogianu_all_layers
 RUN_TARGET   = @$(HOST) tools/make_target.py run $@
 
 .PHONY: help setup $(COMMANDS) sweep $(EXPERIMENTS) visit bundle install-offline test test-fast test-slow test-faults \

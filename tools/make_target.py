@@ -64,7 +64,8 @@ BUNDLE = {
     "RAY": "--ray={}",
     "PIXELS": "--pixels={}",
 }
-EXPERIMENTS = ("table1", "table2", "figure1", "figure2", "figure3", "figure4")
+EXPERIMENTS = ("table1", "table2", "figure1", "figure2", "figure3", "figure4",
+               "gogianu_lr", "gogianu_depth", "gogianu_schedulers", "gogianu_all_layers")  # fmt: skip
 
 
 def drq_sn(*arguments: str) -> tuple[str, ...]:

@@ -15,12 +15,15 @@ from drq_sn.cli.config.reference import EXPERIMENT, TUNED, Option, Page, load, s
 ROOT = Path(__file__).resolve().parent.parent
 CFG, PAGE = ROOT / "cfg", ROOT / "docs" / "options.md"
 ABOUT = {
-    TUNED: "Settings per task, applied to the agent of the same name. Options on the command line override them.",
+    TUNED: "Settings per task, or of normalizers, applied to the agent of the same name. Options on the command line "
+    "override them.",
+    "env_preset": "Applied when `env` and preset are these.",
     "agent_preset": "Applied when agent and preset are these.",
-    EXPERIMENT: "The paper's runs: `make table1`, or `drq-sn sweep experiment=table1`. `task=`, `seed=`, "
+    EXPERIMENT: "The papers' runs: `make table1`, or `drq-sn sweep experiment=table1`. `task=`, `seed=`, "
     "`num_train_frames=` and other options of a run select a part of it, or change it.",
     "launcher": "Where a sweep trains: `make sweep LAUNCHER=slurm`, or `drq-sn sweep launcher=slurm`.",
 }
+LONG = 200  # characters of a default
 INTRODUCTION = """# Options
 
 *Written by `make options` from the files in [`cfg/`](../cfg) and their comments. Change those, not this page.*
@@ -31,7 +34,7 @@ which brings its own options (`head.width`). `drq-sn train --cfg job` prints the
 An unknown name is an error that suggests the nearest ones. [how-to.md](how-to.md) adds a choice.
 
 In the tables, *value of `lr`* means that an option defaults to another one; *per task, else 3* means that the
-default depends on the task (`tuned`).
+default depends on the task, *per agent* on the agent (`tuned`).
 
 ## Contents
 """
@@ -78,7 +81,7 @@ def describe_choice(page: Page, group: str) -> Iterator[str]:
         sentences.append("No options.")
     yield f"{' '.join(sentences)}\n"
     if group == TUNED and page.options:
-        yield from ["| task | sets |", "|---|---|"]
+        yield from ["| task or option | sets |", "|---|---|"]
         yield from (f"| `{option.name.partition('.')[2]}` | {show(option.default)} |" for option in page.options)
     else:
         yield from table("option", page.options)

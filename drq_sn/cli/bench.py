@@ -46,7 +46,8 @@ from drq_sn.training.limits import num_available_cores
 CONFIG_NAME = "bench"
 EPISODE_FRAMES = 1000
 GROUPS = {"agents": "agent", "heads": "head", "normalizers": "normalizer", "runtimes": "runtime"}
-LISTS = ("parts", "values", "rendered_tasks", "runs_at_once")
+LISTS = ("parts", "values", "q_networks", "rendered_tasks", "runs_at_once")
+GAME, CHANNELS = "minatar_breakout", "agent.q_network.channels"
 RANGES = {
     **dict.fromkeys(("num_rounds", "num_updates", "num_acts", "rendered_frames"), at_least_1),
     "replay_steps": at_least_real_steps,
@@ -121,21 +122,40 @@ def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -
 def _updates(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
     """Every head with every normalizer, runtime and value, one agent after the other."""
     varied = [{cfg.vary: value} for value in cfg["values"]] or [{}]
-    sample = {"num_updates": cfg.num_updates, "num_acts": cfg.num_acts}
     for agent in cfg.agents:
-        rows, by_row = [], {}
-        for head, normalizer, runtime, more in itertools.product(cfg.heads, cfg.normalizers, cfg.runtimes, varied):
-            columns = {"agent": agent, "head": head, "normalizer": normalizer, "runtime": runtime, **more}
-            rows.append(build_row(CONFIG_NAME, columns, overrides, details=False))
-        for row, number, measured in take_turns(rows, cfg.num_rounds, sample):
-            if number == 0:
-                by_row[row] = {**row.columns, **measured, "rounds": []}
-                results.append(by_row[row])
-            elif "error" in measured:
-                by_row[row] |= measured
-            else:
-                by_row[row]["rounds"].append(measured)
-            yield
+        choices = itertools.product(cfg.heads, cfg.normalizers, cfg.runtimes, varied)
+        rows = [
+            {"agent": agent, "head": head, "normalizer": normalizer, "runtime": runtime, **more}
+            for head, normalizer, runtime, more in choices
+        ]
+        yield from _in_turns(cfg, rows, overrides, results)
+
+
+def _games(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
+    """DQN on MinAtar: every Q network with every normalizer and runtime."""
+    choices = itertools.product(cfg.q_networks, cfg.normalizers, cfg.runtimes)
+    rows = [
+        {"agent": "dqn", "task": GAME, CHANNELS: str(channels), "normalizer": normalizer, "runtime": runtime}
+        for channels, normalizer, runtime in choices
+    ]
+    yield from _in_turns(cfg, rows, overrides, results)
+
+
+def _in_turns(
+    cfg: DictConfig, rows: list[dict[str, Any]], overrides: list[str], results: list[dict[str, Any]]
+) -> Iterator[None]:
+    """Measure updates, actions and samples of `rows`, given by their columns."""
+    sample, by_row = {"num_updates": cfg.num_updates, "num_acts": cfg.num_acts}, {}
+    built = [build_row(CONFIG_NAME, columns, overrides, details=False) for columns in rows]
+    for row, number, measured in take_turns(built, cfg.num_rounds, sample):
+        if number == 0:
+            by_row[row] = {**row.columns, **measured, "rounds": []}
+            results.append(by_row[row])
+        elif "error" in measured:
+            by_row[row] |= measured
+        else:
+            by_row[row]["rounds"].append(measured)
+        yield
 
 
 def _rendering(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
@@ -178,7 +198,7 @@ def _training(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any
         yield
 
 
-MEASURE = {"updates": _updates, "rendering": _rendering, "training": _training}
+MEASURE = {"updates": _updates, "games": _games, "rendering": _rendering, "training": _training}
 
 
 def train_in_parallel(folder: Path, options: list[str], number: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder, require_own
 from drq_sn.output import require_written
 from drq_sn.report.build import INDEX, RUNS, Choices, build_report
+from drq_sn.report.comparisons import Comparison
 from drq_sn.report.costs import FIELDS
 from drq_sn.report.profile_tables import find_profiles
 from drq_sn.report.scores import canonical
@@ -31,6 +32,8 @@ from drq_sn.runs.status import Status
 
 CONFIG_NAME = "report"
 PLANS = ("table1", "table2", "figure1", "figure2", "figure3", "figure4")
+COMPARISONS = ("gogianu_lr", "gogianu_depth", "gogianu_schedulers", "gogianu_all_layers")
+PRESETS = ("published", "laptop")
 FILES = "report_files.txt"
 FILES_HEADER = "written by `drq-sn report`, which replaces these files when it writes here again:"
 WRITTEN_BY = "written by "  # how the lists of all versions begin
@@ -50,7 +53,8 @@ def run_report(patterns: Sequence[str], out: Path, choices: Choices, profiles: S
     """
     require_own(out, RUNS, f"{','.join(FIELDS)}\n".encode(), "report")
     runs, unreadable = read_runs(patterns)
-    report = build_report(runs, load_plans(), find_profiles(profiles), choices, Path.cwd(), unreadable)
+    comparisons, profiled = load_comparisons(), find_profiles(profiles)
+    report = build_report(runs, load_plans(), comparisons, profiled, choices, Path.cwd(), unreadable)
     write_files(out, report.files)
     warnings = [f"warning: {line}" for line in report.warnings]
     print("\n".join([report.text, *warnings, f"\nreport with all tables and figures: {out / INDEX}"]))
@@ -96,6 +100,22 @@ def load_plans() -> dict[str, Plan]:
         for name in PLANS
         for experiment in [load_experiment(name)]
     }
+
+
+@functools.cache
+def load_comparisons() -> list[Comparison]:
+    """The experiments whose variants have names, as published and at the scale of each smaller preset."""
+    comparisons = []
+    for name in COMPARISONS:
+        for preset in PRESETS:
+            experiment = load_experiment(name, preset)
+            suffixes = [variant["run_suffix"] for variant in experiment.variants]
+            variants = dict(zip(suffixes, experiment.labels, strict=True))
+            title = f"{name}_{preset}" if experiment.has_preset else name
+            comparisons.append(
+                Comparison(title, experiment.agent, experiment.tasks, variants, experiment.num_train_frames)
+            )
+    return comparisons
 
 
 def write_files(out: Path, files: Mapping[str, bytes]) -> None:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir, instantiate
-from drq_sn.cli.config.experiments import Experiment, load_experiment
+from drq_sn.cli.config.experiments import PUBLISHED, Experiment, load_experiment
 from drq_sn.cli.config.overrides import SWEEP_FLAGS, answer_help, check_overrides, initialized, quote_values
 from drq_sn.cli.launching.grid import PlannedRun, plan, split_overrides
 from drq_sn.cli.launching.job import ExitCodes, Job, Launcher, describe_exit
@@ -37,7 +37,6 @@ SINGLE_RUN_ONLY = {
     "cores=": "the launcher assigns the cores",
     "device=cuda:": "the launcher assigns the GPUs; CUDA_VISIBLE_DEVICES limits them",
 }
-OTHER_ENVS = ("env=", "env._target_=")  # overrides of runs whose tasks are not of the suite
 SUMMARY = "summary.txt"
 
 
@@ -55,7 +54,8 @@ def sweep(overrides: Sequence[str]) -> int:
         Stopped: after a signal, when the launcher has stopped its runs.
     """
     sweep_overrides, run_overrides = split_overrides(overrides, OPTIONS)
-    cfg, experiment = _settings(sweep_overrides)
+    presets = [override.split("=", 1)[1] for override in run_overrides if override.startswith("preset=")]
+    cfg, experiment = _settings(sweep_overrides, presets[-1] if presets else PUBLISHED)
     for override in run_overrides:
         for start, reason in SINGLE_RUN_ONLY.items():
             if override.startswith(start):
@@ -71,8 +71,8 @@ def sweep(overrides: Sequence[str]) -> int:
     return _train(cfg, runs, todo)
 
 
-def _settings(overrides: Sequence[str]) -> tuple[DictConfig, Experiment | None]:
-    """The sweep's own options, and the experiment that they name."""
+def _settings(overrides: Sequence[str], preset: str) -> tuple[DictConfig, Experiment | None]:
+    """The sweep's own options, and the experiment that they name, at the scale of `preset`."""
     names = [override.lstrip("+").split("=", 1)[0] for override in overrides]
     for override, name in zip(overrides, names, strict=True):
         if names.count(name) > 1:
@@ -87,7 +87,7 @@ def _settings(overrides: Sequence[str]) -> tuple[DictConfig, Experiment | None]:
         cfg = compose(CONFIG_NAME, [override for override in overrides if not override.startswith("experiment")])
     validation.boolean("dry_run", cfg.dry_run)
     experiments = [override.split("=", 1)[1] for override in overrides if override.startswith("experiment=")]
-    return cfg, load_experiment(experiments[0]) if experiments else None
+    return cfg, load_experiment(experiments[0], preset) if experiments else None
 
 
 def _train(cfg: DictConfig, runs: Sequence[PlannedRun], todo: Sequence[PlannedRun]) -> int:

@@ -9,10 +9,19 @@ from pathlib import Path
 
 from drq_sn.report import dynamics_figure, page
 from drq_sn.report.aggregates import Aggregates, aggregate, aggregates_figure, aggregates_table
+from drq_sn.report.comparisons import Comparison, comparison_section
 from drq_sn.report.costs import runs_table
 from drq_sn.report.learning_curves import learning_curves
 from drq_sn.report.profile_tables import Profile, table3
-from drq_sn.report.scores import all_cells, canonical, common_frame, plan_cells, released_curves, select_runs
+from drq_sn.report.scores import (
+    all_cells,
+    canonical,
+    common_frame,
+    has_bounded_return,
+    plan_cells,
+    released_curves,
+    select_runs,
+)
 from drq_sn.report.table_formats import format_csv, format_markdown, table_files
 from drq_sn.report.tables import all_runs_table, score_table
 from drq_sn.report.types import Plan, Run, Section, agent_title
@@ -66,6 +75,7 @@ class Report:
 def build_report(
     runs: Sequence[Run],
     plans: Mapping[str, Plan],
+    comparisons: Sequence[Comparison],
     profiles: Sequence[Profile],
     choices: Choices,
     start: Path,
@@ -76,6 +86,7 @@ def build_report(
     Args:
         runs: all of them.
         plans: the paper's tables and figures by name.
+        comparisons: experiments of other papers.
         profiles: results of `drq-sn profile`.
         choices: the user's.
         start: directory that run directories are relative to.
@@ -90,6 +101,7 @@ def build_report(
         *([Section("Warnings", warnings=general)] if general else []),
         all_runs,
         *_paper_sections(counted, plans, profiles, choices.frame),
+        *(section for comparison in comparisons if (section := comparison_section(comparison, counted))),
         _diagnostics_section(by_task),
         _aggregates_section(counted, limit, choices),
         Section("Cost per run", tables=[runs_table(counted, [run for run, _ in duplicates], start)]),
@@ -166,7 +178,8 @@ def _aggregates_section(runs: Sequence[Run], limit: float, choices: Choices) -> 
     """Statistics of every agent under every protocol."""
     results: list[tuple[str, Aggregates]] = []
     figures, warnings = [], []
-    for number, (protocol, members) in enumerate(group_by_protocol(runs).items(), start=1):
+    bounded = [run for run in runs if has_bounded_return(run.task)]
+    for number, (protocol, members) in enumerate(group_by_protocol(bounded).items(), start=1):
         for agent in sorted({run.variant.agent for run in members}):
             present = [run for run in members if run.variant.agent == agent]
             result, notes = aggregate(agent, present, limit, choices.frame, choices.num_bootstrap, choices.seed)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from drq_sn.report.curves import Panel, draw
 from drq_sn.report.published import ReleasedPoint
+from drq_sn.report.scores import has_bounded_return
 from drq_sn.report.style import save_figure
 from drq_sn.report.table_formats import format_frame
 from drq_sn.report.types import Figure, Run
@@ -51,5 +52,5 @@ def task_panels(
             if (series := [run.returns for run in present if run.variant == variant])
         }
         if groups:
-            panels.append(Panel(task, groups, is_return=True, released=released.get(task, ())))
+            panels.append(Panel(task, groups, is_return=has_bounded_return(task), released=released.get(task, ())))
     return panels

@@ -13,11 +13,17 @@ from drq_sn.report.types import PUBLISHED, Plan, Run, Variant
 from drq_sn.report.variants import sort_variants
 
 SAME_TASK = {"cup_catch": "ball_in_cup_catch"}  # one task under two names
+UNBOUNDED = ("minatar_",)  # tasks whose returns are not between 0 and 1000
 
 
 def canonical(task: str) -> str:
     """The one name of a task that has two."""
     return SAME_TASK.get(task, task)
+
+
+def has_bounded_return(task: str) -> bool:
+    """Whether returns are between 0 and 1000, as in the control suite; only such tasks are aggregated."""
+    return not task.startswith(UNBOUNDED)
 
 
 def released_curves(agent: str) -> dict[str, list[ReleasedPoint]]:

@@ -119,12 +119,13 @@ def _format_released(point: ReleasedPoint | None) -> str:
     return f"{format_number(point.mean)} ({format_number(point.sd)}, {point.num_seeds})" if point else NO_VALUE
 
 
-def format_cell(cell: Cell) -> str:
+def format_cell(cell: Cell, digits: int = 1) -> str:
     """`853.2 ± 12.1 (38.3, 10)`, and how many seeds diverged."""
     if not cell.scores:
         return NO_VALUE
     diverged = f" †{len(cell.diverged)}" if cell.diverged else ""
-    return f"{format_mean(cell.mean, cell.error)} ({format_number(cell.sd)}, {len(cell.scores)}){diverged}"
+    spread = f"({format_number(cell.sd, digits)}, {len(cell.scores)})"
+    return f"{format_mean(cell.mean, cell.error, digits)} {spread}{diverged}"
 
 
 def diverged_notes(cells: Iterable[Cell]) -> list[str]:

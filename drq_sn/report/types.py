@@ -45,11 +45,11 @@ class Variant(NamedTuple):
 
     @property
     def label(self) -> str:
-        """In tables and legends, without the agent: `modern4 + SN`."""
+        """In tables and legends, without the agent: `modern4 + SN`; `SN` or `plain` where there is no head."""
         if self.name:
             return self.name
-        short = {"none": "", "spectral": " + SN"}
-        return self.head + short.get(self.normalizer, f" + {self.normalizer}")
+        parts = (self.head, "SN" if self.normalizer == "spectral" else self.normalizer)
+        return " + ".join(part for part in parts if part != "none") or "plain"
 
     @property
     def title(self) -> str:
@@ -59,7 +59,7 @@ class Variant(NamedTuple):
 
 def agent_title(agent: str) -> str:
     """The agent's name as its authors write it."""
-    return {"drq": "DrQ", "drqv2": "DrQ-v2"}.get(agent, agent)
+    return {"drq": "DrQ", "drqv2": "DrQ-v2", "dqn": "DQN", "c51": "C51"}.get(agent, agent)
 
 
 def format_value(value: Any) -> str:

@@ -11,7 +11,7 @@ from drq_sn.report.table_formats import format_frame
 from drq_sn.report.types import Plan, Run
 from drq_sn.runs.status import Status
 
-PACKAGES = ("mujoco", "dm_control", "torch")
+PACKAGES = ("mujoco", "dm_control", "minatar", "torch")
 MAX_NAMED = 4
 
 

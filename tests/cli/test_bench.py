@@ -93,7 +93,7 @@ def test_a_run_that_fails_is_a_row_with_its_reason(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["parts=[updates,speed]"], "parts must be one of rendering, training, updates, got 'speed'"),
+        (["parts=[updates,speed]"], "parts must be one of games, rendering, training, updates, got 'speed'"),
         (["runtimes=[egaer]"], "unknown runtimes 'egaer'; did you mean 'eager'"),
         (["vary=bach_size", "values=[1]"], "unknown option 'bach_size'; did you mean 'batch_size'"),
         (["vary=batch_size"], "vary and values must be set together"),

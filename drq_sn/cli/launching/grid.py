@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,12 +21,12 @@ from drq_sn.cli.config.overrides import INTERNAL_GROUPS, alternatives, group_opt
 from drq_sn.cli.config.saved import read_config, saved_length
 from drq_sn.cli.running.run_dir import require_same
 from drq_sn.envs import require_task
+from drq_sn.envs.factory import SUITE
 from drq_sn.runs.checkpoints import FOLDER
 from drq_sn.runs.reader import read_record
 from drq_sn.runs.status import Status
 
 SEED = "seed"
-OTHER_ENVS = ("env=", "env._target_=")  # overrides of runs whose tasks are not of the suite
 Axes = dict[str, list[str]]
 """Option -> the `option=value` overrides that runs take in turn."""
 
@@ -66,10 +67,6 @@ def plan(overrides: Sequence[str], experiment: Experiment | None = None) -> list
     with initialized():
         given = {override.key_or_group: list(alternatives(override)) for override in map(parse_override, overrides)}
         runs = [run for axes in _parts(given, experiment) for run in _runs(axes)]
-        of_suite = [run for run in runs if not any(o.startswith(OTHER_ENVS) for o in run.overrides)]
-        tasks = (o.split("=", 1)[1] for run in of_suite for o in run.overrides if o.startswith("task="))
-        for task in dict.fromkeys(tasks):
-            require_task(task)
         _require_distinct_directories(runs)
     return runs
 
@@ -125,7 +122,7 @@ def _parts(given: Axes, experiment: Experiment | None) -> Iterator[Axes]:
         "task": [f"task={task}" for task in experiment.tasks],
         SEED: [f"{SEED}={seed}" for seed in experiment.seeds],
     }
-    if "preset" not in given:  # a preset sets a length of its own
+    if "preset" not in given or experiment.has_preset:  # a preset sets a length of its own
         defaults["num_train_frames"] = [f"num_train_frames={experiment.num_train_frames}"]
     for variant in _select_variants(given, experiment):
         yield defaults | given | {key: [f"{key}={value}"] for key, value in variant.items()}
@@ -134,7 +131,7 @@ def _parts(given: Axes, experiment: Experiment | None) -> Iterator[Axes]:
 def _select_variants(given: Axes, experiment: Experiment) -> list[dict[str, str]]:
     """The variants of the experiment, agent included, that have the given values."""
     variants = [{"agent": experiment.agent, **variant} for variant in experiment.variants]
-    for key in variants[0]:
+    for key in (key for key in variants[0] if all(key in variant for variant in variants)):
         names = list(dict.fromkeys(variant[key] for variant in variants))
         for override in given.get(key, []):
             if override.split("=", 1)[1] not in names:
@@ -158,9 +155,14 @@ def _runs(axes: Axes) -> Iterator[PlannedRun]:
     seeds = [_seed(override) for override in axes.get(SEED, [])]
     for overrides in itertools.product(*(values for key, values in axes.items() if key != SEED)):
         cfg = compose_run(overrides)
+        if cfg.env._target_ == SUITE:
+            _require_task(cfg.task)
         for seed in seeds or [cfg.seed]:
             cfg.seed = seed
             yield _planned(cfg, (*overrides, f"{SEED}={seed}"))
+
+
+_require_task = functools.cache(require_task)
 
 
 def _seed(override: str) -> int:

@@ -20,6 +20,17 @@ PAPER = {
     "figure2": 15 * 2 * 10,
     "figure3": 1 * 2 * 5,
     "figure4": 15 * 2 * 10,
+    # Gogianu et al. (2021), what is built of it: games x networks x normalizers (x learning rates) x seeds
+    "gogianu_lr": 4 * 6 * 2 * 3 * 2,
+    "gogianu_depth": 4 * 12 * 5 * 10,
+    "gogianu_schedulers": 4 * 5 * 10,
+    "gogianu_all_layers": 4 * 3 * 10,
+}
+LAPTOP = {
+    "gogianu_lr": (1 * 6 * 2, 500_000),
+    "gogianu_depth": (2 * 2 * 3 * 2, 1_000_000),
+    "gogianu_schedulers": (5 * 2, 1_000_000),
+    "gogianu_all_layers": (3 * 2, 1_000_000),
 }
 
 
@@ -44,6 +55,30 @@ def test_experiments_have_as_many_runs_as_the_paper():
         experiment = load_experiment(name)
         assert len(experiment.tasks) * len(experiment.variants) * len(experiment.seeds) == count
     assert len(plan([], load_experiment("figure3"))) == PAPER["figure3"]
+
+
+@pytest.mark.parametrize("name", LAPTOP)
+def test_a_smaller_preset_trains_its_part_of_an_experiment(name):
+    count, num_frames = LAPTOP[name]
+    experiment = load_experiment(name, "laptop")
+    assert len(experiment.tasks) * len(experiment.variants) * len(experiment.seeds) == count
+    assert experiment.num_train_frames == num_frames
+    assert len(experiment.labels) == len(set(experiment.labels)) == len(experiment.variants)
+
+
+def test_variants_of_axes_become_overrides_and_name_the_directory():
+    runs = plan(["preset=laptop", "seed=1"], load_experiment("gogianu_all_layers", "laptop"))
+    suffixes = ("_24x3_none", "_24x3_sn-2-3-4-5", "_24x3_divgrad-2-3-4-5")
+    choices = ("none", "spectral", "div_grad")
+    assert [str(run.run_dir) for run in runs] == [
+        f"runs/minatar_breakout/dqn_none_{choice}{suffix}_laptop/seed_1"
+        for choice, suffix in zip(choices, suffixes, strict=True)
+    ]
+    assert "normalizer.layers=[-2, -3, -4, -5]" in runs[1].overrides
+    assert {run.num_train_frames for run in runs} == {1_000_000}
+    cfg = compose_run(runs[2].overrides)
+    OmegaConf.resolve(cfg)
+    assert (cfg.normalizer.layers, cfg.normalizer.minimum_sigma) == ([-2, -3, -4, -5], 1.0)
 
 
 def test_table1_is_every_task_with_every_variant_and_seed():

@@ -1,0 +1,140 @@
+"""The experiments of Gogianu et al. (2021) on MinAtar: a table and learning curves of named variants."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from drq_sn.report.curves import Panel, draw
+from drq_sn.report.scores import Cell, common_frame, fill_cell
+from drq_sn.report.style import save_figure
+from drq_sn.report.table_formats import NO_VALUE, format_frame, format_number
+from drq_sn.report.tables import diverged_notes, format_cell
+from drq_sn.report.types import Figure, Row, Run, Section, Series, Table
+from drq_sn.runs.progress import format_count
+
+RANDOM_RETURNS = {
+    "minatar_asterix": 0.50,
+    "minatar_breakout": 0.52,
+    "minatar_freeway": 0.05,
+    "minatar_seaquest": 0.09,
+    "minatar_space_invaders": 2.86,
+}
+"""Mean return of the uniform policy, measured."""
+FIELDS = ("variant", "task", "frame", "mean", "se", "sd", "n", "normalized")
+LEARNING_RATE = "lr"  # how the name of a learning rate begins
+NORMALIZED = (
+    "normalized: (return - random) / (best - random), mean over games; random is the uniform policy's return, best the "
+    "highest of one run in this report. It is our definition: that of the paper's figures is not given."
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that are compared by the names of their variants.
+
+    Attributes:
+        name: of the experiment: `gogianu_lr`, and the preset where it is a smaller one.
+        agent: name of the agent's option.
+        tasks: games.
+        variants: run_suffix, by which runs are recognized -> label.
+        num_train_frames: length of every run.
+    """
+
+    name: str
+    agent: str
+    tasks: tuple[str, ...]
+    variants: Mapping[str, str]
+    num_train_frames: int
+
+    def select(self, runs: Sequence[Run]) -> dict[str, list[Run]]:
+        """Label -> its runs, for the labels that have some."""
+        labelled: dict[str, list[Run]] = {label: [] for label in self.variants.values()}
+        for run in runs:
+            label = self.variants.get(str(run.options.get("run_suffix")))
+            if label is not None and run.variant.agent == self.agent and run.task in self.tasks:
+                labelled[label].append(run)
+        return {label: members for label, members in labelled.items() if members}
+
+
+def comparison_section(comparison: Comparison, runs: Sequence[Run]) -> Section | None:
+    """Table and curves of the runs of `comparison` among `runs`; None if there are none."""
+    labelled = comparison.select(runs)
+    if not labelled:
+        return None
+    selected = [run for members in labelled.values() for run in members]
+    frame = common_frame(selected, comparison.num_train_frames)
+    cells = {
+        (label, task): fill_cell(members, task, members[0].variant, frame)
+        for label, members in labelled.items()
+        for task in comparison.tasks
+    }
+    warnings = [
+        f"{comparison.name}: {label} has runs of different settings"
+        for label, members in labelled.items()
+        if len({run.setting for run in members}) > 1
+    ]
+    figures = [_curves(comparison, labelled, frame or 0.0)]
+    if any(label.split()[-1].startswith(LEARNING_RATE) for label in labelled):
+        figures.append(_by_learning_rate(comparison, cells))
+    title = f"{comparison.name}: Gogianu et al. (2021) on MinAtar"
+    return Section(title, (), warnings, [_table(comparison, cells, frame)], figures)
+
+
+def _table(comparison: Comparison, cells: Mapping[tuple[str, str], Cell], frame: float | None) -> Table:
+    labels, tasks = list(dict.fromkeys(label for label, _ in cells)), list(dict.fromkeys(task for _, task in cells))
+    best = {task: max((s for label in labels for s in cells[label, task].scores), default=0.0) for task in tasks}
+    lines, records = [], []
+    for label in labels:
+        normalized = {task: _normalize(task, cells[label, task].mean, best[task]) for task in tasks}
+        known = [score for score in normalized.values() if score == score]  # not NaN
+        mean = format_number(statistics.fmean(known), 2) if known else NO_VALUE
+        lines.append([label, *(format_cell(cells[label, task], digits=2) for task in tasks), mean])
+        records += [_record(label, cells[label, task], normalized[task]) for task in tasks]
+    notes = [
+        f"return at {format_frame(frame)} frames: mean ± standard error (sd, seeds).",
+        NORMALIZED,
+        *diverged_notes(cells.values()),
+    ]
+    return Table(comparison.name, ["variant", *tasks, "normalized"], lines, notes, FIELDS, records)
+
+
+def _normalize(task: str, score: float, best: float) -> float:
+    random = RANDOM_RETURNS.get(task, 0.0)
+    return (score - random) / (best - random) if best > random else float("nan")
+
+
+def _record(label: str, cell: Cell, normalized: float) -> Row:
+    identity = {"variant": label, "task": cell.task, "frame": cell.frame, "n": len(cell.scores)}
+    return {**identity, "mean": cell.mean, "se": cell.error, "sd": cell.sd, "normalized": normalized}
+
+
+def _curves(comparison: Comparison, labelled: Mapping[str, Sequence[Run]], last: float) -> Figure:
+    panels = [Panel(task, groups) for task in comparison.tasks if (groups := _series_by_label(labelled, task))]
+    alt = f"Learning curves of {', '.join(labelled)}: mean evaluation return over seeds, ± one standard error."
+    return save_figure(comparison.name, alt, draw(panels, last, "evaluation return"))
+
+
+def _series_by_label(labelled: Mapping[str, Sequence[Run]], task: str) -> dict[str, list[Series]]:
+    series = {label: [run.returns for run in members if run.task == task] for label, members in labelled.items()}
+    return {label: members for label, members in series.items() if members}
+
+
+def _by_learning_rate(comparison: Comparison, cells: Mapping[tuple[str, str], Cell]) -> Figure:
+    """Final return over the learning rate, one curve for what else differs."""
+    rates, groups = set(), dict[str, dict[str, dict[int, dict[float, float]]]]()
+    for (label, task), cell in cells.items():
+        *others, name = label.split()
+        rate = float(name.removeprefix(LEARNING_RATE))
+        rates.add(rate)
+        by_seed = groups.setdefault(task, {}).setdefault(" ".join(others), {})
+        for run, score in zip(cell.runs, cell.scores, strict=True):
+            by_seed.setdefault(run.seed, {})[rate] = score
+    panels = [
+        Panel(task, {name: [Series(values) for values in by_seed.values()] for name, by_seed in named.items()})
+        for task, named in groups.items()
+    ]
+    drawn = draw(panels, max(rates), "evaluation return", x_label="learning rate", x_ticks=sorted(rates))
+    alt = f"Final return by learning rate of {format_count(len(panels), 'game')}, ± one standard error over seeds."
+    return save_figure(f"{comparison.name}_by_lr", alt, drawn)
