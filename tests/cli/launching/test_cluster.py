@@ -231,7 +231,7 @@ def test_a_remote_run_returns_its_exit_code_and_raises_signals_again(tmp_path):
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stdout == "requeued [2, 1, 140]"  # 128 + SIGUSR2
     log = (tmp_path / "log").read_text()
-    assert log.startswith("error: unknown task 'cheetah_rum'")
+    assert "error: unknown task 'cheetah_rum'" in log
     assert "ValueError: broken" in log
 
 

@@ -154,7 +154,7 @@ def test_a_run_is_played_in_its_own_environment(configure, tmp_path):
         (own("own_envs.Hidden"), "own_envs.Hidden: missing a required argument: 'random'"),
         ([*own("own_envs.unseeded"), "+env.speed=1"], "own_envs.unseeded: got an unexpected keyword argument 'speed'"),
         ([*own("own_envs.unseeded"), "env.camera=front"], "env.camera must be null for own_envs.unseeded"),
-        (["env.frame_stack=0"], "env.frame_stack must be an integer >= 1, got 0"),
+        (["env.frame_stack=0"], "env.frame_stack must be an integer >= 1 and <= 100, got 0"),
         (["env=gymnasim"], "unknown env 'gymnasim'; did you mean 'gymnasium'?"),
         (["task=cartpole_balance", "env.camera=9"], "env.camera must be a camera of cartpole_balance: 0 (fixed), 1"),
         (["task=cartpole_balance", "env.camera=font"], "1 (lookatcart); got 'font'"),
