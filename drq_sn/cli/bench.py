@@ -19,7 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir
-from drq_sn.cli.config.overrides import check_command_line, check_overrides, group_options, initialized
+from drq_sn.cli.config.overrides import (
+    check_command_line,
+    check_overrides,
+    group_options,
+    initialized,
+    search_path_overrides,
+)
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
 from drq_sn.cli.launching.job import ExitCodes, Job
 from drq_sn.cli.launching.local import LocalLauncher
@@ -180,6 +186,7 @@ def _training(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any
     parallel = [(cfg.agents[0], *models[-1], number) for number in cfg.runs_at_once]
     num_frames = cfg.training_frames // 4 * 2  # half of a run, a multiple of the action repeat
     options = [
+        *search_path_overrides(),
         "task=cartpole_balance",
         *(override for override in overrides if override.split("=", 1)[0] in ("task", "device", "num_threads")),
         "video_every_frames=0",

@@ -7,6 +7,7 @@ from drq_sn.cli.running.signals import exit_on_signals
 if __name__ == "__main__":
     exit_on_signals()  # before the seconds that importing torch takes
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,7 +20,15 @@ from omegaconf import DictConfig, OmegaConf
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir, instantiate
 from drq_sn.cli.config.experiments import PUBLISHED, Experiment, load_experiment
-from drq_sn.cli.config.overrides import SWEEP_FLAGS, answer_help, check_overrides, initialized, quote_values
+from drq_sn.cli.config.overrides import (
+    SWEEP_FLAGS,
+    answer_help,
+    check_overrides,
+    initialized,
+    quote_values,
+    search_path_overrides,
+    use_own_directories,
+)
 from drq_sn.cli.launching.grid import PlannedRun, plan, split_overrides
 from drq_sn.cli.launching.job import ExitCodes, Job, Launcher, describe_exit
 from drq_sn.cli.launching.live_table import Row, SweepTable
@@ -64,7 +73,7 @@ def sweep(overrides: Sequence[str]) -> int:
     todo = [run for run in runs if not run.is_over]
     print(f"{format_count(len(runs), 'run')}, {len(runs) - len(todo)} already ended")
     if cfg.dry_run:
-        print("\n".join(" ".join(run.overrides) for run in todo))
+        print("\n".join(shlex.join((*search_path_overrides(), *run.overrides)) for run in todo))
         return 0
     if not todo:
         return _summarize(runs, {}, {}, None)
@@ -95,7 +104,9 @@ def _train(cfg: DictConfig, runs: Sequence[PlannedRun], todo: Sequence[PlannedRu
     launcher: Launcher = instantiate(cfg.launcher)
     directory = make_folder(Path(str(cfg.sweep_dir)), "sweep_dir")
     jobs = {
-        run: Job(run.name, run.overrides, directory / f"{i}_{run.name.replace('/', '_')}.log")
+        run: Job(
+            run.name, (*search_path_overrides(), *run.overrides), directory / f"{i}_{run.name.replace('/', '_')}.log"
+        )
         for i, run in enumerate(todo, start=1)
     }
     print(f"training {format_count(len(todo), 'run')}; logs in {directory}", flush=True)
@@ -147,6 +158,7 @@ def _show(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Check the command line, then sweep; Hydra answers other flags than `--help`."""
+    use_own_directories()
     answer_help(CONFIG_NAME)
     arguments = [argument for argument in sys.argv[1:] if argument not in SWEEP_FLAGS]
     if any(argument.startswith("-") for argument in arguments):

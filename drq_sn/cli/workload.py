@@ -20,7 +20,8 @@ from drq_sn import validation
 from drq_sn.agents.base import BaseAgent
 from drq_sn.agents.runtime import Eager, Runtime
 from drq_sn.cli.config.build import build_agent, build_env, build_replay
-from drq_sn.cli.config.overrides import group_options, initialized
+from drq_sn.cli.config.overrides import group_options, initialized, search_path_overrides, take_directories
+from drq_sn.cli.config.search_path import use_directories
 from drq_sn.cli.running.checkpointing import seed_everything
 from drq_sn.cli.running.lock import move_to_backup
 from drq_sn.cli.running.run_dir import make_folder
@@ -102,7 +103,7 @@ def build_row(config_name: str, columns: dict[str, Any], overrides: Sequence[str
         overrides: all others.
         prepare: arguments of `AgentProfiler.prepare`.
     """
-    options = [*overrides, *(f"{name}={value}" for name, value in columns.items())]
+    options = [*search_path_overrides(), *overrides, *(f"{name}={value}" for name, value in columns.items())]
     command = [sys.executable, "-m", "drq_sn.cli.workload", config_name, *options]
     return Row(columns, command, Path(drq_sn.__file__).parents[1], prepare)
 
@@ -120,7 +121,9 @@ def row_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 def build_profiler(config_name: str, overrides: Sequence[str]) -> AgentProfiler:
     """What a worker serves: the profiler of one row, with a replay full of rendered steps."""
-    cfg = row_config(config_name, overrides)
+    others, directories = take_directories(overrides)
+    use_directories(directories)
+    cfg = row_config(config_name, others)
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
     seed_everything(cfg.seed)

@@ -48,6 +48,7 @@ class EnvironmentProcess:
         with child_end:
             command = [sys.executable, "-m", __name__, str(child_end.fileno())]
             self._process = subprocess.Popen(command, pass_fds=[child_end.fileno()], stdin=subprocess.DEVNULL)
+        self.connection.send(sys.path)  # may have directories of the user's modules
         self.connection.send_bytes(pickle.dumps(self._make_env))
         self._is_ready = False
 
@@ -155,6 +156,7 @@ def _result(answer: Any) -> Any:
 def serve(connection: Connection) -> None:
     """Answer requests until the other end is closed."""
     try:
+        sys.path += [path for path in connection.recv() if path not in sys.path]
         env = pickle.loads(connection.recv_bytes())()
         handlers = {
             "begin": lambda random_state: _begin(env, random_state),

@@ -11,8 +11,8 @@ from hydra import compose
 from omegaconf import OmegaConf
 
 from drq_sn import validation
-from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.overrides import initialized
+from drq_sn.cli.config.search_path import choices_of
 from drq_sn.report.types import format_value
 
 FOLDER, PUBLISHED = "experiment", "published"
@@ -45,7 +45,7 @@ class Experiment:
 
 def names() -> list[str]:
     """Every experiment there is."""
-    return sorted(path.stem for path in (config_dir() / FOLDER).glob("*.yaml"))
+    return choices_of(FOLDER)
 
 
 def load_experiment(name: str, preset: str = PUBLISHED) -> Experiment:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +11,12 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from drq_sn.cli.config.build import CONFIG, config_dir
+from drq_sn.cli.config.build import CONFIG
 from drq_sn.cli.config.older_runs import FORMER_MEANING
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
 from drq_sn.cli.config.ranges import seed as check_seed
 from drq_sn.cli.config.saved import read_config
+from drq_sn.cli.config.search_path import cached, choices_of
 from drq_sn.cli.running.run_dir import MAY_DIFFER
 from drq_sn.report.types import Departure, Preset, Variant
 from drq_sn.runs.reader import RECORD, read_record
@@ -106,7 +106,7 @@ def identify(run_dir: Path) -> Identity:
 
 def _find_preset(variant: Variant, departures: Sequence[Departure], task: str, recorded: str | None) -> Preset:
     """The preset `recorded`; without one, the first whose departures are all among `departures`."""
-    for name in sorted(file.stem for file in (config_dir() / "preset").glob("*.yaml")):
+    for name in choices_of("preset"):
         if name == PRESET or recorded not in (None, name) or not (recorded or departures):
             continue
         changed = find_departures(variant, _published_setting(variant, task, name))
@@ -149,10 +149,10 @@ def find_departures(variant: Variant, options: Options) -> tuple[Departure, ...]
     )
 
 
-@functools.cache
+@cached
 def _group_options(group: str) -> dict[str, Options]:
     """Choice -> its options, interpolations unresolved, of every choice of `group`."""
-    names = sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
+    names = choices_of(group)
     with initialized():
         # an agent may choose defaults of other groups
         alone = group != "agent"
@@ -160,7 +160,7 @@ def _group_options(group: str) -> dict[str, Options]:
     return {name: flatten(OmegaConf.to_container(tree), f"{group}.") for name, tree in trees.items()}
 
 
-@functools.cache
+@cached
 def _published_setting(variant: Variant, task: str, preset: str = PRESET) -> Options:
     """All options of `variant` on `task` with `preset`."""
     cfg = copy.deepcopy(_compose(variant, preset))
@@ -168,11 +168,11 @@ def _published_setting(variant: Variant, task: str, preset: str = PRESET) -> Opt
     return flatten(OmegaConf.to_container(cfg, resolve=True))
 
 
-@functools.cache
+@cached
 def _compose(variant: Variant, preset: str) -> DictConfig:
     """The configuration of `variant` with `preset`; interpolations are unresolved, as numbers depend on the task."""
     named = {
-        group: name if (config_dir() / group / f"{name}.yaml").is_file() else base
+        group: name if name in choices_of(group) else base
         for group, name, base in zip(GROUPS, variant, BASE, strict=False)
     }
     with initialized():

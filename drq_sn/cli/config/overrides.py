@@ -20,11 +20,14 @@ from omegaconf.errors import OmegaConfBaseException
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.reference import format_help
+from drq_sn.cli.config.search_path import own_directories, use_directories
 from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 
 HELP_FLAGS = {"-h", "--help"}
 SWEEP_FLAGS = {"-m", "--multirun"}
+DIRECTORY_FLAGS, SEARCH_PATH = ("--config-dir", "-cd"), "hydra.searchpath"
 NOT_PLAIN = ("[", "{", "'", '"', "~")  # how values begin that may not be meant literally
+HYDRA_GROUPS = "hydra/"  # such as hydra/job_logging
 INTERNAL_GROUPS = {"hydra", "tuned", "env_preset", "agent_preset", "augmentation_preset"}
 SWEEP, SWEEP_GROUPS = "sweep", {"experiment", "launcher"}  # what one command alone chooses from
 
@@ -50,6 +53,7 @@ def check_command_line(config_name: str, sweeps_by_itself: str | None = None) ->
         config_name: see `check_overrides`; `--help` describes its options and ends the process.
         sweeps_by_itself: what to say to `--multirun`, where a command does not take it.
     """
+    use_own_directories()
     answer_help(config_name)
     with exit_on_invalid_input():
         if sweeps_by_itself and SWEEP_FLAGS & set(sys.argv[1:]):
@@ -63,6 +67,53 @@ def check_command_line(config_name: str, sweeps_by_itself: str | None = None) ->
             with initialized():
                 if name in _options(compose(config_name)) or name in group_options(config_name):
                     raise validation.InvalidInput(f"{flag}: options have no dashes; use {name}=VALUE")
+
+
+def use_own_directories() -> None:
+    """Use the configuration directories that this process's command line names, and take them off it."""
+    with exit_on_invalid_input():
+        sys.argv[1:], directories = take_directories(sys.argv[1:])
+        use_directories(directories)
+
+
+def take_directories(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate `--config-dir DIR` and `hydra.searchpath=[DIR,...]` from the other arguments.
+
+    Args:
+        arguments: the command line, without the program's name.
+
+    Returns:
+        The other arguments; the directories, for `use_directories`.
+
+    Raises:
+        InvalidInput: for a flag without a value, or a search path that is not a list of text.
+    """
+    others, directories, remaining = list[str](), list[str](), iter(arguments)
+    for argument in remaining:
+        name, equals, value = argument.partition("=")
+        if name in DIRECTORY_FLAGS:
+            directories.append(value if equals else next(remaining, ""))
+            if not directories[-1]:
+                raise validation.InvalidInput(f"{name} must be followed by a directory")
+        elif name == SEARCH_PATH:
+            directories += _parse_paths(argument)
+        else:
+            others.append(argument)
+    return others, directories
+
+
+def _parse_paths(argument: str) -> list[str]:
+    value: Any = parse_override(_quote_value(argument, several=False)).value()
+    paths: list[Any] = [getattr(path, "text", path) for path in (value if isinstance(value, list) else [value])]
+    if not all(isinstance(path, str) for path in paths):
+        raise validation.InvalidInput(f"{SEARCH_PATH} must be a list of directories, got {argument.partition('=')[2]}")
+    return paths
+
+
+def search_path_overrides() -> list[str]:
+    """The override that makes another process use the same directories; none if there are none."""
+    paths = ",".join(_quote(str(directory)) for directory in own_directories())
+    return [f"{SEARCH_PATH}=[{paths}]"] if paths else []
 
 
 def answer_help(config_name: str) -> None:
@@ -192,9 +243,12 @@ def _check_choices(parsed: list[Override], config_name: str) -> None:
     for override in parsed:
         if override.key_or_group.split(".")[0] in SWEEP_GROUPS and config_name != SWEEP:
             raise validation.InvalidInput(f"{override.input_line}: only 'drq-sn sweep' takes this option")
-        if override.key_or_group in groups:
+        name = override.key_or_group
+        is_of_hydra = name.startswith(HYDRA_GROUPS)
+        if name in groups or is_of_hydra:
+            choices = GlobalHydra.instance().config_loader().get_group_options(name) if is_of_hydra else groups[name]
             for line in alternatives(override):
-                validation.choice(override.key_or_group, line.split("=", 1)[-1], groups[override.key_or_group])
+                validation.choice(name, line.split("=", 1)[-1], choices)
 
 
 def _check_keys(parsed: list[Override], config_name: str) -> None:
@@ -208,7 +262,7 @@ def _check_keys(parsed: list[Override], config_name: str) -> None:
         name = override.key_or_group
         if override.is_delete():
             raise validation.InvalidInput(f"{override.input_line}: options cannot be removed; set {name}=VALUE")
-        if name in groups or name.startswith("hydra."):
+        if name in groups or name.startswith(("hydra.", HYDRA_GROUPS)):
             continue
         validation.choice("option", name.split(".")[0] if override.is_add() else name, known)
         if known.get(name) and not isinstance(override.value(), dict):

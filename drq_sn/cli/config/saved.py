@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from drq_sn import validation
 from drq_sn.agents.base import TARGET, BaseAgent
 from drq_sn.agents.runtime import Eager
-from drq_sn.cli.config.build import CONFIG, FLOAT32, build_agent, build_env, config_dir
+from drq_sn.cli.config.build import CONFIG, FLOAT32, build_agent, build_env
 from drq_sn.cli.config.older_runs import parse_config
 from drq_sn.cli.config.ranges import Check, at_least_1, positive
 from drq_sn.cli.config.ranges import seed as check_seed
+from drq_sn.cli.config.search_path import cached, config_files
 from drq_sn.envs.wrappers import PixelStack
 from drq_sn.runs import provenance
 from drq_sn.runs.files import load_weights
@@ -102,10 +102,10 @@ def find_targets(options: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name.rstrip("."), options
 
 
-@functools.cache
+@cached
 def _known_targets() -> frozenset[str]:
-    """Every target in `cfg/` that a run may have."""
-    files = (path for path in config_dir().rglob("*.yaml") if path.parent.name not in NOT_OF_RUNS)
+    """Every target that a run may have: those of `cfg/`, and of directories that the command line names."""
+    files = (path for path in config_files() if path.parent.name not in NOT_OF_RUNS)
     return frozenset(target for file in files for _, target in find_targets(yaml.safe_load(file.read_text())))
 
 

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 
 from drq_sn import validation
+from drq_sn.cli.config.overrides import take_directories
+from drq_sn.cli.config.search_path import directories_in_use
 from drq_sn.cli.launching.grid import compose_run
 from drq_sn.cli.launching.job import ExitCodes, Job, describe_exit, limit_cpus
 from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
@@ -58,8 +60,9 @@ class RemoteRun:
             os.dup2(log.fileno(), 2)
         code = 0
         try:
-            with exit_on_invalid_input():
-                run(compose_run(self.overrides))
+            overrides, directories = take_directories(self.overrides)
+            with exit_on_invalid_input(), directories_in_use(directories):
+                run(compose_run(overrides))
         except SystemExit as end:
             code = int(end.code or 0)
         except Exception:  # whatever it is: a job that raises would be reported as lost
