@@ -66,6 +66,20 @@ class Episode(NamedTuple):
         return math.fsum(self.rewards)
 
 
+class Evaluation(NamedTuple):
+    """An evaluation of a run.
+
+    Attributes:
+        frame: simulator frames that the agent was trained for.
+        episode_return: mean return of its episodes.
+        returns: return of every episode.
+    """
+
+    frame: int
+    episode_return: float
+    returns: tuple[float, ...]
+
+
 class Environment(Protocol):
     """What the loop needs of an environment: the dm_env interface and the state of its random numbers."""
 

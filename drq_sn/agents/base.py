@@ -158,25 +158,55 @@ class BaseAgent(abc.ABC):
         self.num_updates += 1
         return metrics
 
-    def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
-        """Stacked frames (C, H, W) uint8, on any device -> action on the host; deterministic unless `explore`.
+    def act(self, obs: np.ndarray | Tensor, step: int = 0, explore: bool = False) -> np.ndarray:
+        """The action for one observation.
+
+        Args:
+            obs: stacked frames (C, H, W) uint8, on any device.
+            step: environment step, on which exploration depends.
+            explore: draw an action for training, instead of the deterministic one.
+
+        Returns:
+            (A,) float32 in [-1, 1], or the number of a discrete action.
 
         Raises:
             InvalidInput: for anything else than one observation of the environment that it was built for.
         """
+        with torch.inference_mode():
+            self.at_step_(step)
+            actions = self._act(self._to_device(obs)[None], explore=explore)
+            action: np.ndarray = actions[0].cpu().numpy()
+            return action
+
+    def predict(self, obs: np.ndarray | Tensor) -> np.ndarray:
+        """The deterministic actions for a batch of observations.
+
+        Args:
+            obs: stacked frames (B, C, H, W) uint8, on any device.
+
+        Returns:
+            (B, A) float32 in [-1, 1], or the numbers of B discrete actions.
+
+        Raises:
+            InvalidInput: for anything else than observations of the environment that it was built for.
+        """
+        with torch.inference_mode():
+            actions: np.ndarray = self._action(self._to_device(obs, "B"), explore=False).cpu().numpy()
+            return actions
+
+    def _to_device(self, obs: np.ndarray | Tensor, *batch: str) -> Tensor:
+        """Observations with the leading dimensions `batch` as a tensor on the agent's device."""
         is_tensor = isinstance(obs, Tensor)
         dtype, shape = getattr(obs, "dtype", type(obs).__name__), tuple(getattr(obs, "shape", ()))
-        if shape != self.obs_shape or dtype != (torch.uint8 if is_tensor else np.uint8):
+        is_shape = len(shape) == len(batch) + 3 and shape[len(batch) :] == self.obs_shape
+        if not is_shape or dtype != (torch.uint8 if is_tensor else np.uint8):
+            expected = ", ".join(map(str, (*batch, *self.obs_shape)))
             raise validation.InvalidInput(
-                f"obs must be uint8 of shape {self.obs_shape}, pixels 0 to 255, got {dtype} of shape {shape}"
+                f"obs must be uint8 of shape ({expected}), pixels 0 to 255, got {dtype} of shape {shape}"
             )
         if not is_tensor:
             obs = np.require(obs, requirements=("C", "W"))  # torch takes no flipped or read-only array
-        with torch.inference_mode():
-            self.at_step_(step)
-            actions = self._act(torch.as_tensor(obs, device=self.device)[None], explore=explore)
-            action: np.ndarray = actions[0].cpu().numpy()
-            return action
+        return torch.as_tensor(obs, device=self.device)
 
     @abc.abstractmethod
     def value(self, obs: Tensor) -> Tensor:

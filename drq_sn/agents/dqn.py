@@ -124,7 +124,7 @@ class DQN(BaseAgent):
         """The outputs (B, actions, N) of actions (B, 1): -> (B, N)."""
         return outputs.gather(1, action[:, :, None].expand(-1, -1, outputs.shape[-1])).squeeze(1)
 
-    def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
+    def act(self, obs: np.ndarray | Tensor, step: int = 0, explore: bool = False) -> np.ndarray:
         """Stacked frames (C, H, W) uint8 -> action, 0-d int64; uniform with the probability of training or evaluation.
 
         Uniform actions are drawn from torch's generator on the host.

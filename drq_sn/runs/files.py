@@ -59,10 +59,11 @@ class WeightsWriter:
 
     Args:
         run_dir: run directory.
+        specs: shapes of observations and actions, for agents that are loaded without an environment.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        self._run_dir = run_dir
+    def __init__(self, run_dir: Path, specs: dict[str, Any] | None = None) -> None:
+        self._run_dir, self._specs = run_dir, specs
         self._best_return = -math.inf
         path = run_dir / WEIGHTS["best"]
         if os.path.lexists(path):
@@ -78,7 +79,14 @@ class WeightsWriter:
         Raises:
             OSError: if the disk is full or fails; the earlier files are unchanged.
         """
-        content = {"format": FORMAT, "frame": frame, "episode_return": episode_return, "networks": networks}
+        content: dict[str, Any] = {
+            "format": FORMAT,
+            "frame": frame,
+            "episode_return": episode_return,
+            "networks": networks,
+        }
+        if self._specs is not None:
+            content["specs"] = self._specs
         data = to_bytes(content)
         write_atomically(self._run_dir / WEIGHTS["last"], data)
         if episode_return > self._best_return:
@@ -116,7 +124,7 @@ def load_safely(path: Path, data: bytes, device: torch.device | str = "cpu") -> 
 
 
 def load_weights(run_dir: Path, device: torch.device | str, evaluation: str = "last") -> dict[str, Any]:
-    """Read what `WeightsWriter` wrote: `frame`, `episode_return` and the `networks` state dict.
+    """Read what `WeightsWriter` wrote: `frame`, `episode_return`, the state dict `networks`, and `specs` if it has any.
 
     Args:
         run_dir: run directory.

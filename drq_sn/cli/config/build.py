@@ -24,6 +24,7 @@ from drq_sn.agents.runtime import Eager, Runtime
 from drq_sn.cli.config.suitability import action_layout, is_discrete, require_suitable
 from drq_sn.envs import make_env
 from drq_sn.envs.factory import SUITE
+from drq_sn.envs.specs import Specs
 from drq_sn.envs.wrappers import PixelStack, random_state_to_json
 from drq_sn.networks.actor_critic import HeadFactory
 from drq_sn.networks.normalizers.base import Normalizer
@@ -101,7 +102,9 @@ def random_states_of(entropy: int | list[int], num_episodes: int) -> list[str]:
     return [random_state_to_json(generator.get_state(legacy=False)) for generator in generators]
 
 
-def build_agent(cfg: DictConfig, env: PixelStack, device: torch.device, runtime: Runtime | None = None) -> BaseAgent:
+def build_agent(
+    cfg: DictConfig, env: PixelStack | Specs, device: torch.device, runtime: Runtime | None = None
+) -> BaseAgent:
     """A freshly initialized agent for `env`, in `cfg`'s runtime unless another is given.
 
     Random numbers come from torch's global generator.

@@ -19,6 +19,7 @@ from drq_sn.cli.config.older_runs import parse_config
 from drq_sn.cli.config.ranges import Check, at_least_1, positive
 from drq_sn.cli.config.ranges import seed as check_seed
 from drq_sn.cli.config.search_path import cached, config_files
+from drq_sn.envs.specs import Specs, parse_specs, specs_of
 from drq_sn.envs.wrappers import PixelStack
 from drq_sn.runs import provenance
 from drq_sn.runs.files import load_weights
@@ -149,7 +150,10 @@ def load_env(run_dir: str | Path, seed: int = 0, trusted: Sequence[str] = ()) ->
 def load_agent(
     run_dir: str | Path, device: str = "auto", weights: str = "last", trusted: Sequence[str] = ()
 ) -> BaseAgent:
-    """The trained agent of a run, ready to `act`; the run may be unfinished.
+    """The trained agent of a run, ready to `act` and `predict`; the run may be unfinished.
+
+    No simulator and no OpenGL is needed, unless the weights are of a version that did not keep the shapes of
+    observations and actions.
 
     Args:
         run_dir: run directory; unless trusted, it is data, from which nothing is imported or called.
@@ -170,8 +174,12 @@ def load_agent_and_frame(
     cfg = load_config(Path(run_dir), trusted)
     chosen = provenance.select_device(device)
     saved = load_weights(Path(run_dir), chosen, weights)
-    with contextlib.closing(build_saved_env(Path(run_dir), cfg, seed=0)) as env:
-        agent = build_saved_agent(Path(run_dir), cfg, env, chosen)
+    if "specs" in saved:
+        specs = parse_specs(f"{run_dir}: specs", saved["specs"])
+    else:
+        with contextlib.closing(build_saved_env(Path(run_dir), cfg, seed=0)) as env:
+            specs = specs_of(env)
+    agent = build_saved_agent(Path(run_dir), cfg, specs, chosen)
     try:
         agent.networks.load_state_dict(saved["networks"])
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
@@ -185,7 +193,7 @@ def build_saved_env(run_dir: Path, cfg: DictConfig, seed: int) -> PixelStack:
         return build_env(cfg, seed)
 
 
-def build_saved_agent(run_dir: Path, cfg: DictConfig, env: PixelStack, device: torch.device) -> BaseAgent:
+def build_saved_agent(run_dir: Path, cfg: DictConfig, env: PixelStack | Specs, device: torch.device) -> BaseAgent:
     """`build_agent` from the configuration `cfg` of a run; `InvalidInput` if its options do not fit the classes."""
     with _described(run_dir / CONFIG, "its agent", Exception):  # foreign values can raise anything
         here = DictConfig(OmegaConf.merge(cfg, {"encoder_dtype": FLOAT32}))  # which may not be where it was trained

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.agents.base import BaseAgent
+from drq_sn.envs.specs import Specs
 from drq_sn.envs.wrappers import PixelStack
 from drq_sn.report.types import format_value
 
@@ -22,7 +23,7 @@ NO_PART = {  # group of an actor-critic's part -> class of its choice `none`
 }
 
 
-def require_suitable(cfg: DictConfig, env: PixelStack) -> None:
+def require_suitable(cfg: DictConfig, env: PixelStack | Specs) -> None:
     """Raise `InvalidInput` unless the agent takes the actions of `env` and the parts that `cfg` chooses."""
     agent = str(cfg.agent._target_).rpartition(".")[-1]
     takes_discrete = getattr(hydra.utils.get_object(cfg.agent._target_), "has_discrete_actions", False)
@@ -47,7 +48,7 @@ def _require(what: str, value: Any, needed: Any) -> None:
         raise validation.InvalidInput(f"{what}, got {format_value(value)}")
 
 
-def is_discrete(env: PixelStack) -> bool:
+def is_discrete(env: PixelStack | Specs) -> bool:
     """Whether actions are the numbers of a list."""
     return isinstance(env.action_spec(), specs.DiscreteArray)
 

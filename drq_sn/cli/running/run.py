@@ -27,6 +27,7 @@ from drq_sn.cli.config.identify import record_choices
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS
 from drq_sn.cli.config.ranges import TRAIN, check_ranges
 from drq_sn.cli.config.saved import initialize_agent, read_config, saved_length
+from drq_sn.cli.running.callback import CallbackFailed, EvaluationFeed
 from drq_sn.cli.running.checkpointing import FORMAT, Session, seed_everything
 from drq_sn.cli.running.columns import hyperparameters_of
 from drq_sn.cli.running.exit_codes import exit_stalled
@@ -36,6 +37,7 @@ from drq_sn.cli.running.messages import announce_end, announce_start, warn_of_no
 from drq_sn.cli.running.run_dir import claimed, recorded, require_same, write_config
 from drq_sn.cli.running.signals import SignalHandler, Stopped
 from drq_sn.envs.gl import Backend, find_backend
+from drq_sn.envs.specs import specs_of
 from drq_sn.envs.watchdog import Watchdog
 from drq_sn.runs import provenance
 from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore
@@ -52,10 +54,15 @@ from drq_sn.training.loop import TrainingDiverged
 from drq_sn.types import Episode, Logger
 
 
-def run(cfg: DictConfig) -> None:
+def run(cfg: DictConfig, feed: EvaluationFeed = EvaluationFeed()) -> None:  # noqa: B008, has no state
     """Train with configuration `cfg` in `cfg.run_dir`; resume an unfinished run there.
 
+    Args:
+        cfg: the configuration, as Hydra composes it.
+        feed: passes on the evaluations, except the last.
+
     Raises:
+        CallbackFailed: if its function raised an exception, after a checkpoint.
         InvalidInput: before anything is written, if `cfg` is invalid.
         Stopped: after a signal and a checkpoint.
         TrainingDiverged: if a loss or weight is not finite.
@@ -104,7 +111,7 @@ def run(cfg: DictConfig) -> None:
         frame = loop.step * loop.action_repeat if checkpoint else None
         with recorded(run_dir, _description(cfg, choices, device, backend) | environment | initial, frame) as results:
             write_config(run_dir, own)
-            episodes = _train(cfg, lock, session, checkpoint, results, further)
+            episodes = _train(cfg, lock, session, checkpoint, results, further, feed)
         if not cfg.keep_checkpoint:
             session.store.delete()
     announce_end(cfg, run_dir, episodes)
@@ -117,6 +124,7 @@ def _train(
     checkpoint: Checkpoint | None,
     results: dict[str, Any],
     further: Logger,
+    feed: EvaluationFeed,
 ) -> list[Episode]:
     """Train until the end, a signal or divergence; leave a checkpoint to resume from, or the diverged weights.
 
@@ -127,7 +135,6 @@ def _train(
     """
     agent, signals, diagnostics = session.agent, SignalHandler(), Diagnostics(session.agent, cfg.gamma)
     run_dir = lock.path
-    weights = WeightsWriter(run_dir)
     on_stall = functools.partial(exit_stalled, run_dir=run_dir)
     num_workers = min(cfg.num_eval_processes or num_available_cores(), cfg.num_eval_episodes)
     config: Any = OmegaConf.to_container(OmegaConf.create(session.config))
@@ -152,6 +159,7 @@ def _train(
 
     def before_step() -> None:
         signals.check()
+        feed.deliver(run_dir)
         at_end = session.loop.step == session.loop.num_steps
         if session.is_due() or (at_end and cfg.keep_checkpoint):
             save()
@@ -174,19 +182,21 @@ def _train(
         mean_return = float(np.mean([episode.episode_return for episode in episodes]))
         weights.save(agent.networks.state_dict(), frame, mean_return)
         last_evaluation[:] = episodes
+        feed.announce()
         return episodes
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(logger))
         env = Watchdog(build_env(cfg), cfg.env_limit_seconds, on_stall)
         stack.enter_context(contextlib.closing(env))
+        weights = WeightsWriter(run_dir, specs_of(env)._asdict())
         pool = EnvironmentPool(partial_env(cfg), num_workers, cfg.env_limit_seconds, on_stall)
         stack.enter_context(contextlib.closing(pool))
         stack.enter_context(signals.installed())
         results["diverged_simulations"] = logger.diverged_simulations
         try:
             session.loop.run(env, agent, session.replay, logger, run_evaluation, before_step)
-        except Stopped:
+        except (Stopped, CallbackFailed):
             save()
             raise
         except TrainingDiverged:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from drq_sn import validation
 from drq_sn.cli.config.build import CONFIG
 from drq_sn.cli.config.older_runs import FORMER_MEANING, parse_config
+from drq_sn.cli.running.callback import CallbackFailed
 from drq_sn.cli.running.lock import RunDirectoryLost, RunLock, is_content
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.runs.checkpoints import FOLDER
@@ -191,7 +192,7 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
     except TrainingDiverged as error:
         write(Status.DIVERGED, ended=_now(), frame=error.frame)
         raise
-    except (Stopped, KeyboardInterrupt):
+    except (Stopped, CallbackFailed, KeyboardInterrupt):
         write(Status.INTERRUPTED, ended=_now())
         raise
     except RunDirectoryLost:
