@@ -56,6 +56,7 @@ def own(tmp_path, monkeypatch):
     use_directories([])
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_parts_outside_the_package_train_and_are_called_by_their_files_names(own, tmp_path):
     """Evaluation needs the directory, too; a report does not."""
