@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -87,6 +88,13 @@ def choice(name: str, value: Any, valid: Iterable[str]) -> str:
     if len(names) > LONG_LIST:
         raise InvalidInput(f"unknown {name} {value!r}")
     raise InvalidInput(f"{name} must be one of {', '.join(names)}, got {value!r}")
+
+
+def extra_installed(extra: str, packages: Iterable[str]) -> None:
+    """Raise `InvalidInput` unless all `packages` of the optional dependencies `extra` can be imported."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InvalidInput(f"{' and '.join(missing)} not installed; run pip install 'drq_sn[{extra}]'")
 
 
 def fits_in_memory(name: str, value: Any, num_bytes: int, available_bytes: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import warnings
 from collections.abc import Sequence
@@ -64,9 +63,7 @@ def export(run_dir: Path, out: Path | None, weights: str, seed: int, trusted: Se
         InvalidInput: without the extra's packages, or if `run_dir` has no weights or `out` cannot be written.
         RuntimeError: if the exported policy and the agent act differently; nothing is written.
     """
-    missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        raise validation.InvalidInput(f"{' and '.join(missing)} not installed; run pip install 'drq_sn[export]'")
+    validation.extra_installed("export", EXTRA)
     cfg = load_config(run_dir, trusted)
     out = out or run_dir / "policy.onnx"
     if out.is_dir():

@@ -66,6 +66,7 @@ def run_study(cfg: DictConfig) -> Path:
     Raises:
         InvalidInput: before anything is written, if `cfg` is invalid.
     """
+    validation.extra_installed("report", ("matplotlib",))
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores)
     _check_options(cfg)

@@ -31,6 +31,7 @@ from drq_sn.runs.reader import VALID, find_runs, read_logs, read_record
 from drq_sn.runs.status import Status
 
 CONFIG_NAME = "report"
+EXTRA = ("jinja2", "matplotlib", "rliable")
 PLANS = ("table1", "table2", "figure1", "figure2", "figure3", "figure4")
 COMPARISONS = ("gogianu_lr", "gogianu_depth", "gogianu_schedulers", "gogianu_all_layers")
 PRESETS = ("published", "laptop")
@@ -49,8 +50,10 @@ def run_report(patterns: Sequence[str], out: Path, choices: Choices, profiles: S
         profiles: directories with results of `drq-sn profile`.
 
     Raises:
-        InvalidInput: if a run can't be found, none can be read, or `out` holds other files; nothing is written then.
+        InvalidInput: without the extra's packages, if a run can't be found, none can be read, or `out` holds other
+            files; nothing is written then.
     """
+    validation.extra_installed("report", EXTRA)
     require_own(out, RUNS, f"{','.join(FIELDS)}\n".encode(), "report")
     runs, unreadable = read_runs(patterns)
     comparisons, profiled = load_comparisons(), find_profiles(profiles)

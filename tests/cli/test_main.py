@@ -10,11 +10,12 @@ import pytest
 
 from drq_sn.cli import main as command
 from drq_sn.cli.running import exit_codes
+from tests.builders import ROOT
 
 SCREEN = (24, 120)
-WITHOUT_TORCH = """
+WITHOUT = """
 import sys
-sys.modules["torch"] = None
+sys.modules["{}"] = None
 sys.argv = ["drq-sn", "train", "task=synthetic_point"]
 from drq_sn.cli.main import main
 main()
@@ -59,6 +60,14 @@ def test_options_and_exit_codes_are_those_of_the_command(tmp_path):
 
 
 def test_the_first_line_comes_before_torch_is_imported():
-    result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", WITHOUT.format("torch")], capture_output=True, text=True)
     assert result.stdout.startswith("drq_sn ")
     assert "torch" in result.stderr
+
+
+def test_without_dm_control_the_remedy_is_one_line():
+    result = subprocess.run([sys.executable, "-c", WITHOUT.format("dm_control")], capture_output=True, text=True)
+    assert result.returncode == exit_codes.ExitCode.INVALID_INPUT
+    published = (ROOT / "tools" / "pins" / "published.txt").read_text().split()
+    (pin,) = (word for word in published if word.startswith("dm_control=="))
+    assert result.stderr == f"error: dm_control is not installed; run pip install --no-deps {pin}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ from omegaconf import OmegaConf
 from drq_sn.cli.report import main, parse_choices, parse_patterns, run_report
 from drq_sn.report.build import Choices
 from drq_sn.validation import InvalidInput
-from tests.builders import read_csv
+from tests.builders import invoke, read_csv
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "results"
@@ -69,6 +70,15 @@ def test_seeds_that_finished_diverged_and_still_run(make_run_dir, report, tmp_pa
     assert {"figure1", "figure2", "figure4", "aggregates_drq", "curves", *diagnostics} == drawn.keys()
     assert drawn["figure4"][2]["cheetah_run"][0].frame == 100_000
     assert drawn["figure4"][3] == 20_000
+
+
+def test_without_the_extra_the_remedy_is_one_line(make_run_dir, tmp_path, monkeypatch):
+    make_run_dir("a", MLP2, whole(1.0))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rliable" else name)
+    result = invoke(main, "runs=[.]", f"out={tmp_path / 'out'}")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "error: rliable not installed; run pip install 'drq_sn[report]'\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_aggregates_say_what_they_left_out_where_warnings_stand(make_run_dir, report, tmp_path):

@@ -41,8 +41,8 @@ def test_the_published_setting_of_a_task_has_no_departures(identify_overrides, a
 @pytest.mark.parametrize("group", ["agent", "head", "normalizer"])
 def test_every_choice_is_recognized_by_its_options(group):
     for name in GROUPS[group]:
-        sizes = [] if group == "agent" or name == "none" else ["head.width=64", "head.pnorm=true"]
-        cfg = compose_config(f"{group}={name}", *sizes)
+        cfg = compose_config(f"{group}={name}")
+        cfg.head.update({option: value for option, value in (("width", 64), ("pnorm", True)) if option in cfg.head})
         assert find_choice(group, flatten(OmegaConf.to_container(cfg))) == name
 
 
