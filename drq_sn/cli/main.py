@@ -20,7 +20,6 @@ COMMANDS = {
     "fit-replay": "learn from the replay of a run, head by head: drq-sn fit-replay run=runs/...",
     "doctor": "what this machine has, and what is wrong with it",
 }
-DM_CONTROL = "--no-deps dm_control==1.0.44"  # what pip leaves out on Python 3.13 (setup.cfg)
 RENAMED = {"diagnose": "report"}  # commands of earlier versions -> the present ones that replace them
 
 
@@ -55,13 +54,7 @@ def main() -> None:
             validation.choice("command", command, COMMANDS)
     print(f"drq_sn {drq_sn.__version__}: {command}", flush=True)  # before the seconds that importing torch takes
     sys.argv = [f"drq-sn {command}", *arguments]
-    try:
-        module = importlib.import_module(f"drq_sn.cli.{command.replace('-', '_')}")
-    except ModuleNotFoundError as error:
-        if str(error.name).partition(".")[0] != "dm_control":
-            raise
-        print(f"error: dm_control is not installed; run pip install {DM_CONTROL}", file=sys.stderr)
-        sys.exit(2)
+    module = importlib.import_module(f"drq_sn.cli.{command.replace('-', '_')}")
     from drq_sn.cli.running.exit_codes import run_command  # imports torch as well
 
     run_command(module.main)

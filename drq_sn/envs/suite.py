@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from typing import Any
 
@@ -17,6 +18,7 @@ MANIPULATION = "manipulation"  # a separate package in dm_control
 MANIPULATION_SUFFIX = "_features"
 MANIPULATION_CAMERA = "front_close"
 CAMERAS = {"quadruped": 2}
+DM_CONTROL = "--no-deps dm_control==1.0.44"  # what pip leaves out on Python 3.13 (setup.cfg)
 
 
 class SuiteEnvironment(Wrapper):
@@ -79,7 +81,13 @@ def make_env(
 
 
 def task_names() -> dict[str, tuple[str, str]]:
-    """Every valid task name -> (dm_control domain, task); manipulation tasks have domain `manipulation`."""
+    """Every valid task name -> (dm_control domain, task); manipulation tasks have domain `manipulation`.
+
+    Raises:
+        InvalidInput: if dm_control is not installed.
+    """
+    if importlib.util.find_spec("dm_control") is None:
+        raise validation.InvalidInput(f"dm_control is not installed; run pip install {DM_CONTROL}")
     select_backend()
     _silence_imports()
     from dm_control import manipulation, suite

@@ -16,7 +16,7 @@ SCREEN = (24, 120)
 WITHOUT = """
 import sys
 sys.modules["{}"] = None
-sys.argv = ["drq-sn", "train", "task=synthetic_point"]
+sys.argv = ["drq-sn", "train", "num_train_frames=2"]
 from drq_sn.cli.main import main
 main()
 """
@@ -65,8 +65,10 @@ def test_the_first_line_comes_before_torch_is_imported():
     assert "torch" in result.stderr
 
 
-def test_without_dm_control_the_remedy_is_one_line():
-    result = subprocess.run([sys.executable, "-c", WITHOUT.format("dm_control")], capture_output=True, text=True)
+def test_without_dm_control_the_remedy_is_one_line(tmp_path):
+    command = [sys.executable, "-c", WITHOUT.format("dm_control")]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert list(tmp_path.iterdir()) == []
     assert result.returncode == exit_codes.ExitCode.INVALID_INPUT
     published = (ROOT / "tools" / "pins" / "published.txt").read_text().split()
     (pin,) = (word for word in published if word.startswith("dm_control=="))
