@@ -198,7 +198,7 @@ def test_every_head_and_normalizer_can_be_looked_at(agent_of, batch, head, norma
 @pytest.mark.parametrize(
     "words",
     [
-        ["head=modern2", "head.actor.num_blocks=0", "head.critic.num_blocks=0"],
+        ["head=modern2", "head.actor.num_blocks=0", "head.critic.num_blocks=0", "normalizer=none"],
         ["head=simba", "head.critic.num_blocks=0"],
     ],
 )

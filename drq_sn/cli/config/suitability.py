@@ -26,7 +26,13 @@ NO_PART = {  # group of an actor-critic's part -> class of its choice `none`
 def require_suitable(cfg: DictConfig, env: PixelStack | Specs) -> None:
     """Raise `InvalidInput` unless the agent takes the actions of `env` and the parts that `cfg` chooses."""
     agent = str(cfg.agent._target_).rpartition(".")[-1]
-    takes_discrete = getattr(hydra.utils.get_object(cfg.agent._target_), "has_discrete_actions", False)
+    try:
+        agent_class = hydra.utils.get_object(str(cfg.agent._target_))
+    except Exception as error:  # whatever its import raises
+        raise validation.InvalidInput(
+            f"agent._target_ must be a class or function of this option, got {cfg.agent._target_!r}"
+        ) from error
+    takes_discrete = getattr(agent_class, "has_discrete_actions", False)
     if takes_discrete != is_discrete(env):
         needed, others = ("discrete", "continuous") if takes_discrete else ("continuous", "discrete")
         raise validation.InvalidInput(f"task must have {needed} actions for {agent}; those of {cfg.task} are {others}")
