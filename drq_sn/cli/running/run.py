@@ -71,7 +71,7 @@ def run(cfg: DictConfig, feed: EvaluationFeed = EvaluationFeed()) -> None:  # no
     check_ranges(cfg, TRAIN)
     choices = record_choices(cfg)
     agent_name, head, normalizer = (choices["choices"][name] for name in ("agent", "head", "normalizer"))
-    print(f"{cfg.task}: building {agent_name} with {head} heads, normalizer {normalizer}", flush=True)
+    print(f"{cfg.task}: building agent={agent_name} head={head} normalizer={normalizer}", flush=True)
     backend = find_backend()
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)

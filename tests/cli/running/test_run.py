@@ -51,7 +51,7 @@ def test_the_checkpoint_is_deleted_after_the_run_is_marked_finished(configure, t
 def test_a_run_ends_with_its_return_its_files_and_the_next_command(configure, tmp_path, capsys):
     run(configure("num_train_frames=20"))
     first, *_ = (lines := capsys.readouterr().out.splitlines())
-    assert first == "synthetic_point: building drqv2 with mlp2 heads, normalizer spectral"
+    assert first == "synthetic_point: building agent=drqv2 head=mlp2 normalizer=spectral"
     (evaluation,) = read_csv(tmp_path / "run" / "eval.csv")[-1:]
     mean, sd = (float(evaluation[f"episode_return_{name}"]) for name in ("mean", "sd"))
     end, files, next_command = lines[-3:]
