@@ -88,6 +88,7 @@ figures: $(VENV)/.installed
 	@cp build/normalizers/figure3_cartpole_balance.svg results/normalizers/diagnosis/figure3.svg
 	@cp build/normalizers/diagnostics_cartpole_balance.svg results/normalizers/diagnosis/diagnostics.svg
 	@cp build/normalizers/diagnostics.csv results/normalizers/diagnosis/diagnostics.csv
+	@$(BIN)/python tools/claims.py
 
 options: $(VENV)/.installed
 	@$(BIN)/python tools/options.py
