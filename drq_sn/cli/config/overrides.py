@@ -119,7 +119,7 @@ def search_path_overrides() -> list[str]:
 def answer_help(config_name: str) -> None:
     """Describe the options of a command and end, if this process's command line asks for help."""
     if HELP_FLAGS & set(sys.argv[1:]):
-        print(format_help(config_dir(), config_name), end="")
+        print(format_help(config_dir(), config_name, own=own_directories()), end="")
         sys.exit(ExitCode.SUCCESS)
 
 

@@ -10,7 +10,7 @@ import itertools
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,17 +136,18 @@ def rank(group: str) -> int:
     return LAST.index(group) + 1 if group in LAST else 0
 
 
-def format_help(cfg: Path, command: str, width: int | None = None) -> str:
+def format_help(cfg: Path, command: str, width: int | None = None, own: Sequence[Path] = ()) -> str:
     """What `drq-sn COMMAND --help` prints: its groups with their choices, and a line for each option.
 
     Args:
         cfg: folder of the configuration.
         command: name of its file there.
         width: of the terminal by default.
+        own: further folders laid out like `cfg`, whose choices are listed too.
     """
     width = width or shutil.get_terminal_size((SCREEN, 0)).columns
     page = next(page for page in load(cfg)[0] if page.path.stem == command)
-    groups = [group for group in page.groups if group.name not in NOT_CHOSEN]
+    groups = [_with_own(group, own) for group in page.groups if group.name not in NOT_CHOSEN]
     options = [option for option in page.options if not option.name.startswith("hydra.") and option.default]
     indent = max((len(option.name) for option in (*groups, *options)), default=0)
     lines = [f"usage: drq-sn {command.replace('_', '-')} [option=value ...]", *textwrap.wrap(page.about, width), ""]
@@ -156,6 +157,11 @@ def format_help(cfg: Path, command: str, width: int | None = None) -> str:
     lines += ["options:", *(_cut(_describe(option, indent, width - 4)) for option in options)]
     last = "--cfg job prints the options of a command line; docs/options.md describes those of every choice."
     return "\n".join([*lines, *textwrap.wrap(last, width)]) + "\n"
+
+
+def _with_own(group: Option, own: Sequence[Path]) -> Option:
+    choices = ", ".join(file.stem for folder in own for file in sorted((folder / group.name).glob("*.yaml")))
+    return group._replace(meaning=f"{group.meaning}; yours: {choices}") if choices else group
 
 
 def _describe(option: Option, indent: int, width: int) -> list[str]:

@@ -135,6 +135,12 @@ def test_directories_are_taken_off_the_command_line(words, others, directories):
     assert take_directories(words) == (others, directories)
 
 
+def test_help_lists_choices_of_both(own):
+    help_text = " ".join(invoke(train.main, "--config-dir", str(own), "--help").stdout.split())
+    assert "simba, bronet, none; yours: funnel" in help_text
+    assert "dqn, c51; may choose other defaults above; yours: mine" in help_text
+
+
 def test_a_package_can_be_named(own):
     with directories_in_use(["pkg://drq_sn.report.published"]):
         assert own_directories()[0].name == "published"
