@@ -178,13 +178,14 @@ class PixelStack(Wrapper):
 
     Attributes:
         frame_shape: (C, H, W) of a frame.
+        renders: whether frames are rendered.
     """
 
     def __init__(self, env: Any, image_size: int, num_frames: int) -> None:
         super().__init__(env)
-        self._renders = not getattr(env, "gives_planes", False)
+        self.renders = not getattr(env, "gives_planes", False)
         self._image_size = image_size
-        self.frame_shape = (3, image_size, image_size) if self._renders else tuple(env.observation_spec().shape)
+        self.frame_shape = (3, image_size, image_size) if self.renders else tuple(env.observation_spec().shape)
         self._frames: deque[np.ndarray] = deque(maxlen=num_frames)
 
     def observation_spec(self) -> specs.BoundedArray:
@@ -208,7 +209,7 @@ class PixelStack(Wrapper):
         if isinstance(time_step, DivergedStep):  # the state may be impossible to draw
             return time_step._replace(observation=np.concatenate(self._frames))
         frame = time_step.observation
-        if self._renders:
+        if self.renders:
             frame = self._env.render(self._image_size, self._image_size).transpose(2, 0, 1)
         frame = np.array(frame, order="C")  # a copy: the environment may reuse the array for the next frame
         copies = (self._frames.maxlen or 0) if time_step.first() else 1

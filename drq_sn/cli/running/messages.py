@@ -19,12 +19,11 @@ RESULTS = ("eval.csv", "train.csv", "diagnostics.csv", "weights.pt", "best.pt", 
 
 
 def announce_start(
-    cfg: DictConfig, run_dir: Path, device: torch.device, backend: Backend, repeats_episodes: bool
+    cfg: DictConfig, run_dir: Path, device: torch.device, backend: Backend | None, repeats_episodes: bool
 ) -> None:
-    """Print where the run trains, renders and keeps its files, with warnings."""
-    print(
-        f"{cfg.task}: training on {provenance.device_name(device)}; rendering with {backend.name} on {backend.renderer}"
-    )
+    """Print where the run trains, renders and keeps its files, with warnings; `backend` is None if nothing is drawn."""
+    place = f"{cfg.task}: training on {provenance.device_name(device)}"
+    print(f"{place}; rendering with {backend.name} on {backend.renderer}" if backend else place)
     print(f"results in {run_dir}")
     if not repeats_episodes:
         print(
@@ -32,9 +31,9 @@ def announce_start(
             "episode (docs/environments.md)",
             file=sys.stderr,
         )
-    if backend.is_software and device.type == "cuda":
+    if backend and backend.is_software and device.type == "cuda":
         print("warning: frames are rendered in software although there is a GPU; see `drq-sn doctor`", file=sys.stderr)
-    if device.type == "cpu" and not cfg.run_suffix:
+    if backend and device.type == "cpu" and not cfg.run_suffix:
         print(
             "no GPU: the published setting takes days on a few cores; preset=laptop (make: PRESET=laptop) trains "
             "smaller images and networks in 30 to 60 minutes"

@@ -97,7 +97,7 @@ def run(cfg: DictConfig, feed: EvaluationFeed = EvaluationFeed()) -> None:  # no
         _require_own_run(run_dir, checkpoint, own)
         if _has_finished(run_dir, cfg, checkpoint):
             return
-        announce_start(cfg, run_dir, device, backend, repeats_episodes)
+        announce_start(cfg, run_dir, device, backend if env.renders else None, repeats_episodes)
         if not loop.updates:
             warn_of_no_update(cfg, loop.num_steps)
         if checkpoint is not None:

@@ -8,10 +8,12 @@ import types
 
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+import drq_sn
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
@@ -97,6 +99,24 @@ def test_a_run_records_what_it_is(configure_q, tmp_path):
     assert [row["frame"] for row in rows] == ["0", "150", "300", "400"]
     row = read_csv(tmp_path / "run" / "train.csv")[-1]
     assert {"q", "epsilon", "critic_loss", "sigma/q_network.head.hidden"} <= set(row)
+
+
+def test_a_trained_agent_loads_and_acts_without_the_simulator(configure_q, tmp_path, monkeypatch, capsys):
+    run(configure_q("normalizer=none"))
+    assert "rendering" not in capsys.readouterr().out
+    monkeypatch.setitem(sys.modules, "minatar", None)
+    agent = drq_sn.load_agent(tmp_path / "run", "cpu")
+    obs = torch.randint(2, (64, 4, 10, 10), dtype=torch.uint8)
+    saved = torch.load(tmp_path / "run" / "weights.pt")["networks"]
+
+    def parameters(layer):
+        return saved[f"q_network.{layer}.weight"], saved[f"q_network.{layer}.bias"]
+
+    values = obs.float()
+    for layer in ("convs.0", "convs.1"):
+        values = F.relu(F.conv2d(values, *parameters(layer)))
+    values = F.linear(F.relu(F.linear(values.flatten(1), *parameters("hidden"))), *parameters("last"))
+    assert agent.predict(obs).tolist() == values.argmax(1).tolist()
 
 
 def test_an_evaluation_changes_no_random_state(configure_q, tmp_path):
