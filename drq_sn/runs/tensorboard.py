@@ -11,7 +11,7 @@ import io
 import json
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,76 +49,86 @@ NUM_FRAMES, NUM_IN_STRIP = 60, 8  # of a video that are shown
 MOVING_MS = 5000
 
 
-class EventWriter:
-    """Writes an event file; if that fails, warns once and writes no more, because CSV files hold the same numbers.
+class TensorBoardLogger:
+    """Writes TensorBoard events: scalars, configuration and record as text, videos as moving images and as strips.
+
+    If that fails, it warns once and writes no more, because CSV files hold the same numbers.
 
     Args:
-        run_dir: existing run directory.
-        purge_step: TensorBoard ignores what older event files hold from this frame on; None to keep everything.
+        hyperparameters: the run's row on the HPARAMS page, unless it was opened before; empty for none.
+        in_table: whether there is such a row now or from before.
     """
 
-    def __init__(self, run_dir: Path, purge_step: int | None = None) -> None:
-        self._run_dir = run_dir
+    def __init__(self, hyperparameters: Hyperparameters | None, in_table: bool) -> None:
+        self._hyperparameters, self._in_table = hyperparameters, in_table
         self._writer: FileWriter | None = None
+
+    def start(self, run: RunInfo) -> None:
+        """Open the file; write the layout of charts, the row on the HPARAMS page and the texts."""
+        self._run_dir = run.run_dir
         with self._warn_on_error():
-            self._writer = FileWriter(str(run_dir))
-        if purge_step is not None:
-            self._add(Event(file_version="brain.Event:2"), purge_step)
-            self._add(Event(session_log=SessionLog(status=SessionLog.START)), purge_step)
+            self._writer = FileWriter(str(run.run_dir))
+        if run.resumed_at is not None:  # TensorBoard ignores what older event files hold from there on
+            self._add(run.resumed_at + 1, file_version="brain.Event:2")
+            self._add(run.resumed_at + 1, session_log=SessionLog(status=SessionLog.START))
+        sigmas = [name for name in run.columns["train"] if name.startswith("sigma/")]
+        diagnostics = [name for name in run.columns.get("diagnostics", ()) if name not in SHARED]
+        layout = custom_scalars(chart_layout(sigmas, diagnostics))  # type: ignore[no-untyped-call]  # no hints
+        self._add(summary=layout)
+        if self._hyperparameters:
+            for summary in session_start(self._hyperparameters):
+                self._add(summary=summary)
+        for name, markdown in texts(run).items():
+            summary = text_summary(name, markdown)  # type: ignore[no-untyped-call]  # no hints
+            self._add(run.resumed_at or 0, summary=summary)
 
-    def layout(self, sigma_names: Sequence[str], diagnostic_names: Sequence[str]) -> None:
-        """Write the layout of charts; see `chart_layout`."""
-        layout = chart_layout(sigma_names, diagnostic_names)
-        self._add(Event(summary=custom_scalars(layout)))  # type: ignore[no-untyped-call]  # torch has no hints here
+    def log(self, table: str, row: Mapping[str, float]) -> None:
+        """Write what a chart shows of `row`."""
+        for column, value in row.items():
+            if name := tag(table, column):
+                self._add(int(row["frame"]), summary=Summary(value=[Summary.Value(tag=name, simple_value=value)]))
 
-    def scalars(self, scalars: Mapping[str, float], frame: int) -> None:
-        """Write one value per tag."""
-        for name, value in scalars.items():
-            self._add(Event(summary=Summary(value=[Summary.Value(tag=name, simple_value=value)])), frame)
+    def video(self, path: Path, frames: NDArray[np.uint8], frame: int) -> None:  # noqa: ARG002, part of the protocol
+        """Write a moving image, and a strip of frames from the first to the last."""
+        frames = frames[np.unique(np.linspace(0, len(frames) - 1, NUM_FRAMES).astype(int))]
+        strip = frames[np.linspace(0, len(frames) - 1, NUM_IN_STRIP).astype(int)]
+        self._image("eval/strip", np.concatenate(list(strip), axis=1), frame)
+        self._image("eval/video", frames, frame)
 
-    def text(self, tag: str, markdown: str, frame: int) -> None:
-        """Write a text, which TensorBoard shows as Markdown."""
-        self._add(Event(summary=text_summary(tag, markdown)), frame)  # type: ignore[no-untyped-call]  # no hints
+    def flush(self) -> None:
+        """Write everything to disk."""
+        with self._warn_on_error():
+            if self._writer:
+                self._writer.flush()
 
-    def image(self, tag: str, pixels: NDArray[np.uint8], frame: int) -> None:
+    def close(self, success: bool | None) -> None:
+        """Close the file, and the row on the HPARAMS page if the run will not be resumed.
+
+        TensorBoard keeps the first end of a row.
+        """
+        if self._in_table and success is not None:
+            status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
+            end = SessionEndInfo(status=status, end_time_secs=time.time())
+            self._add(summary=_summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)))
+        with self._warn_on_error():
+            if self._writer:
+                self._writer.close()
+
+    def _image(self, tag: str, pixels: NDArray[np.uint8], frame: int) -> None:
         """Write an image (H, W, 3), or a moving one (N, H, W, 3) that takes 5 seconds."""
-        moving = pixels.ndim == 4
         buffer = io.BytesIO()
-        if moving:
+        if pixels.ndim == 4:
             imageio.mimwrite(buffer, list(pixels), format="GIF", duration=MOVING_MS / len(pixels), loop=0)
         else:
             imageio.imwrite(buffer, pixels, format="PNG")
         height, width = pixels.shape[-3:-1]
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
-        self._add(Event(summary=Summary(value=[Summary.Value(tag=tag, image=image)])), frame)
+        self._add(frame, summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
 
-    def session_start(self, hyperparameters: Hyperparameters) -> None:
-        """Open the run's row on the HPARAMS page."""
-        for summary in session_start(hyperparameters):
-            self._add(Event(summary=summary))
-
-    def session_end(self, success: bool) -> None:
-        """Close the run's row; only for a run that will not be resumed, because TensorBoard keeps the first end."""
-        status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
-        end = SessionEndInfo(status=status, end_time_secs=time.time())
-        self._add(Event(summary=_summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))))
-
-    def flush(self) -> None:
-        """Write everything to disk."""
-        if self._writer:
-            with self._warn_on_error():
-                self._writer.flush()
-
-    def close(self) -> None:
-        """Write everything to disk and close the file."""
-        if self._writer:
-            with self._warn_on_error():
-                self._writer.close()
-
-    def _add(self, event: Event, frame: int | None = None) -> None:
-        if self._writer:
-            with self._warn_on_error():
-                self._writer.add_event(event, frame)
+    def _add(self, frame: int | None = None, **content: Any) -> None:
+        with self._warn_on_error():
+            if self._writer:
+                self._writer.add_event(Event(**content), frame)
 
     @contextlib.contextmanager
     def _warn_on_error(self) -> Iterator[None]:
@@ -128,50 +138,6 @@ class EventWriter:
         except (OSError, tf.errors.OpError) as error:  # the latter where TensorFlow is installed
             self._writer = None
             warnings.warn(f"{self._run_dir}: no more TensorBoard events, writing failed ({error})", stacklevel=4)
-
-
-class TensorBoardLogger:
-    """Writes TensorBoard events: scalars, configuration and record as text, videos as moving images and as strips.
-
-    Args:
-        hyperparameters: the run's row on the HPARAMS page, unless it was opened before; empty for none.
-        in_table: whether there is such a row now or from before.
-    """
-
-    def __init__(self, hyperparameters: Hyperparameters | None, in_table: bool) -> None:
-        self._hyperparameters, self._in_table = hyperparameters, in_table
-
-    def start(self, run: RunInfo) -> None:
-        """Open the file; write the layout of charts, the row on the HPARAMS page and the texts."""
-        self._events = EventWriter(run.run_dir, None if run.resumed_at is None else run.resumed_at + 1)
-        sigmas = [name for name in run.columns["train"] if name.startswith("sigma/")]
-        self._events.layout(sigmas, [name for name in run.columns.get("diagnostics", ()) if name not in SHARED])
-        if self._hyperparameters:
-            self._events.session_start(self._hyperparameters)
-        for name, markdown in texts(run).items():
-            self._events.text(name, markdown, run.resumed_at or 0)
-
-    def log(self, table: str, row: Mapping[str, float]) -> None:
-        """Write what a chart shows of `row`."""
-        self._events.scalars({tag(table, name): value for name, value in row.items() if tag(table, name)},
-                             int(row["frame"]))  # fmt: skip
-
-    def video(self, path: Path, frames: NDArray[np.uint8], frame: int) -> None:  # noqa: ARG002, part of the protocol
-        """Write a moving image, and a strip of frames from the first to the last."""
-        frames = frames[np.unique(np.linspace(0, len(frames) - 1, NUM_FRAMES).astype(int))]
-        strip = frames[np.linspace(0, len(frames) - 1, NUM_IN_STRIP).astype(int)]
-        self._events.image("eval/strip", np.concatenate(list(strip), axis=1), frame)
-        self._events.image("eval/video", frames, frame)
-
-    def flush(self) -> None:
-        """Write everything to disk."""
-        self._events.flush()
-
-    def close(self, success: bool | None) -> None:
-        """Close the file, and the row on the HPARAMS page if the run will not be resumed."""
-        if self._in_table and success is not None:
-            self._events.session_end(success)
-        self._events.close()
 
 
 def texts(run: RunInfo) -> dict[str, str]:

@@ -7,7 +7,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from multiprocessing.connection import wait
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import dm_env
 import numpy as np
@@ -23,27 +23,8 @@ Recorder = Callable[[Any], None]
 """Called with an object that has `render(height, width)` at every step of the first evaluation episode."""
 
 
-class Worker(Protocol):
-    """Plays one episode at a time: call `begin` or `step`, then `receive`."""
-
-    def begin(self, random_state: str) -> None:
-        """Start the episode drawn from `random_state` (see `Environment`)."""
-
-    def step(self, action: np.ndarray) -> None:
-        """Act in [-1, 1] for one step."""
-
-    def receive(self) -> dm_env.TimeStep:
-        """Result of the last `begin` or `step`."""
-
-    def render(self, height: int, width: int) -> np.ndarray:
-        """Draw the current state, (height, width, 3) uint8."""
-
-    def close(self) -> None:
-        """Release the environment."""
-
-
 class LocalWorker:
-    """A worker in this process.
+    """Plays episodes in this process, as `EnvironmentProcess` does in its own: `begin` or `step`, then `receive`.
 
     Args:
         env: a `PixelStack`.
@@ -72,6 +53,9 @@ class LocalWorker:
     def close(self) -> None:
         """Release the environment."""
         self._env.close()
+
+
+Worker: TypeAlias = "LocalWorker | EnvironmentProcess"
 
 
 class EnvironmentPool:
@@ -144,41 +128,30 @@ def evaluate(
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(zlib.crc32("".join(random_states).encode()))
-        return _play(pool, agent, random_states, record, before_step)
-
-
-def _play(
-    pool: EnvironmentPool,
-    agent: Agent,
-    random_states: Sequence[str],
-    record: Recorder | None,
-    before_step: Callable[[], None],
-) -> list[Episode]:
-    """See `evaluate`."""
-    episodes: dict[int, Episode] = {}
-    waiting = deque(enumerate(random_states))
-    playing: dict[Worker, int] = {}
-    while waiting or playing:
-        for worker in pool.workers:
-            if waiting and worker not in playing:
-                playing[worker], random_state = waiting.popleft()
-                worker.begin(random_state)
-        before_step()
-        for worker in pool.wait(playing):
-            number, time_step = playing[worker], worker.receive()
-            if time_step.first():
-                episodes[number] = Episode(np.array(time_step.observation), [])
-            elif isinstance(time_step, DivergedStep):
-                episodes[number] = episodes[number]._replace(diverged=True)
-            else:
-                episodes[number].rewards.append(float(time_step.reward))
-            if record is not None and number == 0 and not isinstance(time_step, DivergedStep):
-                record(worker)
-            if time_step.last():
-                del playing[worker]
-            else:
-                action = agent.act(time_step.observation, step=0, explore=False)
-                if not np.isfinite(action).all():
-                    raise FloatingPointError("the agent's action is not finite")
-                worker.step(action)
-    return [episodes[number] for number in range(len(random_states))]
+        episodes: dict[int, Episode] = {}
+        waiting = deque(enumerate(random_states))
+        playing: dict[Worker, int] = {}
+        while waiting or playing:
+            for worker in pool.workers:
+                if waiting and worker not in playing:
+                    playing[worker], random_state = waiting.popleft()
+                    worker.begin(random_state)
+            before_step()
+            for worker in pool.wait(playing):
+                number, time_step = playing[worker], worker.receive()
+                if time_step.first():
+                    episodes[number] = Episode(np.array(time_step.observation), [])
+                elif isinstance(time_step, DivergedStep):
+                    episodes[number] = episodes[number]._replace(diverged=True)
+                else:
+                    episodes[number].rewards.append(float(time_step.reward))
+                if record is not None and number == 0 and not isinstance(time_step, DivergedStep):
+                    record(worker)
+                if time_step.last():
+                    del playing[worker]
+                else:
+                    action = agent.act(time_step.observation, step=0, explore=False)
+                    if not np.isfinite(action).all():
+                        raise FloatingPointError("the agent's action is not finite")
+                    worker.step(action)
+        return [episodes[number] for number in range(len(random_states))]
