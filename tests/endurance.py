@@ -11,20 +11,20 @@ code 1 if a run did not resume or ended by itself.
 from __future__ import annotations
 
 import argparse
-import csv
 import random
 import signal
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from drq_sn.report.style import GREY, SMALL, add_legend, create_canvas, line_styles, save_figure
+import pandas as pd
+
+from drq_sn.report.style import GREY, SMALL, add_legend, create_canvas, line_styles
 from drq_sn.runs.reader import read_record
 from tests.builders import read_csv
-from tests.fault_injection import LostError, checkpoint_frames, processes_of, resumed_frame
+from tests.fault_injection import LostError, append_row, checkpoint_frames, processes_of, resumed_frame
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = [
@@ -111,7 +111,7 @@ class Endurance:
     def _record(self, event: str, frames: Sequence[int | None]) -> None:
         """Append to `events.csv`; `frames` holds the frame of a checkpoint or is empty."""
         row = {"hours": round(self.hours, 4), "event": event, "checkpoint_frame": frames[0] if frames else ""}
-        append(self.out / "events.csv", row)
+        append_row(self.out / "events.csv", row)
         print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
 
     def _sample(self, pid: int) -> None:
@@ -131,7 +131,7 @@ class Endurance:
             }
         except (OSError, KeyError):
             return
-        append(self.out / "samples.csv", row)
+        append_row(self.out / "samples.csv", row)
 
 
 def num_resumed(run_dir: Path) -> int:
@@ -146,24 +146,8 @@ def process_status(pid: int) -> dict[str, int]:
 
 
 def num_bytes(folder: Path) -> int:
-    """Size of all files below `folder`; those that vanish meanwhile count as empty."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
-    return total
-
-
-def append(path: Path, row: Mapping[str, object]) -> None:
-    """Append `row` to a CSV file."""
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+    """Size of all files below `folder`; `OSError` if one vanishes meanwhile."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def train(out: str, start: str, *words: str) -> None:
@@ -179,51 +163,47 @@ def train(out: str, start: str, *words: str) -> None:
         row = {"hours": round((time.time() - float(start)) / 3600, 4)}
         row |= {"frame": self.loop.step * self.loop.action_repeat, "seconds": round(time.perf_counter() - begin, 4)}
         if self.store.bytes_written:  # else the last checkpoint is of this frame
-            append(Path(out) / "checkpoints.csv", row | {"written_mb": self.store.bytes_written / MEGABYTE})
+            append_row(Path(out) / "checkpoints.csv", row | {"written_mb": self.store.bytes_written / MEGABYTE})
 
     Session.save = timed
     sys.argv = ["train", *words]
     command.main()
 
 
+def read_rows(out: Path) -> pd.DataFrame:
+    """All rows of `samples.csv` and `checkpoints.csv`."""
+    return pd.concat([pd.read_csv(out / "samples.csv"), pd.read_csv(out / "checkpoints.csv")])
+
+
 def draw(out: Path) -> None:
     """Write `endurance.png` and `.svg`: quantities over time; gray lines are kills, black ones stops."""
-    rows = [*read_csv(out / "samples.csv"), *read_csv(out / "checkpoints.csv")]
+    rows, events = read_rows(out), pd.read_csv(out / "events.csv")
     canvas = create_canvas(9, 5)
     styles = line_styles([label for columns in PANELS.values() for label in columns.values()])
     handles = {}
-    for number, (title, columns) in enumerate(PANELS.items(), 1):
-        axes = canvas.add_subplot(2, 2, number)
-        for event in read_csv(out / "events.csv"):
-            if event["event"] in ("SIGKILL", "SIGTERM"):
-                color = GREY if event["event"] == "SIGKILL" else "black"
-                axes.axvline(float(event["hours"]), color=color, linewidth=0.5, alpha=0.6)
+    for axes, (title, columns) in zip(canvas.subplots(2, 2).flat, PANELS.items(), strict=True):
+        for event, color in (("SIGKILL", GREY), ("SIGTERM", "black")):
+            for hours in events["hours"][events["event"] == event]:
+                axes.axvline(hours, color=color, linewidth=0.5, alpha=0.6)
         for column, label in columns.items():
-            points = [(float(row["hours"]), float(row[column])) for row in rows if column in row]
-            (handles[label],) = axes.plot(*zip(*points, strict=True), **{**styles[label], "linewidth": 1.0})
+            points = rows.dropna(subset=column)
+            (handles[label],) = axes.plot(points["hours"], points[column], **{**styles[label], "linewidth": 1.0})
         axes.set_title(title, fontsize=SMALL)
         axes.set_ylim(bottom=0)
         axes.tick_params(labelsize=SMALL)
         axes.set_xlabel("hours", fontsize=SMALL)
     add_legend(canvas, handles)
-    figure = save_figure("endurance", "", canvas)
-    (out / "endurance.png").write_bytes(figure.png)
-    (out / "endurance.svg").write_bytes(figure.svg)
+    canvas.savefig(out / "endurance.png")
+    canvas.savefig(out / "endurance.svg")
 
 
 def summary(out: Path) -> str:
     """Kills and resumptions, and each quantity's median in every eighth of the time."""
-    events = [row["event"] for row in read_csv(out / "events.csv")]
-    lines = [f"{events.count('SIGKILL')} kills, {events.count('SIGTERM')} stops, {events.count('resumed')} resumptions"]
-    rows = [*read_csv(out / "samples.csv"), *read_csv(out / "checkpoints.csv")]
-    end = max(float(row["hours"]) for row in rows)
-    for column in (column for columns in PANELS.values() for column in columns):
-        parts: list[list[float]] = [[] for _ in range(8)]
-        for row in rows:
-            if column in row:
-                parts[min(7, int(8 * float(row["hours"]) / end))].append(float(row[column]))
-        lines.append(f"{column:20} " + " ".join(f"{statistics.median(p):8.2f}" if p else f"{'-':>8}" for p in parts))
-    return "\n".join(lines)
+    counts = pd.read_csv(out / "events.csv")["event"].value_counts()
+    rows = read_rows(out)
+    columns = [column for columns in PANELS.values() for column in columns]
+    medians = rows[columns].groupby(pd.cut(rows["hours"], 8), observed=False).median()
+    return f"{counts.to_string()}\n{medians.T.round(2).to_string()}"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Kill, damage and starve runs, and compare what survives with a run that met no fault.
+"""Kill, stop, damage and starve runs, and compare what survives with a run that met no fault.
 
 usage: python -m tests.fault_injection [--faults N] [--seed N] [--out DIR]
 
@@ -27,12 +27,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 
 from drq_sn.runs.reader import read_record
@@ -44,19 +44,14 @@ ACTION_REPEAT = 2
 LIMIT_SECONDS = 600  # of one process; machines of a CI stall
 EXIT_SECONDS = 20  # for the child processes of a run that was killed
 NUM_ATTEMPTS = 3  # at a kill before the run has finished
-SIGTERM_CODE, DIVERGED, DISK_FULL = 143, 3, 4
+SIGTERM_CODE, DISK_FULL = 143, 4
 LOGS, WEIGHTS = ("train.csv", "eval.csv", "diagnostics.csv"), ("weights.pt", "best.pt")
 COUNTING = ("frame", "step", "episode", "num_steps", "num_updates")  # columns that do not depend on what is learned
 GAP, DAMAGED_BEST = "resumes without these steps", "best evaluation from now on replaces it"
 
 
 class Setting(NamedTuple):
-    """What is trained.
-
-    Attributes:
-        num_frames: length of the run; there is an evaluation in the middle.
-        options: the other options of the run.
-    """
+    """What is trained: the length of the run, with an evaluation in the middle, and the other options."""
 
     num_frames: int
     options: tuple[str, ...]
@@ -101,11 +96,10 @@ class LostError(Exception):
     """A fault cost a run more than it may; the message says what."""
 
 
-class Ending(NamedTuple):
-    """How a process ended: its exit code (minus the signal's number), and its output and errors."""
-
-    code: int
-    text: str
+def require(ok: bool, problem: str) -> None:
+    """Raise `LostError` unless `ok`."""
+    if not ok:
+        raise LostError(problem)
 
 
 @dataclass
@@ -133,13 +127,10 @@ class Trial:
 
     def row(self) -> dict[str, object]:
         """The row of `faults.csv`."""
-        values = {name: value for name, value in vars(self).items() if name != "run_dir"}
-        return {name: "" if value is None else value for name, value in values.items()}
+        return {name: value for name, value in vars(self).items() if name != "run_dir"}
 
     def __str__(self) -> str:
-        frames = f"checkpoint {self.checkpoint_frame}, resumed at {self.resumed_frame}"
-        text = f"{self.number:4d}  {self.outcome:9}  {self.setting:11}  {self.fault} ({self.detail or '-'}); {frames}"
-        return f"{text}; {self.seconds:.0f} s" + (f"; {self.problem}" if self.problem else "")
+        return ", ".join(f"{name} {value}" for name, value in self.row().items() if value not in (None, ""))
 
 
 class Faults:
@@ -152,11 +143,9 @@ class Faults:
     """
 
     def __init__(self, folder: Path, seed: int = 0, mutation: str | None = None) -> None:
-        self.folder = folder
-        self.seed = seed
-        self.mutation = mutation
+        self.folder, self.seed, self.mutation = folder, seed, mutation
         self._references: dict[str, tuple[Result, dict[str, int]]] = {}
-        self._stopped: dict[str, Path] = {}
+        self._stopped: dict[str, Path] = {}  # setting -> a run that was killed when it had several checkpoints
 
     def try_one(self, number: int, fault: str | None = None, setting: str | None = None) -> Trial:
         """Try fault `number`, of the given kind and setting or of random ones."""
@@ -165,9 +154,7 @@ class Faults:
         name = setting or self.random.choices(list(SETTINGS), WEIGHTS_OF_SETTINGS)[0]
         fault = fault or self.random.choices(list(FAULTS), [weight for weight, _ in FAULTS.values()])[0]
         name = "one thread" if fault == "full disk" else name  # whose files have the sizes that it needs
-        trial = Trial(number, fault, name, run_dir=self.folder / f"fault_{number}" / "run")
-        shutil.rmtree(trial.run_dir.parent, ignore_errors=True)
-        trial.run_dir.parent.mkdir(parents=True)
+        trial = Trial(number, fault, name, run_dir=self._new_folder(f"fault_{number}") / "run")
         try:
             trial.outcome = FAULTS[fault][1](self, trial)
         except LostError as error:
@@ -176,6 +163,12 @@ class Faults:
             shutil.rmtree(trial.run_dir.parent)
         trial.seconds = round(time.monotonic() - start, 1)
         return trial
+
+    def _new_folder(self, name: str) -> Path:
+        folder = self.folder / name.replace(" ", "_")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
 
     # faults
 
@@ -186,27 +179,31 @@ class Faults:
             shutil.rmtree(trial.run_dir, ignore_errors=True)
             frame, wait = self.random.randrange(1, setting.num_frames * 9 // 10), self.random.uniform(0, 0.2)
             trial.detail = f"{wait:.2f} s after the first checkpoint from frame {frame} on"
-            trial.exit_code = self._kill_from(frame, trial, setting.often, wait=wait).code
+            self._stop_from(frame, trial, setting.often, signal.SIGKILL, wait)
             if trial.exit_code == -signal.SIGKILL:
                 return self._resume(trial, setting.often)
         raise LostError(f"the kill did not land: exit code {trial.exit_code}")
 
     def kill_while_writing(self, trial: Trial) -> str:
         """SIGKILL in the middle of writing, before or after a rename."""
-        often = SETTINGS[trial.setting].often
-        opportunities = self._reference(trial.setting)[1]
+        often, opportunities = SETTINGS[trial.setting].often, self._reference(trial.setting)[1]
         stage = self.random.choice(list(opportunities))
         number = self.random.randint(1, opportunities[stage])
         trial.detail = f"{stage} {number} of {opportunities[stage]}"
-        trial.exit_code = self._train(trial, often, stage=stage, number=number).code
-        if trial.exit_code != -signal.SIGKILL:
-            raise LostError(f"the kill did not land: exit code {trial.exit_code}")
+        self._train(trial, often, stage=stage, number=number)
+        require(trial.exit_code == -signal.SIGKILL, f"the kill did not land: exit code {trial.exit_code}")
         return self._resume(trial, often)
 
     def damage(self, trial: Trial) -> str:
         """Truncate, change or remove one file of a killed run."""
-        seldom = SETTINGS[trial.setting].seldom
-        shutil.copytree(self._stopped_run(trial.setting), trial.run_dir)
+        setting = SETTINGS[trial.setting]
+        if trial.setting not in self._stopped:
+            stopped = Trial(0, "", trial.setting, run_dir=self._new_folder(f"stopped {trial.setting}") / "run")
+            self._stop_from(setting.num_frames * 3 // 5, stopped, setting.seldom, signal.SIGKILL)
+            if stopped.exit_code != -signal.SIGKILL or len(checkpoint_frames(stopped.run_dir)) < 2:
+                raise RuntimeError(f"the run to be damaged has no two checkpoints: exit code {stopped.exit_code}")
+            self._stopped[trial.setting] = stopped.run_dir
+        shutil.copytree(self._stopped[trial.setting], trial.run_dir)
         trial.exit_code = -signal.SIGKILL
         files = [path for path in sorted(trial.run_dir.rglob("*")) if path.is_file() and path.stat().st_size]
         saved = [path for path in files if "checkpoint" in path.parts]
@@ -221,30 +218,28 @@ class Faults:
         else:
             data[self.random.randrange(len(data))] ^= 1 << self.random.randrange(8)
             path.write_bytes(data)
-        return self._resume(trial, seldom, accepted=damaged_frames(trial.run_dir))
+        return self._resume(trial, setting.seldom, accepted=checkpoint_frames(trial.run_dir, "[0-9]*.*"))
 
     def terminate(self, trial: Trial) -> str:
         """SIGTERM at a random moment."""
         setting = SETTINGS[trial.setting]
         frame = self.random.randrange(1, setting.num_frames // 2)
         trial.detail = f"after the first checkpoint from frame {frame} on"
-        trial.exit_code = self._kill_from(frame, trial, setting.often, signal_number=signal.SIGTERM).code
-        if trial.exit_code != SIGTERM_CODE:
-            raise LostError(f"exit code {trial.exit_code}")
+        self._stop_from(frame, trial, setting.often, signal.SIGTERM)
+        require(trial.exit_code == SIGTERM_CODE, f"exit code {trial.exit_code}")
         return self._resume(trial, setting.often)
 
     def terminate_while_filming(self, trial: Trial) -> str:
         """SIGTERM during an evaluation that is being filmed."""
         frame = SETTINGS[trial.setting].num_frames // 2
-        with self._started(trial, f"video_every_frames={frame}", "num_eval_processes=2") as (process, finish):
+        trial.detail, film = f"frame {frame}", f"video_every_frames={frame}"
+        with self._started(trial, film, "num_eval_processes=2") as (process, finish):
             while not (trial.run_dir / "video" / f".{frame}.mp4").exists() and process.is_alive():
                 time.sleep(0.005)
             os.kill(process.pid, signal.SIGTERM)
-            trial.exit_code = finish().code
-        trial.detail = f"frame {frame}"
-        if trial.exit_code != SIGTERM_CODE:
-            raise LostError(f"exit code {trial.exit_code}")
-        return self._resume(trial, f"video_every_frames={frame}")
+            finish()
+        require(trial.exit_code == SIGTERM_CODE, f"exit code {trial.exit_code}")
+        return self._resume(trial, film)
 
     def fill_disk(self, trial: Trial) -> str:
         """A file system too small for the next checkpoint, then larger."""
@@ -257,59 +252,40 @@ class Faults:
             trial.problem = "not tried: no file system can be mounted here (needs root)"
             return "skipped"
         try:
-            trial.exit_code, text = self._train(trial, often)
-            if trial.exit_code != DISK_FULL or "no space left" not in text or "Traceback" in text:
-                raise LostError(f"exit code {trial.exit_code}: {text[-300:]}")
-            if not checkpoint_frames(trial.run_dir):
-                raise LostError("no checkpoint was kept")
+            text = self._train(trial, often)
+            is_announced = "no space left" in text and "Traceback" not in text
+            require(trial.exit_code == DISK_FULL and is_announced, f"exit code {trial.exit_code}: {text[-300:]}")
+            require(checkpoint_frames(trial.run_dir) != [], "no checkpoint was kept")
             subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
             return self._resume(trial, often)
         finally:
             subprocess.run(["umount", str(disk)], check=True)
 
-    def poison(self, trial: Trial) -> str:
-        """A weight that is no number: the run must end as diverged, and say so again when called again."""
-        number = self.random.randint(1, 25)
-        trial.detail = f"update {number}"
-        trial.exit_code = self._train(trial, stage="nan", number=number).code
-        codes = trial.exit_code, self._train(trial).code
-        if codes != (DIVERGED, DIVERGED) or not (trial.run_dir / "checkpoint" / "diverged.pt").exists():
-            raise LostError(f"exit codes {codes} instead of {DIVERGED}, or no diverged.pt")
-        return "announced"
-
-    def kill_encoder(self, trial: Trial) -> str:
-        """The encoder of a video killed."""
-        number = self.random.randint(1, 20)
-        trial.detail = f"frame {number} of the video"
-        filmed = f"video_every_frames={SETTINGS[trial.setting].num_frames}"
-        trial.exit_code, text = self._train(trial, filmed, stage="encoder", number=number)
-        if trial.exit_code != 0 or "the encoder failed" not in text:
-            raise LostError(f"exit code {trial.exit_code}: {text[-300:]}")
-        require_same(result_of(trial.run_dir), self._reference(trial.setting)[0])
-        return "announced"  # that there is no video
-
     # processes
 
     @contextlib.contextmanager
-    def _started(self, trial: Trial, *words: str, **spec: object) -> Iterator[tuple[Any, Callable[[], Ending]]]:
-        """A process that trains, in a session of its own, and a function that waits for its end."""
+    def _started(self, trial: Trial, *words: str, **spec: object) -> Iterator[tuple[Any, Callable[[], str]]]:
+        """A process that trains, in a session of its own, and a function that waits for its end.
+
+        The function sets `trial.exit_code` (minus the number of a signal) and returns output and errors.
+        """
         from tests import faulty_run  # imports a lot
 
         log = trial.run_dir.with_name(f"{trial.run_dir.name}.log")
         line = [*SETTINGS[trial.setting].words, f"run_dir={trial.run_dir}", *words]
-        process = FORKS.Process(target=faulty_run.run, args=(line, str(log), spec))
+        process = FORKS.Process(target=faulty_run.run, args=(line, str(log)), kwargs=spec)
         process.start()
 
-        def finish() -> Ending:
+        def finish() -> str:
             process.join(LIMIT_SECONDS)
-            if process.exitcode is None:
+            trial.exit_code = process.exitcode
+            if trial.exit_code is None:
                 raise LostError(f"no end within {LIMIT_SECONDS} s: {log.read_text()[-300:]}")
             deadline = time.monotonic() + EXIT_SECONDS
             while left := processes_of(process.pid):
-                if time.monotonic() > deadline:
-                    raise LostError(f"processes left behind: {', '.join(left.values())}")
+                require(time.monotonic() < deadline, f"processes left behind: {', '.join(left.values())}")
                 time.sleep(0.05)
-            return Ending(process.exitcode, log.read_text())
+            return log.read_text()
 
         try:
             yield process, finish
@@ -319,21 +295,19 @@ class Faults:
                 os.killpg(process.pid, signal.SIGKILL)
             process.join()
 
-    def _train(self, trial: Trial, *words: str, **spec: object) -> Ending:
+    def _train(self, trial: Trial, *words: str, **spec: object) -> str:
         """One call of the command, to whatever end it comes to; `spec` is that of `faulty_run.run`."""
         with self._started(trial, *words, **spec) as (_, finish):
             return finish()
 
-    def _kill_from(
-        self, frame: int, trial: Trial, *words: str, wait: float = 0.0, signal_number: int = signal.SIGKILL
-    ) -> Ending:
+    def _stop_from(self, frame: int, trial: Trial, option: str, number: int, wait: float = 0.0) -> None:
         """Send a signal `wait` seconds after a checkpoint at `frame` or later is on disk."""
-        with self._started(trial, *words) as (process, finish):
+        with self._started(trial, option) as (process, finish):
             while max(checkpoint_frames(trial.run_dir), default=0) < frame and process.is_alive():
                 time.sleep(0.005)
             time.sleep(wait)
-            os.kill(process.pid, signal_number)
-            return finish()
+            os.kill(process.pid, number)
+            finish()
 
     def _resume(self, trial: Trial, *words: str, accepted: list[int] | None = None) -> str:
         """Bring a run to its end with the same command and compare it with the reference; return the outcome.
@@ -355,8 +329,7 @@ class Faults:
         result, reference = result_of(trial.run_dir), self._reference(trial.setting)[0]
         if GAP in text:
             require_same_before(trial.resumed_frame or 0, trial.run_dir, result, reference)
-            again = Trial(trial.number, trial.fault, trial.setting, run_dir=twin)
-            self._finish(again, *words)
+            self._finish(replace(trial, run_dir=twin), *words)
             require_same(result, result_of(twin))
             return "announced"
         if DAMAGED_BEST in text:
@@ -365,43 +338,27 @@ class Faults:
         return "announced" if DAMAGED_BEST in text else "identical"
 
     def _finish(self, trial: Trial, *words: str) -> str:
-        ending = self._train(trial, *words, mutation=self.mutation)
-        status = read_record(trial.run_dir).get("status")
-        if ending.code != 0 or status != Status.FINISHED:
-            raise LostError(f"exit code {ending.code}, status {status}: {ending.text[-300:]}")
-        return ending.text
-
-    # what runs are compared with
+        again = replace(trial)  # keeps the exit code of the fault
+        text, status = self._train(again, *words, mutation=self.mutation), read_record(trial.run_dir).get("status")
+        is_finished = again.exit_code == 0 and status == Status.FINISHED
+        require(is_finished, f"exit code {again.exit_code}, status {status}: {text[-300:]}")
+        return text
 
     def _reference(self, setting: str) -> tuple[Result, dict[str, int]]:
         """Result of the run without faults, and how often files are written, synced and renamed in it."""
         if setting not in self._references:
-            run_dir = self.folder / f"reference_{setting.replace(' ', '_')}" / "run"
-            shutil.rmtree(run_dir.parent, ignore_errors=True)
-            run_dir.parent.mkdir(parents=True)
-            command = run_module("drq_sn.cli.train", *SETTINGS[setting].words, f"run_dir={run_dir}", cwd=ROOT)
-            trial = Trial(0, "none", setting, run_dir=run_dir.with_name("counted"))
-            counted = self._train(trial, SETTINGS[setting].often, stage="count")
-            if (command.returncode, counted.code) != (0, 0):
-                raise RuntimeError(f"a run without faults failed: {command.stderr[-1000:]}\n{counted.text[-1000:]}")
-            result = result_of(run_dir)
+            folder = self._new_folder(f"reference {setting}")
+            words = [*SETTINGS[setting].words, f"run_dir={folder / 'run'}"]
+            command = run_module("drq_sn.cli.train", *words, cwd=ROOT)
+            trial = Trial(0, "none", setting, run_dir=folder / "counted")
+            text = self._train(trial, SETTINGS[setting].often, stage="count")
+            if (command.returncode, trial.exit_code) != (0, 0):
+                raise RuntimeError(f"a run without faults failed: {command.stderr[-1000:]}\n{text[-1000:]}")
+            result = result_of(folder / "run")
             require_same(result_of(trial.run_dir), result)  # else faults could not be told from chance
-            (counts,) = re.findall(r"^opportunities: (.*)$", counted.text, re.M)
+            (counts,) = re.findall(r"^opportunities: (.*)$", text, re.M)
             self._references[setting] = result, json.loads(counts)
         return self._references[setting]
-
-    def _stopped_run(self, setting: str) -> Path:
-        """A run that was killed when it had several checkpoints."""
-        if setting not in self._stopped:
-            run_dir = self.folder / f"stopped_{setting.replace(' ', '_')}" / "run"
-            shutil.rmtree(run_dir.parent, ignore_errors=True)
-            run_dir.parent.mkdir(parents=True)
-            trial = Trial(0, "none", setting, run_dir=run_dir)
-            code = self._kill_from(SETTINGS[setting].num_frames * 3 // 5, trial, SETTINGS[setting].seldom).code
-            if code != -signal.SIGKILL or len(checkpoint_frames(run_dir)) < 2:
-                raise RuntimeError(f"the run to be damaged has no two checkpoints: exit code {code}")
-            self._stopped[setting] = run_dir
-        return self._stopped[setting]
 
 
 FAULTS: dict[str, tuple[int, Callable[[Faults, Trial], str]]] = {
@@ -411,8 +368,6 @@ FAULTS: dict[str, tuple[int, Callable[[Faults, Trial], str]]] = {
     "SIGTERM": (2, Faults.terminate),
     "SIGTERM while evaluating with a video": (1, Faults.terminate_while_filming),
     "full disk": (1, Faults.fill_disk),
-    "non-finite weight": (1, Faults.poison),
-    "video encoder killed": (1, Faults.kill_encoder),
 }
 """Kind of fault -> its share, and what causes it."""
 
@@ -441,8 +396,8 @@ def differences(result: Result, expected: Result) -> list[str]:
 
 def require_same(result: Result, expected: Result) -> None:
     """Raise `LostError` if results differ."""
-    if different := differences(result, expected):
-        raise LostError(f"ended with another result: {', '.join(different[:3])} ({len(different)} in all)")
+    different = differences(result, expected)
+    require(not different, f"ended with another result: {', '.join(different[:3])} ({len(different)} in all)")
 
 
 def require_same_before(frame: int, run_dir: Path, result: Result, reference: Result) -> None:
@@ -452,20 +407,13 @@ def require_same_before(frame: int, run_dir: Path, result: Result, reference: Re
         if log in LOGS:
             num_rows = sum(int(row["frame"]) <= frame for row in read_csv(run_dir / log))
             end = None if column in COUNTING else num_rows
-            cells = result.get(name)
-            assert isinstance(expected, tuple)
-            if not isinstance(cells, tuple) or cells[:end] != expected[:end]:
-                raise LostError(f"{name} differs before the gap, or in its number of rows")
+            same = (result.get(name) or ())[:end] == expected[:end]  # type: ignore[index]  # cells of a column
+            require(same, f"{name} differs before the gap, or in its number of rows")
 
 
-def checkpoint_frames(run_dir: Path) -> list[int]:
-    """Frames of all checkpoints whose manifest is on disk, ascending."""
-    return sorted(int(path.stem) * ACTION_REPEAT for path in (run_dir / "checkpoint").glob("[0-9]*.json"))
-
-
-def damaged_frames(run_dir: Path) -> list[int]:
-    """Frames where a run with damaged files may resume: those of its checkpoints, whole or not."""
-    return sorted(int(path.stem) * ACTION_REPEAT for path in (run_dir / "checkpoint").glob("[0-9]*.*"))
+def checkpoint_frames(run_dir: Path, pattern: str = "[0-9]*.json") -> list[int]:
+    """Frames of all checkpoints with a file like `pattern` on disk, by default the manifest; ascending."""
+    return sorted(int(path.stem) * ACTION_REPEAT for path in (run_dir / "checkpoint").glob(pattern))
 
 
 def resumed_frame(run_dir: Path, accepted: Sequence[int], num_before: int = 0) -> int | None:
@@ -484,8 +432,8 @@ def resumed_frame(run_dir: Path, accepted: Sequence[int], num_before: int = 0) -
         return None
     if not resumed:
         raise LostError(f"started over, although there was a checkpoint of frame {accepted[-1]}")
-    if len(resumed) > 1 or resumed[0] not in accepted or resumed[0] <= 0:
-        raise LostError(f"resumed at frame {resumed}; there were checkpoints of {accepted}")
+    has_continued = len(resumed) == 1 and resumed[0] in accepted and resumed[0] > 0
+    require(has_continued, f"resumed at frame {resumed}; there were checkpoints of {accepted}")
     return int(resumed[0])
 
 
@@ -510,15 +458,14 @@ def self_test(folder: Path) -> Trial:
     return trial
 
 
-def summary(rows: list[dict[str, str]]) -> str:
-    """Outcomes per kind of fault, as a table."""
-    outcomes = ("identical", "announced", "lost", "skipped")
-    counts = Counter((row["fault"], row["outcome"]) for row in rows if row["number"] != "0")
-    lines = [f"{'fault':40} tried " + " ".join(f"{name:>9}" for name in outcomes)]
-    for fault in [*FAULTS, "all"]:
-        numbers = [sum(n for (f, o), n in counts.items() if fault in (f, "all") and o == name) for name in outcomes]
-        lines.append(f"{fault:40} {sum(numbers):5d} " + " ".join(f"{number:9d}" for number in numbers))
-    return "\n".join(lines)
+def append_row(path: Path, row: Mapping[str, object]) -> None:
+    """Append `row` to a CSV file; None is empty."""
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def main() -> None:
@@ -536,18 +483,13 @@ def main() -> None:
     faults = Faults(folder, arguments.seed)
     for number in sorted(set(range(arguments.faults + 1)) - done):
         trial = faults.try_one(number) if number else self_test(folder)
-        is_new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(trial.row()), lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(trial.row())
+        append_row(path, trial.row())
         print(trial, flush=True)
         if trial.outcome == "lost" and not number:
             sys.exit("the harness does not notice that resumption is disabled")
-    rows = read_csv(path)
-    print(summary(rows), flush=True)
-    sys.exit(any(row["outcome"] == "lost" for row in rows))
+    rows = pd.read_csv(path)
+    print(pd.crosstab(rows["fault"], rows["outcome"], margins=True).to_string(), flush=True)
+    sys.exit(bool((rows["outcome"] == "lost").any()))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """Training with a fault built in, in a process forked from one that has imported everything.
 
-Stages: the process kills itself at the given call of `write` (half of the data written), `fsync`
-(all written, not yet under its name) or `replace` (just renamed); `nan` puts one into a weight
-at the given update; `encoder` kills the encoder of a video at the given frame. `count` prints how often the first
-three happen. Mutations are defects that the fault harness must find.
+Stages: the process kills itself at the given call of `write` (half of the data written), `fsync` (all written, not yet
+under its name) or `replace` (just renamed); `count` prints how often these happen. Mutations are defects that the fault
+harness must find.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -18,17 +18,14 @@ from pathlib import Path
 import torch
 
 import drq_sn.training.augmentations  # noqa: F401 -- imports kornia
-from drq_sn.agents import DrQV2
 from drq_sn.cli import train
 from drq_sn.cli.running import checkpointing
 from drq_sn.envs.gl import find_backend
 from drq_sn.runs import files
 from drq_sn.runs.checkpoints import CheckpointStore
-from drq_sn.runs.video import VideoRecorder
-from tests.builders import kill_children
 
 
-def die() -> None:
+def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -59,46 +56,9 @@ def after_replace(due):
 
     def renamed(self, target):
         result = replace(self, target)
-        if due():
-            die()
-        return result
+        return die() if due() else result
 
     Path.replace = renamed
-
-
-def poisoned_weight(due):
-    """Make a weight non-finite."""
-    update = DrQV2.update
-
-    def poisoned(self, batch, step):
-        if due():
-            with torch.no_grad():
-                next(self.critic.parameters()).fill_(float("nan"))
-        return update(self, batch, step)
-
-    DrQV2.update = poisoned
-
-
-def killed_encoder(due):
-    """Kill the encoder of a video."""
-    record = VideoRecorder.__call__
-
-    def recorded(self, env):
-        if due():
-            kill_children("ffmpeg")
-        record(self, env)
-
-    VideoRecorder.__call__ = recorded
-
-
-STAGES = {
-    "write": half_written,
-    "fsync": before_fsync,
-    "replace": after_replace,
-    "nan": poisoned_weight,
-    "encoder": killed_encoder,
-}
-COUNTED = ("write", "fsync", "replace")
 
 
 def no_resume():
@@ -111,52 +71,35 @@ def other_random_numbers():
     checkpointing.set_random_states = lambda *_: None
 
 
+STAGES = {"write": half_written, "fsync": before_fsync, "replace": after_replace}
 MUTATIONS = {"no_resume": no_resume, "other_random_numbers": other_random_numbers}
 
 
-def count() -> dict[str, int]:
-    """Opportunities of the stages in `COUNTED`, as they come."""
-    counts = dict.fromkeys(COUNTED, 0)
-
-    def counter(stage):
-        def due():
-            counts[stage] += 1
-            return False
-
-        return due
-
-    for stage in COUNTED:
-        STAGES[stage](counter(stage))
-    return counts
-
-
-def arrange(stage: str | None = None, number: int = 0, mutation: str | None = None) -> None:
-    """Cause the fault of `stage` at its `number`-th opportunity, and a defect of the code."""
-    if mutation is not None:
-        MUTATIONS[mutation]()
-    if stage is not None:
-        opportunities = itertools.count(1)
-        STAGES[stage](lambda: next(opportunities) == number)
-
-
-def run(words: list[str], log: str, spec: dict) -> None:
+def run(words, log, stage=None, number=0, mutation=None):
     """The command `train` in this process, from now on in a session of its own and with its output in `log`.
 
     Args:
         words: the command line.
         log: file to write.
-        spec: arguments of `arrange`; `{"stage": "count"}` for `count`.
+        stage: where to die; `count` for nowhere.
+        number: at which call.
+        mutation: a defect of the code.
     """
     os.setsid()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    counts = count() if spec.get("stage") == "count" else arrange(**spec)
+    calls = {name: itertools.count(1) for name in STAGES}
+    if mutation is not None:
+        MUTATIONS[mutation]()
+    for name in STAGES if stage == "count" else filter(None, [stage]):
+        STAGES[name](functools.partial(lambda name: next(calls[name]) == number, name))
     sys.argv = ["train", *words]
     try:
         train.main()
     finally:
-        if counts:
+        if stage == "count":
+            counts = {name: next(numbers) - 1 for name, numbers in calls.items()}
             print(f"opportunities: {json.dumps(counts)}", flush=True)
 
 

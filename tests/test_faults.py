@@ -61,10 +61,10 @@ def test_a_kill_that_does_not_land_is_reported(faults, monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_that_does_not_end_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr(fault_injection, "LIMIT_SECONDS", 0.1)
-    trial = Faults(tmp_path).try_one(1, "non-finite weight", "one thread")
+    monkeypatch.setattr(fault_injection, "LIMIT_SECONDS", 0.0)
+    trial = Faults(tmp_path).try_one(1, "SIGTERM", "one thread")
     assert trial.outcome == "lost"
-    assert trial.problem.startswith("no end within 0.1 s")
+    assert trial.problem.startswith("no end within 0.0 s")
 
 
 @pytest.mark.parametrize(
