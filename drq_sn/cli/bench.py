@@ -12,24 +12,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
-from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.overrides import (
-    check_command_line,
     check_overrides,
     group_options,
     initialized,
+    run_composed,
     search_path_overrides,
 )
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
 from drq_sn.cli.launching.job import ExitCodes, Job
 from drq_sn.cli.launching.local import LocalLauncher
-from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.cli.workload import (
     apply_device_settings,
@@ -71,9 +68,7 @@ RENDER_SETTINGS: dict[str, dict[str, Any]] = {
 def run_bench(cfg: DictConfig, overrides: list[str]) -> Path:
     """Measure the parts that `cfg` names, print tables, and return the directory with the results.
 
-    Args:
-        cfg: the composed configuration.
-        overrides: those of the command line; they also apply to each row.
+    `overrides` are those of the command line; they also apply to each row.
 
     Raises:
         InvalidInput: before anything is measured, for an invalid value.
@@ -99,11 +94,7 @@ def run_bench(cfg: DictConfig, overrides: list[str]) -> Path:
 
 
 def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -> None:
-    """Fill in the defaults for `device`, make list options lists, and check everything.
-
-    Raises:
-        InvalidInput: for an invalid value.
-    """
+    """Fill in the defaults for `device`, make list options lists, and check everything."""
     apply_device_settings(cfg, device)
     check_choices(cfg, GROUPS, overrides)
     check_ranges(cfg, RANGES)
@@ -211,11 +202,6 @@ MEASURE = {"updates": _updates, "games": _games, "rendering": _rendering, "train
 def train_in_parallel(folder: Path, options: list[str], number: int) -> dict[str, Any]:
     """Train `number` seeds at once, as a local sweep does, and measure their speed.
 
-    Args:
-        folder: of the runs.
-        options: of `drq-sn train`.
-        number: runs.
-
     Returns:
         Frames per second of each run, evaluations included, from the first evaluation after learning
         started to the last one. Or the `error`.
@@ -248,16 +234,10 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
-def _bench(cfg: DictConfig) -> None:
-    with exit_on_invalid_input():
-        run_bench(cfg, list(HydraConfig.get().overrides.task))
-
-
 def main() -> None:
     """Check the command line, then measure."""
-    check_command_line(CONFIG_NAME, "a benchmark goes through agents, heads, normalizers and runtimes by itself")
-    _bench()
+    note = "a benchmark goes through agents, heads, normalizers and runtimes by itself"
+    run_composed(CONFIG_NAME, lambda cfg: run_bench(cfg, list(HydraConfig.get().overrides.task)), note)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from drq_sn import validation
-from drq_sn.cli.config.build import build_env, config_dir, partial_env, random_states_of
-from drq_sn.cli.config.overrides import check_command_line
+from drq_sn.cli.config.build import build_env, partial_env, random_states_of
+from drq_sn.cli.config.overrides import run_composed
 from drq_sn.cli.config.ranges import EVALUATE, check_ranges
 from drq_sn.cli.config.saved import load_agent_and_frame, load_config
-from drq_sn.cli.running.exit_codes import exit_on_invalid_input, exit_stalled
+from drq_sn.cli.running.exit_codes import exit_stalled
 from drq_sn.output import require_written
 from drq_sn.runs.progress import format_return
 from drq_sn.runs.video import VideoRecorder, playback_rate
@@ -64,20 +63,15 @@ def run_evaluation(
     return returns
 
 
-@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
 def _evaluate(cfg: DictConfig) -> None:
-    with exit_on_invalid_input():
-        if cfg.run is None:
-            raise validation.InvalidInput("run must be a run directory: run=runs/TASK/AGENT_HEAD_NORM/seed_N")
-        check_ranges(cfg, EVALUATE)
-        run_evaluation(Path(str(cfg.run)), cfg.episodes, cfg.seed, cfg.device, cfg.video, cfg.weights, cfg.trusted)
-        require_written()
+    check_ranges(cfg, EVALUATE)
+    run_evaluation(Path(str(cfg.run)), cfg.episodes, cfg.seed, cfg.device, cfg.video, cfg.weights, cfg.trusted)
+    require_written()
 
 
 def main() -> None:
     """Check the command line, then evaluate."""
-    check_command_line(CONFIG_NAME)
-    _evaluate()
+    run_composed(CONFIG_NAME, _evaluate)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from omegaconf import DictConfig
@@ -17,12 +16,11 @@ from torch import Tensor, nn
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.cli.config.build import build_env, config_dir
-from drq_sn.cli.config.overrides import check_command_line
+from drq_sn.cli.config.build import build_env
+from drq_sn.cli.config.overrides import run_composed
 from drq_sn.cli.config.ranges import EXPORT, check_ranges
 from drq_sn.cli.config.saved import load_agent_and_frame, load_config
 from drq_sn.cli.config.suitability import require_actor
-from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.envs.wrappers import PixelStack
 from drq_sn.runs.files import write_atomically
@@ -47,17 +45,9 @@ class Policy(nn.Module):
 
 
 def export(run_dir: Path, out: Path | None, weights: str, seed: int, trusted: Sequence[str] = ()) -> Path:
-    """Write the policy with the `last` or `best` weights of `run_dir`, after comparing it with the agent.
+    """Write the policy of `run_dir` to `out`, by default its `policy.onnx`, and return the file.
 
-    Args:
-        run_dir: run directory.
-        out: file to write; `policy.onnx` in the run directory if None.
-        weights: `last` or `best`.
-        seed: seed of the environment whose frames are compared.
-        trusted: see `load_config`.
-
-    Returns:
-        The file.
+    Before that, it is compared with the agent, on frames of an environment with `seed`; `trusted`: see `load_config`.
 
     Raises:
         InvalidInput: without the extra's packages, or if `run_dir` has no weights or `out` cannot be written.
@@ -134,20 +124,15 @@ def largest_difference(model: bytes, agent: ActorCriticAgent, env: PixelStack) -
     return float(np.max(differences))  # NaN if there is one
 
 
-@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
 def _export(cfg: DictConfig) -> None:
-    with exit_on_invalid_input():
-        if cfg.run is None:
-            raise validation.InvalidInput("run must be a run directory: run=runs/TASK/AGENT_HEAD_NORM/seed_N")
-        check_ranges(cfg, EXPORT)
-        out = None if cfg.out is None else Path(str(cfg.out))
-        export(Path(str(cfg.run)), out, cfg.weights, cfg.seed, cfg.trusted)
+    check_ranges(cfg, EXPORT)
+    out = None if cfg.out is None else Path(str(cfg.out))
+    export(Path(str(cfg.run)), out, cfg.weights, cfg.seed, cfg.trusted)
 
 
 def main() -> None:
     """Check the command line, then export."""
-    check_command_line(CONFIG_NAME)
-    _export()
+    run_composed(CONFIG_NAME, _export)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import hydra
 import torch
 from hydra import compose
 from omegaconf import DictConfig
@@ -19,13 +18,12 @@ from tqdm import tqdm
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.cli.config.build import build_replay, config_dir
-from drq_sn.cli.config.overrides import check_command_line, initialized
+from drq_sn.cli.config.build import build_replay
+from drq_sn.cli.config.overrides import initialized, run_composed
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
 from drq_sn.cli.config.saved import build_saved_agent, build_saved_env, load_config
 from drq_sn.cli.config.suitability import require_actor
 from drq_sn.cli.running.checkpointing import seed_everything
-from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.cli.workload import check_choices, to_list
 from drq_sn.envs.wrappers import PixelStack
@@ -172,16 +170,9 @@ def _prepare_directory(cfg: DictConfig, replay_sha256: str, device: torch.device
     return out_dir
 
 
-@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
-def _fit_replay(cfg: DictConfig) -> None:
-    with exit_on_invalid_input():
-        run_study(cfg)
-
-
 def main() -> None:
     """Check the command line, then run the study."""
-    check_command_line(CONFIG_NAME, "one study has all of normalizers=[...] and depths=[...]")
-    _fit_replay()
+    run_composed(CONFIG_NAME, run_study, "one study has all of normalizers=[...] and depths=[...]")
 
 
 if __name__ == "__main__":

@@ -8,16 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from drq_sn import validation
-from drq_sn.cli.config.build import build_env, config_dir
-from drq_sn.cli.config.overrides import check_command_line
+from drq_sn.cli.config.build import build_env
+from drq_sn.cli.config.overrides import run_composed
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
-from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.workload import apply_device_settings, at_least_real_steps, build_row, check_choices, results_directory
 from drq_sn.profiling.turns import take_turns
 from drq_sn.report.profile_tables import PROFILE_FILE, write_profile
@@ -35,9 +33,7 @@ RANGES = {
 def run_profile(cfg: DictConfig, overrides: list[str]) -> Path:
     """Measure every head with every normalizer, print the tables, and return the directory with the results.
 
-    Args:
-        cfg: the composed configuration.
-        overrides: those of the command line; they also apply to each row.
+    `overrides` are those of the command line; they also apply to each row.
 
     Raises:
         InvalidInput: before anything is measured, for an invalid value.
@@ -70,11 +66,7 @@ def run_profile(cfg: DictConfig, overrides: list[str]) -> Path:
 
 
 def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -> None:
-    """Fill in the defaults for `device` and check the options; `heads` and `normalizers` become lists.
-
-    Raises:
-        InvalidInput: for an invalid value.
-    """
+    """Fill in the defaults for `device` and check the options; `heads` and `normalizers` become lists."""
     apply_device_settings(cfg, device)
     check_choices(cfg, {"heads": "head", "normalizers": "normalizer"}, overrides)
     if any(override.startswith("runtime=") for override in overrides):
@@ -89,16 +81,10 @@ def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -
         print("reduced against the paper: " + ", ".join(reduced))
 
 
-@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
-def _profile(cfg: DictConfig) -> None:
-    with exit_on_invalid_input():
-        run_profile(cfg, list(HydraConfig.get().overrides.task))
-
-
 def main() -> None:
     """Check the command line, then profile."""
-    check_command_line(CONFIG_NAME, "a profile goes through heads=[...] and normalizers=[...] by itself")
-    _profile()
+    note = "a profile goes through heads=[...] and normalizers=[...] by itself"
+    run_composed(CONFIG_NAME, lambda cfg: run_profile(cfg, list(HydraConfig.get().overrides.task)), note)
 
 
 if __name__ == "__main__":

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
-from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.experiments import load_experiment
-from drq_sn.cli.config.identify import identify
-from drq_sn.cli.config.overrides import check_command_line
+from drq_sn.cli.config.identify import read_run
+from drq_sn.cli.config.overrides import run_composed
 from drq_sn.cli.config.ranges import REPORT, check_ranges
-from drq_sn.cli.running.exit_codes import exit_on_invalid_input
-from drq_sn.cli.running.run_dir import make_folder, require_own
+from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.output import require_written
 from drq_sn.report.build import INDEX, RUNS, Choices, build_report
-from drq_sn.report.comparisons import Comparison
 from drq_sn.report.costs import FIELDS
 from drq_sn.report.profile_tables import find_profiles
-from drq_sn.report.scores import canonical
-from drq_sn.report.types import Plan, Run, Variant
+from drq_sn.report.types import Experiment, Run
 from drq_sn.runs.files import write_atomically
-from drq_sn.runs.reader import VALID, find_runs, read_logs, read_record
-from drq_sn.runs.status import Status
+from drq_sn.runs.reader import VALID, find_runs
 
 CONFIG_NAME = "report"
 EXTRA = ("jinja2", "matplotlib", "rliable")
@@ -43,24 +37,29 @@ WRITTEN_BY = "written by "  # how the lists of all versions begin
 def run_report(patterns: Sequence[str], out: Path, choices: Choices, profiles: Sequence[str]) -> None:
     """Write the report of the runs that `patterns` name to `out`; print the scores of all runs and every warning.
 
-    Args:
-        patterns: run directories, directories above them, or globs of either.
-        out: a new directory, or one of an earlier report, whose files are replaced.
-        choices: the user's.
-        profiles: directories with results of `drq-sn profile`.
-
     Raises:
         InvalidInput: without the extra's packages, if a run can't be found, none can be read, or `out` holds other
             files; nothing is written then.
     """
     validation.extra_installed("report", EXTRA)
-    require_own(out, RUNS, f"{','.join(FIELDS)}\n".encode(), "report")
+    _require_own(out)
     runs, unreadable = read_runs(patterns)
     comparisons, profiled = load_comparisons(), find_profiles(profiles)
     report = build_report(runs, load_plans(), comparisons, profiled, choices, Path.cwd(), unreadable)
     write_files(out, report.files)
     warnings = [f"warning: {line}" for line in report.warnings]
     print("\n".join([report.text, *warnings, f"\nreport with all tables and figures: {out / INDEX}"]))
+
+
+def _require_own(out: Path) -> None:
+    """Raise `InvalidInput` if `out` is a file, or a directory with files but without a report."""
+    remedy = "use a new or empty directory, or an earlier report"
+    if out.exists() and not out.is_dir():
+        raise validation.InvalidInput(f"out={out} is a file; {remedy}")
+    header = f"{','.join(FIELDS)}\n".encode()
+    is_report = (out / RUNS).is_file() and (out / RUNS).read_bytes().startswith(header)
+    if out.is_dir() and any(out.iterdir()) and not is_report:
+        raise validation.InvalidInput(f"out={out} holds files but no report; {remedy}")
 
 
 def read_runs(patterns: Sequence[str]) -> tuple[list[Run], list[str]]:
@@ -80,45 +79,15 @@ def read_runs(patterns: Sequence[str]) -> tuple[list[Run], list[str]]:
     return runs, [f"left out, not readable: {reason}" for reason in unreadable]
 
 
-def read_run(run_dir: Path) -> Run:
-    """The run in `run_dir`; `InvalidInput` if its files are damaged."""
-    task, seed, variant, departures, preset, options = identify(run_dir)
-    record, logs = read_record(run_dir), read_logs(run_dir)
-    status = Status(record.get("status"))
-    return Run(run_dir, canonical(task), seed, status, variant, departures, preset, record, options, logs)
-
-
-@functools.cache
-def load_plans() -> dict[str, Plan]:
+def load_plans() -> dict[str, Experiment]:
     """Name of every experiment of the report -> the runs that it needs."""
-    return {
-        name: Plan(
-            name,
-            experiment.agent,
-            experiment.tasks,
-            tuple(Variant(experiment.agent, each["head"], each["normalizer"]) for each in experiment.variants),
-            experiment.seeds,
-            experiment.num_train_frames,
-        )
-        for name in PLANS
-        for experiment in [load_experiment(name)]
-    }
+    return {name: load_experiment(name) for name in PLANS}
 
 
-@functools.cache
-def load_comparisons() -> list[Comparison]:
+def load_comparisons() -> list[Experiment]:
     """The experiments whose variants have names, as published and at the scale of each smaller preset."""
-    comparisons = []
-    for name in COMPARISONS:
-        for preset in PRESETS:
-            experiment = load_experiment(name, preset)
-            suffixes = [variant["run_suffix"] for variant in experiment.variants]
-            variants = dict(zip(suffixes, experiment.labels, strict=True))
-            title = f"{name}_{preset}" if experiment.has_preset else name
-            comparisons.append(
-                Comparison(title, experiment.agent, experiment.tasks, variants, experiment.num_train_frames)
-            )
-    return comparisons
+    experiments = [(load_experiment(name, preset), preset) for name in COMPARISONS for preset in PRESETS]
+    return [replace(e, name=f"{e.name}_{preset}") if e.has_preset else e for e, preset in experiments]
 
 
 def write_files(out: Path, files: Mapping[str, bytes]) -> None:
@@ -148,18 +117,15 @@ def parse_choices(cfg: DictConfig) -> Choices:
     return Choices(cfg.frame, cfg.num_bootstrap, cfg.seed)
 
 
-@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
 def _report(cfg: DictConfig) -> None:
-    with exit_on_invalid_input():
-        profiles = parse_patterns(cfg.profiles) if cfg.profiles else []
-        run_report(parse_patterns(cfg.runs), Path(str(cfg.out)), parse_choices(cfg), profiles)
-        require_written()
+    profiles = parse_patterns(cfg.profiles) if cfg.profiles else []
+    run_report(parse_patterns(cfg.runs), Path(str(cfg.out)), parse_choices(cfg), profiles)
+    require_written()
 
 
 def main() -> None:
     """Check the command line, then report."""
-    check_command_line(CONFIG_NAME, "a report shows all of runs=[...] side by side by itself")
-    _report()
+    run_composed(CONFIG_NAME, _report, "a report shows all of runs=[...] side by side by itself")
 
 
 if __name__ == "__main__":

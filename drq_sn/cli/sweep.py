@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir, instantiate
-from drq_sn.cli.config.experiments import PUBLISHED, Experiment, load_experiment
+from drq_sn.cli.config.experiments import PUBLISHED, load_experiment
 from drq_sn.cli.config.overrides import (
     SWEEP_FLAGS,
     answer_help,
@@ -35,6 +35,7 @@ from drq_sn.cli.launching.live_table import Row, SweepTable
 from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input, run_command
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.cli.running.signals import Stopped
+from drq_sn.report.types import Experiment
 from drq_sn.runs.files import write_atomically
 from drq_sn.runs.progress import Progress, format_count, read_progress
 from drq_sn.runs.status import Status
@@ -50,10 +51,7 @@ SUMMARY = "summary.txt"
 
 
 def sweep(overrides: Sequence[str]) -> int:
-    """Train every run that `overrides` select and that has not finished.
-
-    Args:
-        overrides: of sweep.yaml and train.yaml.
+    """Train every run that `overrides`, of sweep.yaml and train.yaml, select and that has not finished.
 
     Returns:
         Exit code: 0 if all runs have finished, 3 if the others diverged, else 1.

@@ -73,12 +73,9 @@ def check_choices(cfg: DictConfig, groups: Mapping[str, str], overrides: Sequenc
 
 @contextlib.contextmanager
 def results_directory(path: Path, write_tables: Callable[[Path], str]) -> Iterator[Path]:
-    """Create a directory, moving earlier results to a backup; at the end, write and print the tables.
+    """Create the directory `path`, moving earlier results to a backup; at the end, write and print the tables.
 
-    Args:
-        path: the directory.
-        write_tables: writes the tables to it and returns them as text; also called when SIGTERM or Ctrl-C ends the
-            `with` block, if any results have been written.
+    `write_tables` returns them as text; if there are results, it is also called when SIGTERM or Ctrl-C ends the block.
 
     Raises:
         InvalidInput: if the directory cannot be made or written.
@@ -95,13 +92,9 @@ def results_directory(path: Path, write_tables: Callable[[Path], str]) -> Iterat
 
 
 def build_row(config_name: str, columns: dict[str, Any], overrides: Sequence[str], **prepare: Any) -> Row:
-    """A row of a profile or benchmark.
+    """A row of a profile or benchmark: `columns` are the options that tell it from the others, `overrides` all others.
 
-    Args:
-        config_name: primary configuration, such as `profile`.
-        columns: options that tell the row from the others.
-        overrides: all others.
-        prepare: arguments of `AgentProfiler.prepare`.
+    `prepare` holds arguments of `AgentProfiler.prepare`.
     """
     options = [*search_path_overrides(), *overrides, *(f"{name}={value}" for name, value in columns.items())]
     command = [sys.executable, "-m", "drq_sn.cli.workload", config_name, *options]

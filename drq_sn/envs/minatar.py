@@ -59,10 +59,6 @@ class MinAtar(dm_env.Environment):  # type: ignore[misc]  # dm_env has no type h
     freeway ends by a time limit, with discount 1. The previous action, which sticky actions repeat, is forgotten at a
     reset, so that an episode follows from the random state alone; the package keeps it.
 
-    Args:
-        name: name of the game.
-        game: a `minatar.Environment`.
-
     Attributes:
         gives_planes: see `PixelStack`.
         random: what episodes are drawn from, sticky actions included.

@@ -94,10 +94,11 @@ class Simulator(Wrapper):
             raise validation.InvalidInput(
                 f"{method} of {self._name} must return a dm_env.TimeStep, got {type(time_step).__name__}"
             )
-        if not time_step.first() and not (_is_number(time_step.reward) and _is_discount(time_step.discount)):
+        reward, discount = time_step.reward, time_step.discount
+        if not time_step.first() and not (_is_number(reward) and _is_number(discount) and 0.0 <= discount <= 1.0):
             raise validation.InvalidInput(
                 f"{method} of {self._name} must return a number as reward and one in [0, 1] as discount, "
-                f"got {time_step.reward!r} and {time_step.discount!r}"
+                f"got {reward!r} and {discount!r}"
             )
         if not self._renders:
             self._frame = _pixels(time_step.observation)
@@ -116,12 +117,9 @@ class Simulator(Wrapper):
 
 def _find_random(env: Any) -> np.random.RandomState | None:
     """The generator that `env` draws its episodes from; dm_control keeps it in the task or in `random_state`."""
-    candidates = (getattr(owner, name, None) for owner, name in _random_attributes(env))
+    places = [(env, "random"), (getattr(env, "task", None), "random"), (env, "random_state")]
+    candidates = (getattr(owner, name, None) for owner, name in places)
     return next((random for random in candidates if isinstance(random, np.random.RandomState)), None)
-
-
-def _random_attributes(env: Any) -> list[tuple[Any, str]]:
-    return [(env, "random"), (getattr(env, "task", None), "random"), (env, "random_state")]
 
 
 def _parameters(function: Any) -> set[str]:
@@ -137,7 +135,3 @@ def _pixels(observation: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return value is not None and np.ndim(value) == 0 and np.asarray(value).dtype.kind in "biuf"
-
-
-def _is_discount(value: Any) -> bool:
-    return _is_number(value) and 0.0 <= value <= 1.0

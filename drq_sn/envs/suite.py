@@ -22,12 +22,7 @@ DM_CONTROL = "--no-deps dm_control==1.0.44"  # what pip leaves out on Python 3.1
 
 
 class SuiteEnvironment(Wrapper):
-    """A dm_control environment that renders.
-
-    Args:
-        env: a `dm_control` environment.
-        render: renders its current state.
-    """
+    """A `dm_control` environment that renders."""
 
     def __init__(self, env: Any, render: Renderer) -> None:
         super().__init__(env)
@@ -70,9 +65,12 @@ def make_env(
         if camera is not None:
             raise validation.InvalidInput(f"env.camera must be null for {task}, got {camera!r}")
         return PointMass(seed)
-    env = _load(domain, name, seed)
+    from dm_control import manipulation, suite
+
+    is_manipulation = domain == MANIPULATION
+    env = manipulation.load(name, seed) if is_manipulation else suite.load(domain, name, task_kwargs={"random": seed})
     if camera is None:
-        camera = MANIPULATION_CAMERA if domain == MANIPULATION else CAMERAS.get(domain, 0)
+        camera = MANIPULATION_CAMERA if is_manipulation else CAMERAS.get(domain, 0)
     else:
         _require_camera(task, camera, env.physics.model)
     # override only what differs: the default must render the published pixels
@@ -89,7 +87,10 @@ def task_names() -> dict[str, tuple[str, str]]:
     if importlib.util.find_spec("dm_control") is None:
         raise validation.InvalidInput(f"dm_control is not installed; run pip install {DM_CONTROL}")
     select_backend()
-    _silence_imports()
+    from absl import logging as absl_logging
+
+    absl_logging.set_verbosity(absl_logging.WARNING)  # dm_control and PyOpenGL log what they import
+    logging.getLogger("OpenGL").setLevel(logging.WARNING)
     from dm_control import manipulation, suite
 
     names = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
@@ -118,19 +119,3 @@ def _require_camera(task: str, camera: int | str, model: Any) -> None:
     if camera not in (range(model.ncam) if is_number else filter(None, names)):
         existing = ", ".join(f"{i} ({name})" if name else str(i) for i, name in enumerate(names))
         raise validation.InvalidInput(f"env.camera must be a camera of {task}: {existing}; got {camera!r}")
-
-
-def _silence_imports() -> None:
-    """Silence log messages that dm_control and PyOpenGL write when imported."""
-    from absl import logging as absl_logging
-
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    logging.getLogger("OpenGL").setLevel(logging.WARNING)
-
-
-def _load(domain: str, name: str, seed: int) -> Any:
-    from dm_control import manipulation, suite
-
-    if domain == MANIPULATION:
-        return manipulation.load(name, seed=seed)
-    return suite.load(domain, name, task_kwargs={"random": seed})

@@ -67,10 +67,6 @@ def collect_scores(runs: Sequence[Run], frame: float) -> tuple[Scores, tuple[str
     Variants are compared if they are on at least half as many tasks as the one on most, on the tasks on which each of
     them has at least half as many seeds as its median over tasks.
 
-    Args:
-        runs: of one agent and one setting.
-        frame: at which they are compared.
-
     Returns:
         Scores; the tasks they have in common; one line about tasks, variants and seeds each that are left out.
     """
@@ -102,13 +98,7 @@ def aggregate(
 ) -> tuple[Aggregates | None, list[str]]:
     """Statistics over all common tasks of one agent's runs in one setting, and what is left out.
 
-    Args:
-        agent: of the runs.
-        runs: each seed once.
-        limit: largest frame at which runs are compared, if `frame` is None.
-        frame: at which runs are compared; None for the largest that any was evaluated at.
-        num_bootstrap: resamples for the intervals.
-        seed: of the resampling.
+    Runs, each seed once, are compared at `frame`, or at the largest up to `limit` that any was evaluated at.
 
     Returns:
         None where no task has scores, and the reason in the notes.
@@ -196,11 +186,7 @@ def aggregates_rows(result: Aggregates, settings: str) -> list[Row]:
 
 
 def aggregates_table(results: Sequence[tuple[str, Aggregates]]) -> Table:
-    """Interquartile means and probabilities of improvement of all agents and settings, with their intervals.
-
-    Args:
-        results: name of a setting, and the statistics of an agent in it.
-    """
+    """Interquartile means and probabilities of improvement of all agents and settings, with their intervals."""
     columns = ("agent", "settings", "frame", "statistic", "variant", "seeds", "value", "95 % interval")
     lines, notes, records = [], [], []
     for settings, result in results:

@@ -13,7 +13,7 @@ from drq_sn.report.types import Row, Table
 from drq_sn.runs.files import write_atomically
 
 BENCH_FILE = "bench.json"
-MEASURED = {"flops_per_update", "rounds", "frames_per_second", "peak_memory_bytes"}  # of a row in bench.json
+MEASURED = {"flops_per_update", "rounds", "frames_per_second"}  # of a row in bench.json
 
 
 def bench_rows(measured: Sequence[Row]) -> list[Row]:
@@ -34,9 +34,7 @@ def _bench_row(row: Row, first_by_agent: dict[str, list[Row]]) -> Row:
     what = {name: value for name, value in row.items() if name not in MEASURED}
     if "frames_per_second" in row and "error" not in row:
         rates = row["frames_per_second"]
-        fps = {"frames_per_second_of_one": statistics.median(rates), "frames_per_second_of_all": sum(rates)}
-        memory = {"peak_memory_gb": row["peak_memory_bytes"] / 1e9} if "peak_memory_bytes" in row else {}
-        return what | fps | memory
+        return {**what, "frames_per_second_of_one": statistics.median(rates), "frames_per_second_of_all": sum(rates)}
     if "error" in row or not row.get("rounds"):
         return what
     samples = row["rounds"]
@@ -74,12 +72,7 @@ def _format_cell(value: Any) -> str:
 
 
 def write_bench(out_dir: Path, bench: Row) -> str:
-    """Write a CSV of each part and `table.txt`; return the text.
-
-    Args:
-        out_dir: existing directory.
-        bench: content of `bench.json`: machine, settings, and `results` by part.
-    """
+    """Write a CSV of each part of a `bench.json`, and `table.txt`; return the text."""
     tables = {part: bench_rows(measured) for part, measured in bench["results"].items() if measured}
     for part, rows in tables.items():
         write_atomically(out_dir / f"{part}.csv", format_csv(rows))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from drq_sn.report import dynamics_figure, page
 from drq_sn.report.aggregates import Aggregates, aggregate, aggregates_figure, aggregates_table
-from drq_sn.report.comparisons import Comparison, comparison_section
+from drq_sn.report.comparisons import comparison_section
 from drq_sn.report.costs import runs_table
 from drq_sn.report.learning_curves import learning_curves
 from drq_sn.report.profile_tables import Profile, table3
@@ -24,7 +24,7 @@ from drq_sn.report.scores import (
 )
 from drq_sn.report.table_formats import format_csv, format_markdown, table_files
 from drq_sn.report.tables import all_runs_table, score_table
-from drq_sn.report.types import Plan, Run, Section, agent_title
+from drq_sn.report.types import Experiment, Run, Section, agent_title
 from drq_sn.report.variants import group_by_protocol, name_variants, once_per_seed
 from drq_sn.report.warnings import general_warnings, left_out_warnings, missing_seeds, name_runs
 from drq_sn.runs.progress import format_count
@@ -74,8 +74,8 @@ class Report:
 
 def build_report(
     runs: Sequence[Run],
-    plans: Mapping[str, Plan],
-    comparisons: Sequence[Comparison],
+    plans: Mapping[str, Experiment],
+    comparisons: Sequence[Experiment],
     profiles: Sequence[Profile],
     choices: Choices,
     start: Path,
@@ -83,14 +83,7 @@ def build_report(
 ) -> Report:
     """Make every table, figure and file.
 
-    Args:
-        runs: all of them.
-        plans: the paper's tables and figures by name.
-        comparisons: experiments of other papers.
-        profiles: results of `drq-sn profile`.
-        choices: the user's.
-        start: directory that run directories are relative to.
-        unreadable: warnings about runs that cannot be read.
+    Paths of run directories are given relative to `start`; `unreadable` are warnings about runs that cannot be read.
     """
     counted, duplicates = once_per_seed(name_variants(runs))
     by_task = dynamics_figure.group_runs(counted)
@@ -133,7 +126,7 @@ def _all_runs_section(runs: Sequence[Run]) -> Section:
 
 
 def _paper_sections(
-    runs: Sequence[Run], plans: Mapping[str, Plan], profiles: Sequence[Profile], frame: float | None
+    runs: Sequence[Run], plans: Mapping[str, Experiment], profiles: Sequence[Profile], frame: float | None
 ) -> list[Section]:
     """The paper's tables and figures for which there are runs."""
     selected = {name: members for name, plan in plans.items() if (members := select_runs(plan, runs))}
@@ -158,7 +151,7 @@ def _paper_sections(
     return sections
 
 
-def _table_section(runs: Sequence[Run], plan: Plan, title: str, frame: float | None) -> Section:
+def _table_section(runs: Sequence[Run], plan: Experiment, title: str, frame: float | None) -> Section:
     """Table 1 or 2."""
     cells = plan_cells(plan, runs, frame)
     warnings = missing_seeds(plan, cells, title) + left_out_warnings(cells, title)

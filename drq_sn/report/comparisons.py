@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from drq_sn.report.curves import Panel, draw
 from drq_sn.report.scores import Cell, common_frame, fill_cell
 from drq_sn.report.style import save_figure
 from drq_sn.report.table_formats import NO_VALUE, format_frame, format_number
 from drq_sn.report.tables import diverged_notes, format_cell
-from drq_sn.report.types import Figure, Row, Run, Section, Series, Table
+from drq_sn.report.types import Experiment, Figure, Row, Run, Section, Series, Table
 from drq_sn.runs.progress import format_count
 
 RANDOM_RETURNS = {
@@ -30,59 +29,42 @@ NORMALIZED = (
 )
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Runs that are compared by the names of their variants.
-
-    Attributes:
-        name: of the experiment: `gogianu_lr`, and the preset where it is a smaller one.
-        agent: name of the agent's option.
-        tasks: games.
-        variants: run_suffix, by which runs are recognized -> label.
-        num_train_frames: length of every run.
-    """
-
-    name: str
-    agent: str
-    tasks: tuple[str, ...]
-    variants: Mapping[str, str]
-    num_train_frames: int
-
-    def select(self, runs: Sequence[Run]) -> dict[str, list[Run]]:
-        """Label -> its runs, for the labels that have some."""
-        labelled: dict[str, list[Run]] = {label: [] for label in self.variants.values()}
-        for run in runs:
-            label = self.variants.get(str(run.options.get("run_suffix")))
-            if label is not None and run.variant.agent == self.agent and run.task in self.tasks:
-                labelled[label].append(run)
-        return {label: members for label, members in labelled.items() if members}
-
-
-def comparison_section(comparison: Comparison, runs: Sequence[Run]) -> Section | None:
-    """Table and curves of the runs of `comparison` among `runs`; None if there are none."""
-    labelled = comparison.select(runs)
+def comparison_section(experiment: Experiment, runs: Sequence[Run]) -> Section | None:
+    """Table and curves of the runs of `experiment` among `runs`; None if there are none."""
+    labelled = _select_runs(experiment, runs)
     if not labelled:
         return None
     selected = [run for members in labelled.values() for run in members]
-    frame = common_frame(selected, comparison.num_train_frames)
+    frame = common_frame(selected, experiment.num_train_frames)
     cells = {
         (label, task): fill_cell(members, task, members[0].variant, frame)
         for label, members in labelled.items()
-        for task in comparison.tasks
+        for task in experiment.tasks
     }
     warnings = [
-        f"{comparison.name}: {label} has runs of different settings"
+        f"{experiment.name}: {label} has runs of different settings"
         for label, members in labelled.items()
         if len({run.setting for run in members}) > 1
     ]
-    figures = [_curves(comparison, labelled, frame or 0.0)]
+    figures = [_curves(experiment, labelled, frame or 0.0)]
     if any(label.split()[-1].startswith(LEARNING_RATE) for label in labelled):
-        figures.append(_by_learning_rate(comparison, cells))
-    title = f"{comparison.name}: Gogianu et al. (2021) on MinAtar"
-    return Section(title, (), warnings, [_table(comparison, cells, frame)], figures)
+        figures.append(_by_learning_rate(experiment, cells))
+    title = f"{experiment.name}: Gogianu et al. (2021) on MinAtar"
+    return Section(title, (), warnings, [_table(experiment, cells, frame)], figures)
 
 
-def _table(comparison: Comparison, cells: Mapping[tuple[str, str], Cell], frame: float | None) -> Table:
+def _select_runs(experiment: Experiment, runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Label -> its runs, recognized by their `run_suffix`, for the labels that have some."""
+    labels = {variant["run_suffix"]: name for variant, name in zip(experiment.variants, experiment.labels, strict=True)}
+    labelled: dict[str, list[Run]] = {label: [] for label in experiment.labels}
+    for run in runs:
+        label = labels.get(str(run.options.get("run_suffix")))
+        if label is not None and run.variant.agent == experiment.agent and run.task in experiment.tasks:
+            labelled[label].append(run)
+    return {label: members for label, members in labelled.items() if members}
+
+
+def _table(experiment: Experiment, cells: Mapping[tuple[str, str], Cell], frame: float | None) -> Table:
     labels, tasks = list(dict.fromkeys(label for label, _ in cells)), list(dict.fromkeys(task for _, task in cells))
     best = {task: max((s for label in labels for s in cells[label, task].scores), default=0.0) for task in tasks}
     lines, records = [], []
@@ -97,7 +79,7 @@ def _table(comparison: Comparison, cells: Mapping[tuple[str, str], Cell], frame:
         NORMALIZED,
         *diverged_notes(cells.values()),
     ]
-    return Table(comparison.name, ["variant", *tasks, "normalized"], lines, notes, FIELDS, records)
+    return Table(experiment.name, ["variant", *tasks, "normalized"], lines, notes, FIELDS, records)
 
 
 def _normalize(task: str, score: float, best: float) -> float:
@@ -110,10 +92,10 @@ def _record(label: str, cell: Cell, normalized: float) -> Row:
     return {**identity, "mean": cell.mean, "se": cell.error, "sd": cell.sd, "normalized": normalized}
 
 
-def _curves(comparison: Comparison, labelled: Mapping[str, Sequence[Run]], last: float) -> Figure:
-    panels = [Panel(task, groups) for task in comparison.tasks if (groups := _series_by_label(labelled, task))]
+def _curves(experiment: Experiment, labelled: Mapping[str, Sequence[Run]], last: float) -> Figure:
+    panels = [Panel(task, groups) for task in experiment.tasks if (groups := _series_by_label(labelled, task))]
     alt = f"Learning curves of {', '.join(labelled)}: mean evaluation return over seeds, ± one standard error."
-    return save_figure(comparison.name, alt, draw(panels, last, "evaluation return"))
+    return save_figure(experiment.name, alt, draw(panels, last, "evaluation return"))
 
 
 def _series_by_label(labelled: Mapping[str, Sequence[Run]], task: str) -> dict[str, list[Series]]:
@@ -121,7 +103,7 @@ def _series_by_label(labelled: Mapping[str, Sequence[Run]], task: str) -> dict[s
     return {label: members for label, members in series.items() if members}
 
 
-def _by_learning_rate(comparison: Comparison, cells: Mapping[tuple[str, str], Cell]) -> Figure:
+def _by_learning_rate(experiment: Experiment, cells: Mapping[tuple[str, str], Cell]) -> Figure:
     """Final return over the learning rate, one curve for what else differs."""
     rates, groups = set(), dict[str, dict[str, dict[int, dict[float, float]]]]()
     for (label, task), cell in cells.items():
@@ -137,4 +119,4 @@ def _by_learning_rate(comparison: Comparison, cells: Mapping[tuple[str, str], Ce
     ]
     drawn = draw(panels, max(rates), "evaluation return", x_label="learning rate", x_ticks=sorted(rates))
     alt = f"Final return by learning rate of {format_count(len(panels), 'game')}, ± one standard error over seeds."
-    return save_figure(f"{comparison.name}_by_lr", alt, drawn)
+    return save_figure(f"{experiment.name}_by_lr", alt, drawn)

@@ -64,12 +64,9 @@ def read_fact(record: Mapping[str, Any], *names: str) -> str:
 
 
 def runs_table(runs: Sequence[Run], duplicates: Collection[Run], start: Path) -> Table:
-    """Every run by task, variant and seed, with its cost.
+    """Every run by task, variant and seed, with its cost; `duplicates` do not count.
 
-    Args:
-        runs: those that count.
-        duplicates: those that do not.
-        start: directory that run directories are relative to in the CSV file.
+    Run directories are given relative to `start` in the CSV file.
     """
     everything = [*runs, *duplicates]
     ranks = {variant: rank for rank, variant in enumerate(sort_variants(run.variant for run in everything))}

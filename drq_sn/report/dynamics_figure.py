@@ -112,13 +112,7 @@ def read_series(run: Run, quantity: Quantity) -> Series:
 
 
 def figure3(name: str, task: str, groups: Sequence[Group]) -> Figure:
-    """Critic loss on the replay, return and gradient norms over frames (Bjorck et al. 2021, Figure 3).
-
-    Args:
-        name: of the figure's files.
-        task: of all runs.
-        groups: its curves.
-    """
+    """Critic loss on the replay, return and gradient norms over frames (Bjorck et al. 2021, Figure 3)."""
     return _draw(name, task, FIGURE3, groups, PAPER_COLUMNS)
 
 

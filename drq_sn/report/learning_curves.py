@@ -20,14 +20,9 @@ def learning_curves(
     released: Mapping[str, Sequence[ReleasedPoint]],
     last_frame: float,
 ) -> Figure:
-    """Learning curves of all variants in `runs`, one panel per task.
+    """Learning curves of all variants in `runs` up to `last_frame`, one panel for each of `tasks` with runs.
 
-    Args:
-        name: of the figure's files.
-        runs: one or more.
-        tasks: order of the panels; those without runs have none.
-        released: task -> points of the original authors.
-        last_frame: where the axis ends.
+    `released` has points of the original authors by task.
     """
     labels = label_variants(runs)
     panels = task_panels(runs, tasks, released)

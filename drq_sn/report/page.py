@@ -21,13 +21,7 @@ CODE = re.compile("`([^`]+)`")
 
 
 def render(title: str, summary: Sequence[str], sections: Sequence[Section]) -> bytes:
-    """The page; the same parts give the same bytes.
-
-    Args:
-        title: heading of the page.
-        summary: lines below it.
-        sections: parts in their order; all text in them is plain and escaped here.
-    """
+    """The page; the same parts give the same bytes. All text in them is plain and escaped here."""
     import jinja2
 
     environment = jinja2.Environment(

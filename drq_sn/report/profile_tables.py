@@ -137,11 +137,11 @@ def _ratio(value: float | None, base: float | None) -> float | None:
     return value / base if value is not None and base else None
 
 
-def table3(profile: Profile | None, name: str) -> Table:
-    """The paper's Table 3 with the heads that were measured, or the paper's alone."""
+def table3(profile: Profile, name: str) -> Table:
+    """The paper's Table 3 with the heads that were measured."""
     paper = read_table(TABLE3, key="head")
-    measured = {(row["head"], row["normalizer"]): row for row in profile.rows} if profile else {}
-    device = {"agent": profile.agent, "batch_size": profile.batch_size, "device": profile.device} if profile else {}
+    measured = {(row["head"], row["normalizer"]): row for row in profile.rows}
+    device = {"agent": profile.agent, "batch_size": profile.batch_size, "device": profile.device}
     lines, records = [], []
     for head, normalizer in dict.fromkeys([*((head, PAPER_NORMALIZER) for head in paper), *measured]):
         row = measured.get((head, normalizer), {})
@@ -165,10 +165,8 @@ def _with_sd(value: float | None, sd: float | None) -> str:
     return f"{value:.2f}" + (f" ± {sd:.2f}" if sd is not None else "")
 
 
-def _notes(profile: Profile | None) -> list[str]:
+def _notes(profile: Profile) -> list[str]:
     paper = "paper: Bjorck et al. (2021), Table 3: DrQ at batch 512 on a V100, without normalizer; mean ± sd of 5 runs."
-    if profile is None:
-        return ["No profile yet: `make profile` measures one.", paper]
     ours = f"Ours: {agent_title(profile.agent)} at batch {profile.batch_size} on {profile.device}; mean ± sd of rounds."
     other = [] if profile.is_papers else ["Not the paper's setting: compare ratios between heads, not numbers."]
     failed = [f"{row['head']} {row['normalizer']}: failed: {row['error']}" for row in profile.rows if "error" in row]
@@ -200,12 +198,7 @@ def format_digits(value: float | None) -> str:
 
 
 def write_profile(out_dir: Path, profile: Row) -> str:
-    """Write `table.csv`, `phases.csv` and `table.txt`; return the text.
-
-    Args:
-        out_dir: existing directory.
-        profile: see `parse_profile`.
-    """
+    """Write `table.csv`, `phases.csv` and `table.txt` of a `profile.json`; return the text."""
     parsed = parse_profile(profile)
     text = "\n".join(format_markdown(metric_table(parsed, metric)) for metric in METRICS)
     text += f"\n{format_markdown(phase_table(parsed))}"

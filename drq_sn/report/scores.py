@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from drq_sn.report.curves import mean_and_error
 from drq_sn.report.published import ReleasedPoint, read_released
-from drq_sn.report.types import PUBLISHED, Plan, Run, Variant
+from drq_sn.report.types import PUBLISHED, Experiment, Run, Variant
 from drq_sn.report.variants import sort_variants
 
 SAME_TASK = {"cup_catch": "ball_in_cup_catch"}  # one task under two names
@@ -31,7 +31,7 @@ def released_curves(agent: str) -> dict[str, list[ReleasedPoint]]:
     return {canonical(task): points for task, points in read_released(agent).items()}
 
 
-def select_runs(plan: Plan, runs: Iterable[Run]) -> list[Run]:
+def select_runs(plan: Experiment, runs: Iterable[Run]) -> list[Run]:
     """Those of `runs` that `plan` needs, whatever their seeds: at the published setting, or at another if all have it.
 
     Their variants are named as the paper's.
@@ -39,7 +39,7 @@ def select_runs(plan: Plan, runs: Iterable[Run]) -> list[Run]:
     tasks = {canonical(task) for task in plan.tasks}
     settings: dict[str, list[Run]] = {}
     for run in runs:
-        if run.task in tasks and run.variant.choices in plan.variants:
+        if run.task in tasks and run.variant.choices in plan.choices:
             settings.setdefault(run.setting, []).append(replace(run, variant=run.variant.choices))
     return settings.get(PUBLISHED) or (next(iter(settings.values())) if len(settings) == 1 else [])
 
@@ -101,17 +101,14 @@ def fill_cell(runs: Sequence[Run], task: str, variant: Variant, frame: float | N
     return Cell(task, variant, frame, tuple(run for run, _ in counted), tuple(score for _, score in counted), left_out)
 
 
-def plan_cells(plan: Plan, runs: Iterable[Run], frame: float | None = None) -> list[Cell]:
+def plan_cells(plan: Experiment, runs: Iterable[Run], frame: float | None = None) -> list[Cell]:
     """A cell for every task and variant of `plan`, from among `runs`.
 
-    Args:
-        plan: which cells.
-        runs: others are ignored.
-        frame: of all cells; None for the largest within the plan that any run was evaluated at.
+    All are at `frame`, or at the largest within the plan that any run was evaluated at.
     """
     selected = select_runs(plan, runs)
     frame = common_frame(selected, plan.num_train_frames) if frame is None else frame
-    return [fill_cell(selected, task, variant, frame) for task in plan.tasks for variant in plan.variants]
+    return [fill_cell(selected, task, variant, frame) for task in plan.tasks for variant in plan.choices]
 
 
 def all_cells(runs: Sequence[Run]) -> list[Cell]:

@@ -56,12 +56,7 @@ def mark_empty(axes: Any, text: str) -> None:
 
 
 def add_legend(figure: Any, handles: Mapping[str, Any]) -> None:
-    """One legend above all panels, in as many columns as fit.
-
-    Args:
-        figure: the matplotlib figure.
-        handles: label -> handle.
-    """
+    """One legend above all panels of a matplotlib figure, in as many columns as fit; label -> handle."""
     if not handles:
         return
     longest = max(map(len, handles)) + 8

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from drq_sn.report.published import TABLE1, TABLE2, ReleasedPoint, Reported, read_scores
 from drq_sn.report.scores import Cell, canonical, released_curves
 from drq_sn.report.table_formats import NO_VALUE, format_frame, format_mean, format_number
-from drq_sn.report.types import LatexTable, Plan, Row, Run, Table, Variant, agent_title
+from drq_sn.report.types import Experiment, LatexTable, Row, Run, Table, Variant, agent_title
 from drq_sn.report.variants import describe_settings, label_variants
 
 PAPER_FRAME = 500_000
@@ -46,18 +46,13 @@ SOURCES = {
 }  # fmt: skip
 
 
-def score_table(plan: Plan, cells: Sequence[Cell]) -> Table:
-    """Table 1 or 2 as the paper lays it out: tasks by variants, its scores beside ours.
-
-    Args:
-        plan: its name says which table.
-        cells: one per task and variant of `plan`, all at one frame.
-    """
+def score_table(plan: Experiment, cells: Sequence[Cell]) -> Table:
+    """Table 1 or 2 as the paper lays it out: tasks by variants, its scores beside our `cells`, all at one frame."""
     source, frame = SOURCES[plan.name], cells[0].frame
     released_frame = PAPER_FRAME if frame is None else frame
     paper, released = read_scores(source.file), released_curves(plan.agent)
     released_variant = Variant(plan.agent, RELEASED_HEAD, "none")
-    columns = ["task", *(title for v in plan.variants for title in (v.label, f"{v.label}, paper"))]
+    columns = ["task", *(title for v in plan.choices for title in (v.label, f"{v.label}, paper"))]
     columns += ["Dreamer, paper"] * source.has_dreamer + [f"{agent_title(plan.agent)}'s released curve"]
     lines, narrow, best, records, dreamer_records = [], [], set(), [], []
     for row, task in enumerate(plan.tasks):
@@ -91,7 +86,7 @@ def score_table(plan: Plan, cells: Sequence[Cell]) -> Table:
     )
 
 
-def _frame_notes(plan: Plan, frame: float | None) -> list[str]:
+def _frame_notes(plan: Experiment, frame: float | None) -> list[str]:
     """What is at which frame."""
     ours, paper = format_frame(frame), format_frame(PAPER_FRAME)
     released = (
@@ -164,12 +159,7 @@ def best_cells(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def all_runs_table(runs: Sequence[Run], cells: Sequence[Cell]) -> Table:
-    """Tasks by variants, or variants by tasks where these are fewer.
-
-    Args:
-        runs: all that count.
-        cells: one for every task and variant that was trained.
-    """
+    """Tasks by variants, or variants by tasks where these are fewer."""
     labels, tasks = label_variants(runs), sorted({cell.task for cell in cells})
     by_place = {(cell.task, cell.variant): cell for cell in cells}
     best = [cell for task in tasks for cell in best_cells(cell for cell in cells if cell.task == task)]

@@ -96,24 +96,33 @@ class Preset(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The runs that a table or figure of the paper needs.
+class Experiment:
+    """Runs that make a table or a figure: every task with every variant and seed.
 
     Attributes:
-        name: such as `table1`; `make table1` trains its runs.
+        name: such as `table1`.
         agent: name of the agent's option.
-        tasks: rows or panels, in the paper's order, as the paper's tables name them.
-        variants: columns or curves.
-        seeds: of every task and variant.
+        tasks: names of tasks, in the paper's order.
+        variants: options that runs differ in: `{"head": "mlp2", "normalizer": "none"}`.
+        seeds: seeds.
         num_train_frames: length of every run.
+        labels: names of the variants, where they were combined from axes.
+        has_preset: whether these are the runs of a smaller preset, its length included.
     """
 
     name: str
     agent: str
     tasks: tuple[str, ...]
-    variants: tuple[Variant, ...]
+    variants: tuple[dict[str, str], ...]
     seeds: tuple[int, ...]
     num_train_frames: int
+    labels: tuple[str, ...] = ()
+    has_preset: bool = False
+
+    @property
+    def choices(self) -> tuple[Variant, ...]:
+        """Agent, head and normalizer of each variant."""
+        return tuple(Variant(self.agent, variant["head"], variant["normalizer"]) for variant in self.variants)
 
 
 class Series(NamedTuple):

@@ -16,6 +16,7 @@ NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d+)?)")
 MAX_SHOWN = 2  # options of every variant; of more, only those that are not at their published or preset value
 ABSENT = "absent"  # value of an option that a run does not have
 MAX_NAMED = 3  # options of a variant; with more it gets a number
+UNCHANGED = object()  # stands for the value of an option that a run does not change
 
 
 def sort_variants(variants: Iterable[Variant]) -> list[Variant]:
@@ -58,17 +59,13 @@ def name_variants(runs: Sequence[Run]) -> list[Run]:
 def _differing_values(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Option -> its value in each of `runs`, for every option that some of them change and that differs."""
     names = dict.fromkeys(name for run in runs for name in run.changes)
-    columns = {name: [run.changes.get(name, _Unchanged) for run in runs] for name in names}
+    columns = {name: [run.changes.get(name, UNCHANGED) for run in runs] for name in names}
     return {
-        name: [_unchanged_value(name, run, runs) if value is _Unchanged else format_short(value)
+        name: [_unchanged_value(name, run, runs) if value is UNCHANGED else format_short(value)
                for run, value in zip(runs, column, strict=True)]
         for name, column in columns.items()
-        if len({"" if value is _Unchanged else format_value(value) for value in column}) > 1
+        if len({"" if value is UNCHANGED else format_value(value) for value in column}) > 1
     }  # fmt: skip
-
-
-class _Unchanged:
-    """Stands for the value of an option that a run does not change."""
 
 
 def _unchanged_value(name: str, run: Run, runs: Iterable[Run]) -> str:

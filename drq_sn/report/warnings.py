@@ -8,7 +8,7 @@ from typing import Any
 from drq_sn.report.costs import UNKNOWN, read_fact
 from drq_sn.report.scores import Cell
 from drq_sn.report.table_formats import format_frame
-from drq_sn.report.types import Plan, Run
+from drq_sn.report.types import Experiment, Run
 from drq_sn.runs.status import Status
 
 PACKAGES = ("mujoco", "dm_control", "minatar", "torch")
@@ -16,12 +16,7 @@ MAX_NAMED = 4
 
 
 def general_warnings(runs: Sequence[Run], duplicates: Iterable[tuple[Run, Run]]) -> list[str]:
-    """Warnings about runs, whatever table they are in.
-
-    Args:
-        runs: all runs, in the order in which they are named.
-        duplicates: pairs of a run whose seed exists twice and the one that counts.
-    """
+    """Warnings about runs, whatever table they are in; of two duplicates, the second counts."""
     return [
         *(line for package in PACKAGES for line in _mixed(f"mixed versions of {package}", runs, "versions", package)),
         *_mixed_frames(runs),
@@ -74,14 +69,8 @@ def _not_finished(runs: Iterable[Run]) -> Iterator[str]:
             yield f"{status}, not finished: {name_runs(members)}, at frame {at}"
 
 
-def missing_seeds(plan: Plan, cells: Iterable[Cell], where: str) -> list[str]:
-    """Seeds that the table `where` lacks in cells that have others, by variant.
-
-    Args:
-        plan: what it needs.
-        cells: what it has.
-        where: its name.
-    """
+def missing_seeds(plan: Experiment, cells: Iterable[Cell], where: str) -> list[str]:
+    """Seeds of `plan` that the table `where` lacks in cells that have others, by variant."""
     groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for cell in cells:
         runs = (*cell.runs, *cell.left_out)

@@ -57,11 +57,7 @@ class Checkpoint(NamedTuple):
 
 
 class CheckpointStore:
-    """The checkpoints of one run.
-
-    Args:
-        run_dir: run directory.
-    """
+    """The checkpoints of the run in `run_dir`."""
 
     def __init__(self, run_dir: Path) -> None:
         self.folder = run_dir / FOLDER
@@ -260,11 +256,7 @@ class CheckpointStore:
 
 @contextlib.contextmanager
 def refuse_foreign_state(source: Path) -> Iterator[None]:
-    """Turn errors of restoring an intact checkpoint, which only those of other software raise, into `InvalidInput`.
-
-    Args:
-        source: directory of the checkpoint, for the message.
-    """
+    """One line for errors of restoring an intact checkpoint in `source`: only those of other software raise them."""
     try:
         yield
     except (InvalidInput, torch.OutOfMemoryError):

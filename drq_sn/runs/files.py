@@ -102,12 +102,7 @@ def to_bytes(state: Any) -> memoryview:
 
 
 def load_safely(path: Path, data: bytes, device: torch.device | str = "cpu") -> Any:
-    """Load what `torch.save` wrote, without executing code that the file may contain.
-
-    Args:
-        path: source of `data`, for messages.
-        data: content of the file.
-        device: device of the tensors.
+    """Load what `torch.save` wrote to `path`, without executing code that `data`, its content, may contain.
 
     Raises:
         InvalidInput: if loading would execute code, or the file is damaged or of another kind.
@@ -124,12 +119,10 @@ def load_safely(path: Path, data: bytes, device: torch.device | str = "cpu") -> 
 
 
 def load_weights(run_dir: Path, device: torch.device | str, evaluation: str = "last") -> dict[str, Any]:
-    """Read what `WeightsWriter` wrote: `frame`, `episode_return`, the state dict `networks`, and `specs` if it has any.
+    """Read what `WeightsWriter` wrote at the `last` or `best` evaluation.
 
-    Args:
-        run_dir: run directory.
-        device: device of the tensors.
-        evaluation: `last` or `best`.
+    Returns:
+        `frame`, `episode_return`, the state dict `networks`, and `specs` if it has any.
 
     Raises:
         InvalidInput: if the file is missing, damaged or of another format.

@@ -24,29 +24,24 @@ class Progress(NamedTuple):
         frame: last frame in the logs.
         evaluation: mean return of the last evaluation.
         frames_per_second: mean over the last episodes.
-        error: last line of the error of a failed run.
     """
 
     status: Status
     frame: int
     evaluation: float | None
     frames_per_second: float | None
-    error: str = ""
 
 
 def read_progress(run_dir: Path) -> Progress:
     """Read the progress of the run in `run_dir`; unreadable files are ignored."""
-    record = read_record(run_dir)
     train, evaluations = _log(run_dir / TRAIN), _log(run_dir / EVAL)
     speeds, returns = _numbers(train, "frames_per_second")[-NUM_RECENT:], _numbers(evaluations, "episode_return_mean")
     frames = [*train.frames, *evaluations.frames]
-    error = str(record.get("error", "")).strip().splitlines()
     return Progress(
-        Status(record.get("status", Status.WAITING)),
+        Status(read_record(run_dir).get("status", Status.WAITING)),
         int(max(frames, default=0)),
         returns[-1] if returns else None,
         sum(speeds) / len(speeds) if speeds else None,
-        error[-1] if error else "",
     )
 
 

@@ -70,10 +70,7 @@ class Log:
 
 
 def find_runs(patterns: Sequence[str]) -> list[Path]:
-    """Run directories, each once, in the order of `patterns`.
-
-    Args:
-        patterns: run directories, directories above them, or globs of either.
+    """Run directories, each once, in the order of `patterns`: these, directories above them, or globs of either.
 
     Raises:
         InvalidInput: for a pattern without runs.

@@ -24,11 +24,7 @@ Recorder = Callable[[Any], None]
 
 
 class LocalWorker:
-    """Plays episodes in this process, as `EnvironmentProcess` does in its own: `begin` or `step`, then `receive`.
-
-    Args:
-        env: a `PixelStack`.
-    """
+    """Plays episodes of a `PixelStack` in this process, as `EnvironmentProcess` does in its own."""
 
     def __init__(self, env: Any) -> None:
         self._env = env

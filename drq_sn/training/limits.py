@@ -11,33 +11,11 @@ import re
 import resource
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 ROOT = Path("/")
 RECLAIMABLE = ("active_file", "inactive_file")  # page cache, in memory.stat
-
-
-class _Mount(NamedTuple):
-    """A mounted cgroup hierarchy.
-
-    Attributes:
-        root: cgroup that the mount point shows.
-        point: mount point.
-        controllers: controllers of a v1 hierarchy; None for v2, which has one hierarchy for all.
-    """
-
-    root: str
-    point: Path
-    controllers: list[str] | None
-
-
-class _Cgroup(NamedTuple):
-    """The directory of a cgroup and whether it is of version 2."""
-
-    folder: Path
-    is_v2: bool
 
 
 def available_memory(device: torch.device) -> int:
@@ -117,32 +95,37 @@ def _cpu_quotas() -> Iterator[float]:
             yield quota / period
 
 
-def _cgroups(controller: str) -> Iterator[_Cgroup]:
-    """The cgroup of this process in each hierarchy with `controller`, and all visible ones above it."""
+def _cgroups(controller: str) -> Iterator[tuple[Path, bool]]:
+    """The cgroup of this process in each hierarchy with `controller`, and all visible ones above it.
+
+    Yields:
+        Its directory, and whether it is of version 2.
+    """
     memberships = [line.split(":", 2) for line in _read(ROOT / "proc/self/cgroup").splitlines()]
-    for mount in _mounts():
+    for root, point, controllers in _mounts():
         for _, names, path in memberships:
-            if mount.controllers is None:
-                is_member = names == ""
-            else:
-                is_member = controller in names.split(",") and controller in mount.controllers
-            if is_member:
+            is_v2 = controllers is None
+            if names == "" if controllers is None else {controller} <= {*names.split(",")} & {*controllers}:
                 # in a container, the path may lie outside of the part that is mounted: then only that part counts
-                folder = mount.point / path.removeprefix(mount.root).lstrip("/")
+                folder = point / path.removeprefix(root).lstrip("/")
                 for ancestor in (folder, *folder.parents):
-                    yield _Cgroup(ancestor, mount.controllers is None)
-                    if ancestor == mount.point:
+                    yield ancestor, is_v2
+                    if ancestor == point:
                         break
 
 
-def _mounts() -> Iterator[_Mount]:
-    """The mounted cgroup hierarchies; see proc_pid_mountinfo(5)."""
+def _mounts() -> Iterator[tuple[str, Path, list[str] | None]]:
+    """The mounted cgroup hierarchies; see proc_pid_mountinfo(5).
+
+    Yields:
+        The cgroup that the mount point shows; the mount point; the controllers, None for v2, which has one hierarchy.
+    """
     for line in _read(ROOT / "proc/self/mountinfo").splitlines():
         mount, _, file_system = line.partition(" - ")
         kind, _, options = file_system.split(" ", 2)
         if kind in ("cgroup", "cgroup2"):
             root, point = (re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), s) for s in mount.split()[3:5])
-            yield _Mount(root, ROOT / point.lstrip("/"), options.split(",") if kind == "cgroup" else None)
+            yield root, ROOT / point.lstrip("/"), options.split(",") if kind == "cgroup" else None
 
 
 def _read(path: Path) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from drq_sn.cli.report import load_comparisons
-from drq_sn.report.comparisons import Comparison, comparison_section
-from drq_sn.report.types import Departure, Variant
+from drq_sn.report.comparisons import comparison_section
+from drq_sn.report.types import Departure, Experiment, Variant
 from tests.builders import make_run, svg_texts
 
 PLAIN, SN = Variant("dqn", "none", "none"), Variant("dqn", "none", "spectral")
 GAMES = ("minatar_breakout", "minatar_asterix")
-LR = Comparison("gogianu_lr", "dqn", GAMES, {"_a": "none lr1e-3", "_b": "sn-2 lr1e-3", "_c": "sn-2 lr2e-3"}, 500)
+LABELS = {"_a": "none lr1e-3", "_b": "sn-2 lr1e-3", "_c": "sn-2 lr2e-3"}
+SUFFIXES = tuple({"run_suffix": suffix} for suffix in LABELS)
+LR = Experiment("gogianu_lr", "dqn", GAMES, SUFFIXES, (1, 2), 500, tuple(LABELS.values()))
 
 
 def q_run(suffix, score, seed=1, task="minatar_breakout", variant=SN, **more):
@@ -63,6 +65,6 @@ def test_there_is_no_section_without_runs():
 def test_every_experiment_has_both_scales():
     comparisons = {comparison.name: comparison for comparison in load_comparisons()}
     assert len(comparisons) == 8
-    assert list(comparisons["gogianu_lr_laptop"].variants.values())[-1] == "24x3 sn-2 lr2.15e-3"
+    assert comparisons["gogianu_lr_laptop"].labels[-1] == "24x3 sn-2 lr2.15e-3"
     assert comparisons["gogianu_depth_laptop"].num_train_frames == 1_000_000
     assert len(comparisons["gogianu_depth"].variants) == 60

@@ -90,14 +90,6 @@ def test_a_published_profile_is_still_read(tmp_path):
         assert [float(row[column]) for row in written] == [pytest.approx(float(row[column])) for row in published]
 
 
-def test_the_papers_heads_stand_in_table_3_without_a_profile():
-    table = table3(None, "table3")
-    assert [row[0] for row in table.rows] == ["mlp2", "mlp4", "modern2", "modern4"]
-    assert table.rows[3][2:] == [DASH, "4.73", DASH, "247.04 ± 0.00", DASH, "125.21 ± 0.10", DASH, "1.35 ± 0.02"]
-    assert len(table.records) == 4 * 4
-    assert {row["n"] for row in table.records} == {0}
-
-
 def test_table_3_has_ours_beside_the_papers(tmp_path):
     write(tmp_path / "a")
     (profile,) = find_profiles([str(tmp_path), str(tmp_path / "nowhere")])

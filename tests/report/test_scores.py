@@ -7,7 +7,7 @@ import math
 import pytest
 
 from drq_sn.report.scores import all_cells, common_frame, fill_cell, released_curves, select_runs
-from drq_sn.report.types import Departure, Plan
+from drq_sn.report.types import Departure, Experiment
 from drq_sn.report.variants import name_variants
 from tests.builders import MLP2, MODERN_SN, make_log, make_run
 
@@ -58,7 +58,7 @@ def test_returns_that_are_not_finite_do_not_count_and_the_last_row_of_a_frame_do
 
 
 def test_a_plan_takes_published_runs_or_those_of_the_only_setting():
-    plan = Plan("table2", "drq", ("cheetah_run",), (MLP2,), (1, 2), 20)
+    plan = Experiment("table2", "drq", ("cheetah_run",), ({"head": "mlp2", "normalizer": "none"},), (1, 2), 20)
     published, slow, fast = make_run(), *(make_run(departures=(Departure("lr", lr, 1),)) for lr in (2, 3))
     assert select_runs(plan, [slow, published, make_run(variant=MODERN_SN)]) == [published]
     assert select_runs(plan, name_variants([slow, fast])) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drq_sn.report.scores import fill_cell
-from drq_sn.report.types import Departure, Plan
+from drq_sn.report.types import Departure, Experiment
 from drq_sn.report.warnings import format_ranges, general_warnings, left_out_warnings, missing_seeds, name_runs
 from drq_sn.runs.reader import Log
 from tests.builders import MLP2, MODERN_SN, make_run
@@ -77,11 +77,12 @@ def test_what_was_not_recorded_is_no_version_of_its_own():
     assert lines(run(1), run(2, record={"first_frame_sha256": None, "versions": {}})) == []
 
 
-PLAN = Plan("table2", "drq", ("cheetah_run", "walker_run", "dog_run"), (MLP2, MODERN_SN), (1, 2, 3), 20)
+HEADS = tuple({"head": variant.head, "normalizer": variant.normalizer} for variant in (MLP2, MODERN_SN))
+PLAN = Experiment("table2", "drq", ("cheetah_run", "walker_run", "dog_run"), HEADS, (1, 2, 3), 20)
 
 
 def cells_of(*runs):
-    return [fill_cell(runs, task, variant, 20) for task in PLAN.tasks for variant in PLAN.variants]
+    return [fill_cell(runs, task, variant, 20) for task in PLAN.tasks for variant in PLAN.choices]
 
 
 def test_missing_seeds_are_named_in_cells_with_others():

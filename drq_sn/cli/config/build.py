@@ -178,12 +178,7 @@ def _encoder_dtype(name: str, device: torch.device) -> torch.dtype | None:
 
 
 def build_head(head: DictConfig, network: str) -> HeadFactory:
-    """Factory of the actor's or critic's head: the options of `head`, then those of `head.{network}`.
-
-    Args:
-        head: configuration of the group `head`.
-        network: `actor` or `critic`.
-    """
+    """Factory of the head of the `actor` or `critic`: the options of `head`, then those of `head.{network}`."""
     shared = OmegaConf.masked_copy(head, [str(key) for key in head if key not in NETWORKS])
     factory: HeadFactory = instantiate(DictConfig(OmegaConf.merge(shared, head[network])))
     return factory

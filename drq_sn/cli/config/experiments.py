@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hydra import compose
@@ -12,49 +11,20 @@ from omegaconf import OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config.overrides import initialized
-from drq_sn.cli.config.search_path import choices_of
-from drq_sn.report.types import format_value
+from drq_sn.cli.config.search_path import cached, choices_of
+from drq_sn.report.types import Experiment, format_value
 
 FOLDER, PUBLISHED = "experiment", "published"
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """Runs that make a table or a figure: every task with every variant and seed.
-
-    Attributes:
-        name: such as `table1`.
-        agent: name of the agent's option.
-        tasks: names of tasks, in the paper's order.
-        variants: options that runs differ in: `{"head": "mlp2", "normalizer": "none"}`.
-        seeds: seeds.
-        num_train_frames: length of every run.
-        labels: names of the variants, where they were combined from axes.
-        has_preset: whether these are the runs of a smaller preset, its length included.
-    """
-
-    name: str
-    agent: str
-    tasks: tuple[str, ...]
-    variants: tuple[dict[str, str], ...]
-    seeds: tuple[int, ...]
-    num_train_frames: int
-    labels: tuple[str, ...] = ()
-    has_preset: bool = False
-
-
-def names() -> list[str]:
-    """Every experiment there is."""
-    return choices_of(FOLDER)
-
-
+@cached
 def load_experiment(name: str, preset: str = PUBLISHED) -> Experiment:
     """The experiment `name`, at the scale that it has for `preset`, or else the published one.
 
     Raises:
         InvalidInput: if there is none.
     """
-    validation.choice("experiment", name, names())
+    validation.choice("experiment", name, choices_of(FOLDER))
     with initialized():
         options: Any = OmegaConf.to_container(compose("sweep", [f"experiment={name}"]).experiment)
     smaller = options.pop("presets", {}).get(preset, {})

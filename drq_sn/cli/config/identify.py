@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -17,9 +17,11 @@ from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
 from drq_sn.cli.config.ranges import seed as check_seed
 from drq_sn.cli.config.saved import read_config
 from drq_sn.cli.config.search_path import cached, choices_of
-from drq_sn.cli.running.run_dir import MAY_DIFFER
-from drq_sn.report.types import Departure, Preset, Variant
-from drq_sn.runs.reader import RECORD, read_record
+from drq_sn.cli.running.run_dir import MAY_DIFFER, flatten
+from drq_sn.report.scores import canonical
+from drq_sn.report.types import Departure, Preset, Run, Variant
+from drq_sn.runs.reader import RECORD, read_logs, read_record
+from drq_sn.runs.status import Status
 from drq_sn.validation import InvalidInput
 
 RETURNS = "agent.returns._target_"  # in which C51 differs from DQN
@@ -35,31 +37,8 @@ Options = dict[str, Any]
 """Dotted name -> value."""
 
 
-class Identity(NamedTuple):
-    """What a run trains.
-
-    Attributes:
-        task: name of the task.
-        seed: its seed.
-        variant: agent, head and normalizer.
-        departures: options that are not at the published value.
-        preset: the preset that was chosen.
-        options: all in `config.yaml`.
-    """
-
-    task: str
-    seed: int
-    variant: Variant
-    departures: tuple[Departure, ...]
-    preset: Preset
-    options: Options
-
-
 def record_choices(cfg: DictConfig) -> dict[str, Any]:
-    """The choices of this command line, for `run.json`.
-
-    Args:
-        cfg: the resolved configuration that Hydra composed.
+    """The choices of this command line, from its resolved configuration, for `run.json`.
 
     Returns:
         `choices`: agent, head, normalizer, preset, task and seed by name; `overrides`: every option that is not at
@@ -75,11 +54,11 @@ def record_choices(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def identify(run_dir: Path) -> Identity:
-    """Identify the run in `run_dir` by its `run.json`, or by its `config.yaml` if older code wrote it.
+def read_run(run_dir: Path) -> Run:
+    """The run in `run_dir`, identified by its `run.json`, or by its `config.yaml` if older code wrote it.
 
     Raises:
-        InvalidInput: if one of these is not what a run wrote.
+        InvalidInput: if a file is not what a run wrote.
     """
     record, options = read_record(run_dir), _read_options(run_dir)
     task, seed, recorded = options["task"], options["seed"], None
@@ -101,7 +80,9 @@ def identify(run_dir: Path) -> Identity:
             raise InvalidInput(
                 f"{run_dir / RECORD} is not a file that a run wrote ({type(error).__name__}: {error})"
             ) from None
-    return Identity(task, seed, variant, departures, _find_preset(variant, departures, task, recorded), options)
+    preset, status = _find_preset(variant, departures, task, recorded), Status(record.get("status"))
+    logs = read_logs(run_dir)
+    return Run(run_dir, canonical(task), seed, status, variant, departures, preset, record, options, logs)
 
 
 def _find_preset(variant: Variant, departures: Sequence[Departure], task: str, recorded: str | None) -> Preset:
@@ -191,10 +172,3 @@ def _read_options(run_dir: Path) -> Options:
     except InvalidInput as error:
         raise InvalidInput(f"{path} is not a configuration that a run wrote ({error})") from None
     return options
-
-
-def flatten(node: Any, prefix: str = "") -> Options:
-    """Dotted name of every leaf of a plain tree -> its value; lists are leaves."""
-    if not isinstance(node, dict):
-        return {prefix.rstrip("."): node}
-    return {name: value for key, child in node.items() for name, value in flatten(child, f"{prefix}{key}.").items()}

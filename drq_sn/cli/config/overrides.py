@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -46,6 +47,23 @@ RENAMED = {  # options and values of earlier versions -> their present names
 }
 
 
+def run_composed(
+    config_name: str, function: Callable[[DictConfig], object], sweeps_by_itself: str | None = None
+) -> None:
+    """Check this process's command line, and call `function` with the configuration that it asks for.
+
+    Expected exceptions end the process with one line; see `check_command_line` for the other arguments.
+    """
+    check_command_line(config_name, sweeps_by_itself)
+
+    @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
+    def call(cfg: DictConfig) -> None:
+        with exit_on_invalid_input():
+            function(cfg)
+
+    call()
+
+
 def check_command_line(config_name: str, sweeps_by_itself: str | None = None) -> None:
     """Check this process's command line and quote what Hydra needs quoted; where it is wrong, end with one line.
 
@@ -78,9 +96,6 @@ def use_own_directories() -> None:
 
 def take_directories(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate `--config-dir DIR` and `hydra.searchpath=[DIR,...]` from the other arguments.
-
-    Args:
-        arguments: the command line, without the program's name.
 
     Returns:
         The other arguments; the directories, for `use_directories`.
@@ -126,9 +141,7 @@ def answer_help(config_name: str) -> None:
 def quote_values(arguments: Sequence[str], several: bool) -> list[str]:
     """Put values that Hydra's grammar refuses, such as paths with `=` or `#`, between quotes.
 
-    Args:
-        arguments: the command line, without the program's name.
-        several: whether a comma separates values.
+    With `several`, a comma separates values.
 
     Raises:
         InvalidInput: if a value may also be meant as a list or as several values; shows how to quote it.
@@ -177,11 +190,7 @@ def _quote(text: str) -> str:
 
 
 def check_overrides(arguments: Sequence[str], config_name: str) -> None:
-    """Compose every configuration that `arguments` ask for.
-
-    Args:
-        arguments: the command line, without the program's name.
-        config_name: primary configuration, such as `train`.
+    """Compose every configuration of `config_name` that `arguments`, a command line, ask for.
 
     Raises:
         InvalidInput: for an unknown option or choice, with the nearest ones that exist.

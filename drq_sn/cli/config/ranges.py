@@ -30,6 +30,13 @@ def optional(check: Check) -> Check:
     return lambda name, value: None if value is None else check(name, value)
 
 
+def run_directory(name: str, value: Any) -> str:
+    """`value`, which names a run; `InvalidInput` for null."""
+    if value is None:
+        raise validation.InvalidInput(f"{name} must be a run directory: {name}=runs/TASK/AGENT_HEAD_NORM/seed_N")
+    return str(value)
+
+
 TRAIN: dict[str, Check] = {
     "seed": seed,
     "fresh": validation.boolean,
@@ -46,12 +53,16 @@ TRAIN: dict[str, Check] = {
     "diagnose_states": partial(validation.integer, minimum=0, maximum=MOST_STATES),
     "video_every_frames": at_least_0,
 }
-WEIGHTS_AND_SEED: dict[str, Check] = {"seed": seed, "weights": partial(validation.choice, valid=WEIGHTS)}
-EXPORT: dict[str, Check] = {"out": optional(validation.path), **WEIGHTS_AND_SEED}
+SAVED_AGENT: dict[str, Check] = {
+    "run": run_directory,
+    "seed": seed,
+    "weights": partial(validation.choice, valid=WEIGHTS),
+}
+EXPORT: dict[str, Check] = {**SAVED_AGENT, "out": optional(validation.path)}
 EVALUATE: dict[str, Check] = {
+    **SAVED_AGENT,
     "episodes": partial(validation.integer, maximum=MOST_EPISODES),
     "video": validation.boolean,
-    **WEIGHTS_AND_SEED,
 }
 REPORT: dict[str, Check] = {
     "out": validation.path,

@@ -139,11 +139,7 @@ def rank(group: str) -> int:
 def format_help(cfg: Path, command: str, width: int | None = None, own: Sequence[Path] = ()) -> str:
     """What `drq-sn COMMAND --help` prints: its groups with their choices, and a line for each option.
 
-    Args:
-        cfg: folder of the configuration.
-        command: name of its file there.
-        width: of the terminal by default.
-        own: further folders laid out like `cfg`, whose choices are listed too.
+    Choices in `own`, folders laid out like `cfg`, are listed too.
     """
     width = width or shutil.get_terminal_size((SCREEN, 0)).columns
     page = next(page for page in load(cfg)[0] if page.path.stem == command)

@@ -16,12 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from drq_sn import validation
 from drq_sn.cli.config import ranges
 from drq_sn.cli.config.build import CONFIG
-from drq_sn.cli.config.experiments import Experiment
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS, alternatives, group_options, initialized, parse_override
 from drq_sn.cli.config.saved import read_config, saved_length
 from drq_sn.cli.running.run_dir import require_same
 from drq_sn.envs import require_task
 from drq_sn.envs.factory import SUITE
+from drq_sn.report.types import Experiment
 from drq_sn.runs.checkpoints import FOLDER
 from drq_sn.runs.reader import read_record
 from drq_sn.runs.status import Status

@@ -52,10 +52,7 @@ def warn_of_no_update(cfg: DictConfig, num_steps: int) -> None:
 def announce_end(cfg: DictConfig, run_dir: Path, episodes: Sequence[Episode]) -> None:
     """Print the final return, where the files are, and the next commands.
 
-    Args:
-        cfg: the run's configuration.
-        run_dir: run directory.
-        episodes: of the last evaluation; none if the run was resumed after it.
+    There are no `episodes` of the last evaluation if the run was resumed after it.
     """
     place, files = shlex.quote(str(run_dir)), [name for name in RESULTS if (run_dir / name).exists()]
     result = f": {format_return([episode.episode_return for episode in episodes])}" if episodes else ""

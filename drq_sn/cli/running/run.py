@@ -34,14 +34,14 @@ from drq_sn.cli.running.exit_codes import exit_stalled
 from drq_sn.cli.running.lock import RunLock
 from drq_sn.cli.running.memory import require_memory
 from drq_sn.cli.running.messages import announce_end, announce_start, warn_of_no_update
-from drq_sn.cli.running.run_dir import claimed, recorded, require_same, write_config
+from drq_sn.cli.running.run_dir import claimed, recorded, require_same
 from drq_sn.cli.running.signals import SignalHandler, Stopped
 from drq_sn.envs.gl import Backend, find_backend
 from drq_sn.envs.specs import specs_of
 from drq_sn.envs.watchdog import Watchdog
 from drq_sn.runs import provenance
 from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore
-from drq_sn.runs.files import WeightsWriter
+from drq_sn.runs.files import WeightsWriter, write_atomically
 from drq_sn.runs.logger import RunLogger
 from drq_sn.runs.reader import read_record
 from drq_sn.runs.status import Status
@@ -110,7 +110,7 @@ def run(cfg: DictConfig, feed: EvaluationFeed = EvaluationFeed()) -> None:  # no
                 print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
         frame = loop.step * loop.action_repeat if checkpoint else None
         with recorded(run_dir, _description(cfg, choices, device, backend) | environment | initial, frame) as results:
-            write_config(run_dir, own)
+            write_atomically(run_dir / CONFIG, session.config.encode())
             episodes = _train(cfg, lock, session, checkpoint, results, further, feed)
         if not cfg.keep_checkpoint:
             session.store.delete()

@@ -20,15 +20,21 @@ from drq_sn.cli.running.callback import CallbackFailed
 from drq_sn.cli.running.lock import RunDirectoryLost, RunLock, is_content
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.runs.checkpoints import FOLDER
-from drq_sn.runs.files import write_atomically, write_json
+from drq_sn.runs.files import write_json
 from drq_sn.runs.reader import RECORD, read_record
 from drq_sn.runs.status import Status
 from drq_sn.training.loop import TrainingDiverged
 from drq_sn.types import SimulationDiverged
 
 # options that may change when a run is resumed
-MAY_DIFFER = {"run_dir", "fresh", "device", "num_threads", "num_train_frames", "video_every_frames", "keep_checkpoint"}
-MAY_DIFFER |= {
+MAY_DIFFER = {
+    "run_dir",
+    "fresh",
+    "device",
+    "num_threads",
+    "num_train_frames",
+    "video_every_frames",
+    "keep_checkpoint",
     "cores",
     "runtime",
     "replay.storage",
@@ -62,33 +68,9 @@ def make_folder(path: Path, option: str = "run_dir") -> Path:
     return path
 
 
-def require_own(out: Path, marker: str, header: bytes, what: str) -> None:
-    """Refuse a directory with foreign files.
-
-    Args:
-        out: the value of the option `out`.
-        marker: file by which an earlier result is recognized.
-        header: first bytes of that file.
-        what: name of the result.
-
-    Raises:
-        InvalidInput: if `out` is a file, or a directory with files but without `marker`.
-    """
-    remedy = f"use a new or empty directory, or an earlier {what}"
-    if out.exists() and not out.is_dir():
-        raise validation.InvalidInput(f"out={out} is a file; {remedy}")
-    is_earlier_result = (out / marker).is_file() and (out / marker).read_bytes()[: len(header)] == header
-    if out.is_dir() and any(out.iterdir()) and not is_earlier_result:
-        raise validation.InvalidInput(f"out={out} holds files but no {what}; {remedy}")
-
-
 @contextlib.contextmanager
 def claimed(path: Path, fresh: bool) -> Iterator[RunLock]:
-    """Lock a run directory while the `with` block lasts.
-
-    Args:
-        path: run directory; created if missing.
-        fresh: move an earlier run to a backup first.
+    """Lock a run directory, created if missing, while the `with` block lasts; `fresh` moves an earlier run to a backup.
 
     Raises:
         InvalidInput: if it is locked, not writable, or holds files but no run.
@@ -123,19 +105,15 @@ def _has_run(path: Path) -> bool:
 
 
 def require_same(path: Path, saved: str, cfg: DictConfig, remedy: str = "another run_dir, or fresh=true") -> None:
-    """Refuse to resume a run with other settings.
+    """Refuse to resume a run with other settings than `saved`, its configuration as YAML.
 
-    Args:
-        path: run directory.
-        saved: its configuration, as YAML.
-        cfg: the current configuration, resolved.
-        remedy: what the user can do besides using the same settings.
+    `remedy` is what the user can do besides using the same settings.
 
     Raises:
         InvalidInput: with the options that differ.
     """
-    before = FORMER_MEANING | flatten(OmegaConf.create(parse_config(saved, path / CONFIG)))
-    now = FORMER_MEANING | flatten(cfg)
+    before = FORMER_MEANING | flatten(parse_config(saved, path / CONFIG))
+    now = FORMER_MEANING | flatten(OmegaConf.to_container(cfg, resolve=True))
     changed = [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
@@ -148,14 +126,11 @@ def require_same(path: Path, saved: str, cfg: DictConfig, remedy: str = "another
         )
 
 
-def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted name of every option in `cfg` -> its value, resolved."""
-    if not OmegaConf.is_dict(cfg):
-        return {prefix.rstrip("."): OmegaConf.to_container(cfg) if OmegaConf.is_list(cfg) else cfg}
-    options: dict[str, Any] = {}
-    for key in cfg:
-        options |= flatten(cfg[key], f"{prefix}{key}.")
-    return options
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name of every leaf of a plain tree -> its value; lists are leaves."""
+    if not isinstance(node, dict):
+        return {prefix.rstrip("."): node}
+    return {name: value for key, child in node.items() for name, value in flatten(child, f"{prefix}{key}.").items()}
 
 
 @contextlib.contextmanager
@@ -205,13 +180,6 @@ def recorded(path: Path, description: dict[str, Any], frame: int | None) -> Iter
             write(Status.FAILED, ended=_now(), error=traceback.format_exc())
         raise
     write(Status.FINISHED, ended=_now())
-
-
-def write_config(path: Path, cfg: DictConfig) -> str:
-    """Write `cfg` to run directory `path` and return its YAML."""
-    text = OmegaConf.to_yaml(cfg)
-    write_atomically(path / CONFIG, text.encode())
-    return text
 
 
 def _now() -> str:

@@ -8,8 +8,9 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from drq_sn.cli.config.identify import OTHER, find_choice, flatten, identify, record_choices
+from drq_sn.cli.config.identify import OTHER, find_choice, read_run, record_choices
 from drq_sn.cli.config.overrides import group_options, initialized
+from drq_sn.cli.running.run_dir import flatten
 from drq_sn.report.table_formats import format_departures
 from drq_sn.report.types import Departure, Preset, Variant
 from drq_sn.validation import InvalidInput
@@ -24,7 +25,7 @@ def identify_overrides(tmp_path):
     """`identify_overrides("head=mlp4", ...)` -> identity of a run of older code with these overrides."""
 
     def run(*overrides, **changes):
-        return identify(write_config(tmp_path / "run", overrides, **changes))
+        return read_run(write_config(tmp_path / "run", overrides, **changes))
 
     return run
 
@@ -34,7 +35,8 @@ def test_the_published_setting_of_a_task_has_no_departures(identify_overrides, a
     overrides = [f"agent={agent}", f"task={task}", "head=mlp4", "normalizer=none", "seed=7"]
     elsewhere = ["device=cpu", "num_threads=3", "runtime=compile", "num_train_frames=100", "keep_checkpoint=true"]
     identity = identify_overrides(*overrides, *elsewhere)
-    assert identity[:4] == (task, 7, Variant(agent, "mlp4", "none"), ())
+    assert (identity.task, identity.seed, identity.departures) == (task, 7, ())
+    assert identity.variant == Variant(agent, "mlp4", "none")
     assert identity.options["num_train_frames"] == 100
 
 
@@ -78,7 +80,7 @@ def test_options_that_older_runs_did_not_have_are_no_departures(identify_overrid
     lost = ["head.pnorm", "normalizer.networks", "normalizer.conv_layers", "normalizer.trunk", "penalty", "lr_schedule",
             "agent.adam_eps", "matmul_precision", "encoder_dtype", "diagnose_states"]  # fmt: skip
     identity = identify_overrides("head=modern4", "normalizer=spectral", without=lost)
-    assert identity[2:4] == (Variant("drqv2", "modern4", "spectral"), ())
+    assert (identity.variant, identity.departures) == (Variant("drqv2", "modern4", "spectral"), ())
 
 
 def test_unknown_parts_are_other_and_departures(identify_overrides):
@@ -93,7 +95,7 @@ def test_unknown_parts_are_other_and_departures(identify_overrides):
 
 def test_a_configuration_without_agent_departs_in_what_it_has(tmp_path):
     (tmp_path / "config.yaml").write_text("task: t\nseed: 1\nlr: 2\ndevice: cpu\n")
-    identity = identify(tmp_path)
+    identity = read_run(tmp_path)
     assert identity.variant == Variant(OTHER, OTHER, OTHER)
     assert [departure.assignment for departure in identity.departures] == ["agent._target_=absent", "lr=2"]
 
@@ -111,7 +113,7 @@ def test_a_configuration_without_agent_departs_in_what_it_has(tmp_path):
 def test_a_foreign_configuration_is_one_line(tmp_path, text, message):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(InvalidInput, match=rf"config\.yaml.*{message}") as error:
-        identify(tmp_path)
+        read_run(tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -122,8 +124,9 @@ def test_choices_and_overrides_of_the_record_are_read_as_they_were_written(tmp_p
     OmegaConf.resolve(cfg)
     (tmp_path / "run.json").write_text(json.dumps(record_choices(cfg)))
     write_config(tmp_path, ["task=walker_walk"])  # not read for the choices
-    identity = identify(tmp_path)
-    assert identity[:3] == (cfg.task, cfg.seed, Variant("drqv2", "mlp2", "spectral"))
+    identity = read_run(tmp_path)
+    assert (identity.task, identity.seed) == (cfg.task, cfg.seed)
+    assert identity.variant == Variant("drqv2", "mlp2", "spectral")
     assert identity.departures == (Departure("env.image_size", 48, 84), Departure("normalizer.layers", [-2], "inner"))
 
 
@@ -132,4 +135,4 @@ def test_foreign_choices_are_one_line(tmp_path, record):
     write_config(tmp_path, [])
     (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(InvalidInput, match=r"run\.json is not a file that a run wrote"):
-        identify(tmp_path)
+        read_run(tmp_path)

@@ -9,7 +9,6 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from drq_sn.cli import evaluate, sweep, train
-from drq_sn.cli.config.experiments import names
 from drq_sn.cli.config.overrides import check_overrides, initialized, search_path_overrides, take_directories
 from drq_sn.cli.config.search_path import choices_of, directories_in_use, own_directories, use_directories
 from drq_sn.cli.launching.local import LocalLauncher
@@ -118,9 +117,9 @@ def test_near_names_are_those_of_both(own, words, message):
 def test_the_choices_of_a_process_are_those_of_its_command_line(own):
     with directories_in_use([str(own)]), initialized():
         assert "funnel" in GlobalHydra.instance().config_loader().get_group_options("head")
-        assert ("funnel" in choices_of("head"), "ours" in names()) == (True, True)
+        assert ("funnel" in choices_of("head"), "ours" in choices_of("experiment")) == (True, True)
         assert take_directories(search_path_overrides()) == ([], [str(own)])
-    assert ("funnel" in choices_of("head"), "ours" in names(), own_directories()) == (False, False, ())
+    assert ("funnel" in choices_of("head"), "ours" in choices_of("experiment"), own_directories()) == (False, False, ())
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import itertools
 import pytest
 from omegaconf import OmegaConf
 
-from drq_sn.cli.config.experiments import load_experiment, names
+from drq_sn.cli.config.experiments import load_experiment
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS
+from drq_sn.cli.config.search_path import choices_of
 from drq_sn.cli.launching.grid import compose_run, plan, split_overrides
 from drq_sn.validation import InvalidInput
 
@@ -50,7 +51,7 @@ def save(run, status="finished"):
 
 
 def test_experiments_have_as_many_runs_as_the_paper():
-    assert set(names()) == set(PAPER)
+    assert set(choices_of("experiment")) == set(PAPER)
     for name, count in PAPER.items():
         experiment = load_experiment(name)
         assert len(experiment.tasks) * len(experiment.variants) * len(experiment.seeds) == count

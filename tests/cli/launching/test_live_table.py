@@ -36,10 +36,8 @@ def test_progress_is_read_from_the_logs(tmp_path):
     assert read_progress(run) == Progress("running", 700, 7.5, 5.0)  # the mean of the last five: 3 to 7
 
 
-def test_a_run_that_has_not_begun_waits_and_one_that_failed_says_why(tmp_path):
+def test_a_run_that_has_not_begun_waits(tmp_path):
     assert read_progress(tmp_path / "nothing") == Progress("waiting", 0, None, None)
-    failed = folder_of(tmp_path / "b", "failed", error="Traceback\n  File\nValueError: no\n")
-    assert read_progress(failed).error == "ValueError: no"
 
 
 def test_a_damaged_log_says_nothing(tmp_path):
