@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from drq_sn.cli.report import read_run
+from drq_sn.cli.config.identify import read_run
 from drq_sn.report.claims import parse_ledger, render
 from drq_sn.report.types import Run
 from drq_sn.runs.reader import find_runs

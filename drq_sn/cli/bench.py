@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import itertools
 import sys
 import tempfile
@@ -43,6 +42,7 @@ from drq_sn.profiling.turns import take_turns
 from drq_sn.report.bench_tables import BENCH_FILE, write_bench
 from drq_sn.runs import provenance
 from drq_sn.runs.files import write_json
+from drq_sn.runs.reader import EVAL, read_log
 from drq_sn.training import cpu
 from drq_sn.training.limits import num_available_cores
 
@@ -220,14 +220,13 @@ def train_in_parallel(folder: Path, options: list[str], number: int) -> dict[str
     for job in jobs:
         if exit_codes[job]:
             return {"error": (job.log.read_text().strip().splitlines() or ["no output"])[-1]}
-    return {"frames_per_second": [_frames_per_second(path / "eval.csv") for path in run_dirs]}
+    return {"frames_per_second": [_frames_per_second(path / EVAL) for path in run_dirs]}
 
 
 def _frames_per_second(path: Path) -> float:
     """From the second evaluation, after which updates are done, to the last."""
-    rows = list(csv.DictReader(path.read_text().splitlines()))
-    frames, seconds = ([float(row[field]) for row in rows] for field in ("frame", "wall_time_s"))
-    return (frames[-1] - frames[1]) / (seconds[-1] - seconds[1])
+    (_, first, *_, last) = read_log(path).series("wall_time_s").items()
+    return (last[0] - first[0]) / (last[1] - first[1])
 
 
 def _say(line: str) -> None:

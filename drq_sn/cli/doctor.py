@@ -61,18 +61,14 @@ def _device() -> tuple[list[str], list[str]]:
     problems = []
     if device.type == "cpu":
         problems.append("no GPU that torch can use: train with PRESET=laptop, the published setting takes days")
-    needed = _memory_of_default_run(device)
+    with initialized():
+        cfg = compose("train", ["task=synthetic_point"])  # needs no OpenGL; frames are as large as in other tasks
+    with contextlib.closing(build_env(cfg)) as env:
+        needed = sum(memory_parts(cfg, env, device).values())
     facts.append(f"memory of a run with default options: {needed / 1e9:.1f} GB")
     if memory < needed:
         problems.append(f"a run with default options needs {needed / 1e9:.1f} GB, more than is free")
     return facts, problems
-
-
-def _memory_of_default_run(device: torch.device) -> int:
-    with initialized():
-        cfg = compose("train", ["task=synthetic_point"])  # needs no OpenGL; frames are as large as in other tasks
-    with contextlib.closing(build_env(cfg)) as env:
-        return sum(memory_parts(cfg, env, device).values())
 
 
 def _rendering() -> tuple[list[str], list[str]]:
@@ -82,7 +78,9 @@ def _rendering() -> tuple[list[str], list[str]]:
         return ["GL backend: none"], [str(error)]
     except TimeoutError as error:
         return ["GL backend: unknown"], [str(error)]
-    milliseconds = _milliseconds_per_frame()
+    with contextlib.closing(make_env(TASK)) as env:
+        env.reset()
+        milliseconds = 1000 * seconds_per_call(lambda _: env.render(84, 84), NUM_FRAMES, torch.device("cpu"))
     facts = [
         f"GL backend: {backend.name}",
         f"GL renderer: {backend.renderer}",
@@ -96,12 +94,6 @@ def _rendering() -> tuple[list[str], list[str]]:
     elif milliseconds > SLOW_RENDERING_MS:
         problems.append(f"{milliseconds:.1f} ms a frame is slow for a GPU")
     return facts, problems
-
-
-def _milliseconds_per_frame() -> float:
-    with contextlib.closing(make_env(TASK)) as env:
-        env.reset()
-        return 1000 * seconds_per_call(lambda _: env.render(84, 84), NUM_FRAMES, torch.device("cpu"))
 
 
 def main() -> None:

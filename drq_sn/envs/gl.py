@@ -96,8 +96,11 @@ def select_backend() -> Backend:
                 warnings.warn(f"{PYOPENGL_PLATFORM}={platform} is ignored; rendering with {name}", stacklevel=2)
             os.environ["MUJOCO_GL"] = name
             backend = Backend(name, renderer)
-            if backend.is_software:
-                _load_triton()
+            if (
+                backend.is_software
+            ):  # both Triton and Mesa contain LLVM; with Mesa first, torch's import of Triton crashes
+                with contextlib.suppress(ImportError):
+                    importlib.import_module("triton")
             return backend
         errors.append(f"{name} ({error})")
     raise validation.InvalidInput(
@@ -114,9 +117,3 @@ def find_backend() -> Backend:
         return select_backend()
     except (validation.InvalidInput, TimeoutError):
         return Backend("none", "none")
-
-
-def _load_triton() -> None:
-    """Import Triton before Mesa; both contain LLVM, and with Mesa first, torch's import of Triton crashes."""
-    with contextlib.suppress(ImportError):
-        importlib.import_module("triton")

@@ -13,17 +13,11 @@ LARGEST = 10_000  # of any dimension in a file
 
 
 class Specs(NamedTuple):
-    """Stands in for an environment where an agent is built without one.
+    """Stands in for an environment where an agent is built without one."""
 
-    Attributes:
-        obs_shape: (C, H, W) of the stacked frames.
-        action_shape: of an action; (A,), or () for discrete actions.
-        num_actions: number of discrete actions; None for continuous ones.
-    """
-
-    obs_shape: tuple[int, ...]
-    action_shape: tuple[int, ...]
-    num_actions: int | None = None
+    obs_shape: tuple[int, ...]  # (C, H, W) of the stacked frames
+    action_shape: tuple[int, ...]  # of an action; (A,), or () for discrete actions
+    num_actions: int | None = None  # number of discrete actions; None for continuous ones
 
     def observation_spec(self) -> specs.BoundedArray:
         """Stacked frames, uint8."""

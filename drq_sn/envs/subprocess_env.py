@@ -180,14 +180,9 @@ def _begin(env: Any, random_state: str) -> dm_env.TimeStep:
     return env.reset()
 
 
-def _end_with_parent() -> None:
-    """Get killed when the parent process ends, also while stuck in the simulator (Linux)."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 if __name__ == "__main__":
-    _end_with_parent()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # elsewhere than on Linux
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # when the parent ends, also in the simulator
     tolerate_broken_output()
     faulthandler.register(signal.SIGUSR1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and closes the connection

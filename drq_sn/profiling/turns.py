@@ -18,19 +18,12 @@ from tqdm import tqdm
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A row of a table.
+    """A row of a table."""
 
-    Attributes:
-        columns: what it is called by.
-        command: its worker; see `serve`.
-        code: directory that the worker imports `drq_sn` from.
-        prepare: arguments of the worker's `prepare`.
-    """
-
-    columns: Mapping[str, Any]
-    command: Sequence[str]
-    code: Path
-    prepare: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any]  # what it is called by
+    command: Sequence[str]  # its worker; see `serve`
+    code: Path  # directory that the worker imports `drq_sn` from
+    prepare: Mapping[str, Any] = field(default_factory=dict)  # arguments of the worker's `prepare`
 
     @property
     def title(self) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,25 +39,15 @@ Scores = Mapping[str, FloatArray]
 
 @dataclass(frozen=True)
 class Aggregates:
-    """Statistics over all tasks of one agent; scores are returns / 1000.
+    """Statistics over all tasks of one agent; scores are returns / 1000."""
 
-    Attributes:
-        agent: name of the agent's option.
-        frame: at which runs are compared.
-        tasks: those with scores of every variant.
-        num_seeds: label of a variant -> runs per task.
-        iqm: label -> interquartile mean of the scores.
-        improvement: labels (x, y) -> probability that x scores higher than y.
-        profiles: label -> share of runs above each of `THRESHOLDS`: value, low, high, shape (3, thresholds).
-    """
-
-    agent: str
-    frame: float
-    tasks: tuple[str, ...]
-    num_seeds: Mapping[str, int]
-    iqm: Mapping[str, Interval]
-    improvement: Mapping[tuple[str, str], Interval]
-    profiles: Mapping[str, FloatArray]
+    agent: str  # name of the agent's option
+    frame: float  # at which runs are compared
+    tasks: tuple[str, ...]  # those with scores of every variant
+    num_seeds: Mapping[str, int]  # label of a variant -> runs per task
+    iqm: Mapping[str, Interval]  # label -> interquartile mean of the scores
+    improvement: Mapping[tuple[str, str], Interval]  # labels (x, y) -> probability that x scores higher
+    profiles: Mapping[str, FloatArray]  # label -> share of runs above `THRESHOLDS`: value, low, high; (3, thresholds)
 
 
 def collect_scores(runs: Sequence[Run], frame: float) -> tuple[Scores, tuple[str, ...], list[str]]:
@@ -107,21 +96,14 @@ def aggregate(
     scores, tasks, notes = collect_scores(runs, at) if at is not None else ({}, (), [])
     if at is None or not scores:
         return None, [*notes, "no task has scores of every variant"]
-    with _seeded_numpy(seed):
-        iqm, improvement, profiles = _estimate(scores, num_bootstrap)
-    num_seeds = {label: len(matrix) for label, matrix in scores.items()}
-    return Aggregates(agent, at, tasks, num_seeds, iqm, improvement, profiles), notes
-
-
-@contextlib.contextmanager
-def _seeded_numpy(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator, the only one that rliable uses, and restore it afterwards."""
     state = np.random.get_state()
-    np.random.seed(seed)
+    np.random.seed(seed)  # numpy's global generator is the only one that rliable uses
     try:
-        yield
+        iqm, improvement, profiles = _estimate(scores, num_bootstrap)
     finally:
         np.random.set_state(state)
+    num_seeds = {label: len(matrix) for label, matrix in scores.items()}
+    return Aggregates(agent, at, tasks, num_seeds, iqm, improvement, profiles), notes
 
 
 def _estimate(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from drq_sn.report.profile_tables import format_digits, matmul_shares
 from drq_sn.report.table_formats import format_csv, format_markdown
@@ -63,12 +62,9 @@ def _bench_row(row: Row, first_by_agent: dict[str, list[Row]]) -> Row:
 def format_rows(name: str, rows: Sequence[Row]) -> str:
     """Rows as a Markdown table, in columns named by their fields."""
     fields = list(dict.fromkeys(field for row in rows for field in row))
-    lines = [[_format_cell(row.get(field, "")) for field in fields] for row in rows]
+    cells = [[row.get(field, "") for field in fields] for row in rows]
+    lines = [[format_digits(cell) if isinstance(cell, float) else str(cell) for cell in line] for line in cells]
     return format_markdown(Table(name, [field.replace("_", " ") for field in fields], lines))
-
-
-def _format_cell(value: Any) -> str:
-    return format_digits(value) if isinstance(value, float) else str(value)
 
 
 def write_bench(out_dir: Path, bench: Row) -> str:

@@ -44,32 +44,20 @@ AGGREGATES_TEXT = (
 
 @dataclass(frozen=True)
 class Choices:
-    """Options of the user.
+    """Options of the user."""
 
-    Attributes:
-        frame: at which runs are compared; None for the largest that any of a table's runs was evaluated at.
-        num_bootstrap: resamples for confidence intervals.
-        seed: of the resampling.
-    """
-
-    frame: float | None = None
-    num_bootstrap: int = 2000
-    seed: int = 1
+    frame: float | None = None  # at which runs are compared; None for the largest that a table's runs were evaluated at
+    num_bootstrap: int = 2000  # resamples for confidence intervals
+    seed: int = 1  # of the resampling
 
 
 @dataclass(frozen=True)
 class Report:
-    """A finished report.
+    """A finished report."""
 
-    Attributes:
-        files: name -> content; `runs.csv`, which identifies a report, comes first.
-        text: for the terminal.
-        warnings: all of them.
-    """
-
-    files: Mapping[str, bytes]
-    text: str
-    warnings: Sequence[str]
+    files: Mapping[str, bytes]  # name -> content; `runs.csv`, which identifies a report, comes first
+    text: str  # for the terminal
+    warnings: Sequence[str]  # all of them
 
 
 def build_report(

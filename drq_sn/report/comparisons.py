@@ -93,14 +93,13 @@ def _record(label: str, cell: Cell, normalized: float) -> Row:
 
 
 def _curves(experiment: Experiment, labelled: Mapping[str, Sequence[Run]], last: float) -> Figure:
-    panels = [Panel(task, groups) for task in experiment.tasks if (groups := _series_by_label(labelled, task))]
+    panels = []
+    for task in experiment.tasks:
+        series = {label: [run.returns for run in members if run.task == task] for label, members in labelled.items()}
+        if groups := {label: members for label, members in series.items() if members}:
+            panels.append(Panel(task, groups))
     alt = f"Learning curves of {', '.join(labelled)}: mean evaluation return over seeds, ± one standard error."
     return save_figure(experiment.name, alt, draw(panels, last, "evaluation return"))
-
-
-def _series_by_label(labelled: Mapping[str, Sequence[Run]], task: str) -> dict[str, list[Series]]:
-    series = {label: [run.returns for run in members if run.task == task] for label, members in labelled.items()}
-    return {label: members for label, members in series.items() if members}
 
 
 def _by_learning_rate(experiment: Experiment, cells: Mapping[tuple[str, str], Cell]) -> Figure:

@@ -23,19 +23,12 @@ SECONDS_PER_HOUR = 3600
 
 
 class Cost(NamedTuple):
-    """The cost of one run so far.
+    """The cost of one run so far."""
 
-    Attributes:
-        hours: of wall-clock time; None without logs.
-        frames_per_second: median over training episodes, of those with updates if there are any.
-        num_updates: calls of the learner.
-        device: the hardware's name.
-    """
-
-    hours: float | None
-    frames_per_second: float | None
-    num_updates: int
-    device: str
+    hours: float | None  # of wall-clock time; None without logs
+    frames_per_second: float | None  # median over training episodes, of those with updates if there are any
+    num_updates: int  # calls of the learner
+    device: str  # the hardware's name
 
 
 def read_cost(run: Run) -> Cost:

@@ -58,21 +58,13 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel.
+    """One panel."""
 
-    Attributes:
-        title: above it.
-        groups: its curves.
-        log: logarithmic axis; seed averages are then geometric.
-        is_return: whether the axis is 0 to 1000 where that fits.
-        released: points of the original authors.
-    """
-
-    title: str
-    groups: Groups
-    log: bool = False
-    is_return: bool = False
-    released: Sequence[ReleasedPoint] = ()
+    title: str  # above it
+    groups: Groups  # its curves
+    log: bool = False  # logarithmic axis; seed averages are then geometric
+    is_return: bool = False  # whether the axis is 0 to 1000 where that fits
+    released: Sequence[ReleasedPoint] = ()  # points of the original authors
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:

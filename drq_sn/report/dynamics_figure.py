@@ -20,25 +20,15 @@ FIELDS = ("task", "agent", "head", "normalizer", "settings", "seed", "frame", "q
 
 
 class Quantity(NamedTuple):
-    """The quantity of one panel.
+    """The quantity of one panel."""
 
-    Attributes:
-        name: in `diagnostics.csv` of the report.
-        title: of the panel.
-        file: log that has it.
-        columns: see `Log.rows`; `name` if empty.
-        log: drawn on a logarithmic axis; every mean is then geometric.
-        combine: several columns -> one number.
-        bin_frames: width of the bins that rows are averaged in; None where seeds have rows at the same frames.
-    """
-
-    name: str
-    title: str
-    file: str
-    columns: str = ""
-    log: bool = False
-    combine: Callable[[Sequence[float]], float] = statistics.fmean
-    bin_frames: int | None = None
+    name: str  # in `diagnostics.csv` of the report
+    title: str  # of the panel
+    file: str  # log that has it
+    columns: str = ""  # see `Log.rows`; `name` if empty
+    log: bool = False  # drawn on a logarithmic axis; every mean is then geometric
+    combine: Callable[[Sequence[float]], float] = statistics.fmean  # several columns -> one number
+    bin_frames: int | None = None  # width of the bins of rows; None where seeds have rows at the same frames
 
 
 RETURNS = Quantity("episode_return", "evaluation return", EVAL, RETURN)
@@ -66,17 +56,11 @@ QUANTITIES = (*FIGURE3, *FURTHER)
 
 @dataclass(frozen=True)
 class Group:
-    """Seeds of one task and variant.
+    """Seeds of one task and variant."""
 
-    Attributes:
-        label: in legends.
-        runs: the seeds.
-        quantities: name -> its series, one per run.
-    """
-
-    label: str
-    runs: Sequence[Run]
-    quantities: Mapping[str, Sequence[Series]]
+    label: str  # in legends
+    runs: Sequence[Run]  # the seeds
+    quantities: Mapping[str, Sequence[Series]]  # name -> its series, one per run
 
 
 def group_runs(runs: Sequence[Run]) -> dict[str, list[Group]]:

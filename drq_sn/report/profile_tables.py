@@ -34,21 +34,13 @@ FIELDS = ("head", "normalizer", "metric", "mean", "sd", "n", "paper", "paper_sd"
 
 @dataclass(frozen=True)
 class Profile:
-    """A `profile.json`: what was measured where, and at what batch.
+    """A `profile.json`: what was measured where, and at what batch."""
 
-    Attributes:
-        agent: name of the agent's option.
-        batch_size: transitions of an update.
-        device: the hardware's name.
-        rows: from `table_rows`.
-        phases: seconds of the phases of an update, by head and normalizer.
-    """
-
-    agent: str
-    batch_size: int
-    device: str
-    rows: Sequence[Row]
-    phases: Sequence[Row]
+    agent: str  # name of the agent's option
+    batch_size: int  # transitions of an update
+    device: str  # the hardware's name
+    rows: Sequence[Row]  # from `table_rows`
+    phases: Sequence[Row]  # seconds of the phases of an update, by head and normalizer
 
     @property
     def is_papers(self) -> bool:

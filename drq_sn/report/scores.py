@@ -51,23 +51,14 @@ def common_frame(runs: Iterable[Run], limit: float = math.inf) -> float | None:
 
 @dataclass(frozen=True)
 class Cell:
-    """The seeds of one task and variant at one frame.
+    """The seeds of one task and variant at one frame."""
 
-    Attributes:
-        task: as its table names it.
-        variant: what was trained.
-        frame: where scores are read; None without runs.
-        runs: those that count, by seed.
-        scores: mean evaluation return of each.
-        left_out: runs without a score there.
-    """
-
-    task: str
-    variant: Variant
-    frame: float | None
-    runs: tuple[Run, ...]
-    scores: tuple[float, ...]
-    left_out: tuple[Run, ...]
+    task: str  # as its table names it
+    variant: Variant  # what was trained
+    frame: float | None  # where scores are read; None without runs
+    runs: tuple[Run, ...]  # those that count, by seed
+    scores: tuple[float, ...]  # mean evaluation return of each
+    left_out: tuple[Run, ...]  # runs without a score there
 
     @property
     def mean(self) -> float:

@@ -64,7 +64,8 @@ def format_latex(table: Table) -> str:
 
     Wide ones span both columns of a page with two. The best values are bold, the notes are comments.
     """
-    caption, columns, rows = table.latex or LatexTable(_first_note(table), table.columns, table.rows)
+    title = table.notes[0] if table.notes else table.name.replace("_", " ").capitalize()
+    caption, columns, rows = table.latex or LatexTable(title, table.columns, table.rows)
     wide = "*" if sum(max(map(len, column)) for column in zip(columns, *rows, strict=True)) > COLUMN_CHARACTERS else ""
     cells = [
         [_bold(_latex(cell)) if (i, j) in table.best else _latex(cell) for j, cell in enumerate(row)]
@@ -88,10 +89,6 @@ def format_latex(table: Table) -> str:
         *(f"% {' '.join(note.splitlines())}" for note in (*table.notes, *table.details)),
         "",
     ])  # fmt: skip
-
-
-def _first_note(table: Table) -> str:
-    return table.notes[0] if table.notes else table.name.replace("_", " ").capitalize()
 
 
 def _bold(cell: str) -> str:

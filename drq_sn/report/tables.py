@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from drq_sn.report.published import TABLE1, TABLE2, ReleasedPoint, Reported, read_scores
+from drq_sn.report.published import TABLE1, TABLE2, Reported, read_scores
 from drq_sn.report.scores import Cell, canonical, released_curves
 from drq_sn.report.table_formats import NO_VALUE, format_frame, format_mean, format_number
 from drq_sn.report.types import Experiment, LatexTable, Row, Run, Table, Variant, agent_title
@@ -21,19 +21,12 @@ LATEX_CAPTION = "Evaluation return: mean and standard error over seeds"
 
 
 class Source(NamedTuple):
-    """A table of the paper.
+    """A table of the paper."""
 
-    Attributes:
-        file: its numbers.
-        digits: printed after the point.
-        has_dreamer: whether it has a column of Dreamer's scores.
-        notes: what a reader must know of it.
-    """
-
-    file: str
-    digits: int
-    has_dreamer: bool
-    notes: tuple[str, ...]
+    file: str  # its numbers
+    digits: int  # printed after the point
+    has_dreamer: bool  # whether it has a column of Dreamer's scores
+    notes: tuple[str, ...]  # what a reader must know of it
 
 
 PAPER = f"paper: Bjorck et al. (2021) at {format_frame(PAPER_FRAME)} frames, 10 seeds; its spreads "
@@ -75,8 +68,9 @@ def score_table(plan: Experiment, cells: Sequence[Cell]) -> Table:
             line.append(_format_reported(score, source.digits))
             short.append(line[-1])
             dreamer_records.append({"task": task, "variant": "Dreamer"} | _reported_record(score))
-        lines.append([*line, _format_released(point)])
-        narrow.append([*short, lines[-1][-1]])
+        curve = f"{format_number(point.mean)} ({format_number(point.sd)}, {point.num_seeds})" if point else NO_VALUE
+        lines.append([*line, curve])
+        narrow.append([*short, curve])
     notes = [*_frame_notes(plan, frame), *source.notes, *diverged_notes(cells)]
     details = describe_settings(run for cell in cells for run in cell.runs)
     caption = f"{LATEX_CAPTION}, at {format_frame(frame)} frames, beside the results of Bjorck et al. (2021)."
@@ -108,10 +102,6 @@ def _reported_record(score: Reported | None) -> Row:
 
 def _format_reported(score: Reported | None, digits: int) -> str:
     return format_mean(score.mean, score.spread, digits) if score else NO_VALUE
-
-
-def _format_released(point: ReleasedPoint | None) -> str:
-    return f"{format_number(point.mean)} ({format_number(point.sd)}, {point.num_seeds})" if point else NO_VALUE
 
 
 def format_cell(cell: Cell, digits: int = 1) -> str:

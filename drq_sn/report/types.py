@@ -24,19 +24,12 @@ Row = dict[str, Any]
 
 
 class Variant(NamedTuple):
-    """What is compared: an agent with a head and a normalizer, by the names of their options.
+    """What is compared: an agent with a head and a normalizer, by the names of their options."""
 
-    Attributes:
-        agent: name of the agent's option.
-        head: name of the head's option.
-        normalizer: name of the normalizer's option.
-        name: label among runs that differ in other options too, such as `lr=3e-4`; empty for the one below.
-    """
-
-    agent: str
-    head: str
-    normalizer: str
-    name: str = ""
+    agent: str  # name of the agent's option
+    head: str  # name of the head's option
+    normalizer: str  # name of the normalizer's option
+    name: str = ""  # label among runs that differ in other options too, such as `lr=3e-4`; empty for the one below
 
     @property
     def choices(self) -> Variant:
@@ -70,17 +63,11 @@ def format_value(value: Any) -> str:
 
 
 class Departure(NamedTuple):
-    """An option of a run that is not at its published value.
+    """An option of a run that is not at its published value."""
 
-    Attributes:
-        name: dotted name, as on the command line.
-        value: in the run; `absent` where the option does not exist.
-        published: value in the published setting; `absent` where the option does not exist.
-    """
-
-    name: str
-    value: Any
-    published: Any
+    name: str  # dotted name, as on the command line
+    value: Any  # in the run; `absent` where the option does not exist
+    published: Any  # value in the published setting; `absent` where the option does not exist
 
     @property
     def assignment(self) -> str:
@@ -97,27 +84,16 @@ class Preset(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """Runs that make a table or a figure: every task with every variant and seed.
+    """Runs that make a table or a figure: every task with every variant and seed."""
 
-    Attributes:
-        name: such as `table1`.
-        agent: name of the agent's option.
-        tasks: names of tasks, in the paper's order.
-        variants: options that runs differ in: `{"head": "mlp2", "normalizer": "none"}`.
-        seeds: seeds.
-        num_train_frames: length of every run.
-        labels: names of the variants, where they were combined from axes.
-        has_preset: whether these are the runs of a smaller preset, its length included.
-    """
-
-    name: str
-    agent: str
-    tasks: tuple[str, ...]
-    variants: tuple[dict[str, str], ...]
-    seeds: tuple[int, ...]
-    num_train_frames: int
-    labels: tuple[str, ...] = ()
-    has_preset: bool = False
+    name: str  # such as `table1`
+    agent: str  # name of the agent's option
+    tasks: tuple[str, ...]  # names of tasks, in the paper's order
+    variants: tuple[dict[str, str], ...]  # options that runs differ in: `{"head": "mlp2", "normalizer": "none"}`
+    seeds: tuple[int, ...]  # seeds
+    num_train_frames: int  # length of every run
+    labels: tuple[str, ...] = ()  # names of the variants, where they were combined from axes
+    has_preset: bool = False  # whether these are the runs of a smaller preset, its length included
 
     @property
     def choices(self) -> tuple[Variant, ...]:
@@ -126,19 +102,12 @@ class Experiment:
 
 
 class Series(NamedTuple):
-    """One quantity of one run over frames.
+    """One quantity of one run over frames."""
 
-    Attributes:
-        values: frame -> value, in the order of frames.
-        gaps: frames whose values cannot be drawn.
-        diverged_at: frame where training diverged; None if it did not.
-        carried: whether the last value of a diverged run is carried forward.
-    """
-
-    values: Mapping[float, float]
-    gaps: frozenset[float] = frozenset()
-    diverged_at: float | None = None
-    carried: bool = False
+    values: Mapping[float, float]  # frame -> value, in the order of frames
+    gaps: frozenset[float] = frozenset()  # frames whose values cannot be drawn
+    diverged_at: float | None = None  # frame where training diverged; None if it did not
+    carried: bool = False  # whether the last value of a diverged run is carried forward
 
     def value_at(self, frame: float) -> float | None:
         """The value at `frame`; for a diverged run that is carried forward, the last one up to it; None without one."""
@@ -153,31 +122,18 @@ def _format_setting(changes: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory.
-
-    Attributes:
-        directory: where it is.
-        task: canonical name of its task.
-        seed: its seed.
-        status: by `run.json`.
-        variant: what was trained.
-        departures: options that are not at the published value of this variant and task.
-        preset: the preset that was chosen.
-        record: contents of `run.json`.
-        options: dotted name -> value in `config.yaml`.
-        logs: CSV files by name.
-    """
+    """A run directory."""
 
     directory: Path
-    task: str
+    task: str  # canonical name of its task
     seed: int
-    status: Status
-    variant: Variant
-    departures: tuple[Departure, ...]
-    preset: Preset
-    record: Mapping[str, Any]
-    options: Mapping[str, Any]
-    logs: Mapping[str, Log]
+    status: Status  # by `run.json`
+    variant: Variant  # what was trained
+    departures: tuple[Departure, ...]  # options that are not at the published value of this variant and task
+    preset: Preset  # the preset that was chosen
+    record: Mapping[str, Any]  # contents of `run.json`
+    options: Mapping[str, Any]  # dotted name -> value in `config.yaml`
+    logs: Mapping[str, Log]  # CSV files by name
 
     @property
     def title(self) -> str:
@@ -253,29 +209,17 @@ class LatexTable(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table, as printed and as CSV.
+    """A table, as printed and as CSV."""
 
-    Attributes:
-        name: of its files, without a suffix: `table1`.
-        columns: titles.
-        rows: cells, as many as columns; plain text.
-        notes: lines below it.
-        fields: columns of the CSV file.
-        records: rows of the CSV file.
-        details: further lines, which the page folds.
-        best: row and column of each cell that is printed bold in LaTeX and on the page.
-        latex: contents of the LaTeX file if they differ.
-    """
-
-    name: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = ()
-    fields: Sequence[str] = ()
-    records: Sequence[Row] = ()
-    details: Sequence[str] = ()
-    best: frozenset[tuple[int, int]] = frozenset()
-    latex: LatexTable | None = None
+    name: str  # of its files, without a suffix: `table1`
+    columns: Sequence[str]  # titles
+    rows: Sequence[Sequence[str]]  # cells, as many as columns; plain text
+    notes: Sequence[str] = ()  # lines below it
+    fields: Sequence[str] = ()  # columns of the CSV file
+    records: Sequence[Row] = ()  # rows of the CSV file
+    details: Sequence[str] = ()  # further lines, which the page folds
+    best: frozenset[tuple[int, int]] = frozenset()  # row and column of each cell that is printed bold
+    latex: LatexTable | None = None  # contents of the LaTeX file if they differ
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,11 @@ def general_warnings(runs: Sequence[Run], duplicates: Iterable[tuple[Run, Run]])
     return [
         *(line for package in PACKAGES for line in _mixed(f"mixed versions of {package}", runs, "versions", package)),
         *_mixed_frames(runs),
-        *(_duplicate(*pair) for pair in duplicates),
+        *(
+            f"{name_runs([run])} exists twice: {counted.directory} with {len(counted.evaluations)} evaluations counts, "
+            f"{run.directory} with {len(run.evaluations)} does not"
+            for run, counted in duplicates
+        ),
         *_not_finished(runs),
         *(log.damage for run in runs for log in run.logs.values() if log.damage),
     ]
@@ -50,13 +54,6 @@ def _mixed_frames(runs: Sequence[Run]) -> Iterator[str]:
     for (task, *_), members in environments.items():
         yield from _mixed(f"{task}: first frames differ, so runs did not see the same pixels", members,
                           "first_frame_sha256")  # fmt: skip
-
-
-def _duplicate(run: Run, counted: Run) -> str:
-    return (
-        f"{name_runs([run])} exists twice: {counted.directory} with {len(counted.evaluations)} evaluations counts, "
-        f"{run.directory} with {len(run.evaluations)} does not"
-    )
 
 
 def _not_finished(runs: Iterable[Run]) -> Iterator[str]:

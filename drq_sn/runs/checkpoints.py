@@ -43,17 +43,11 @@ class CheckpointsUnreadable(Exception):
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint read from disk.
+    """A checkpoint read from disk."""
 
-    Attributes:
-        step: environment step that is next.
-        state: everything but the replay's slots.
-        parts: file names of the intact parts of the replay, in order.
-    """
-
-    step: int
-    state: dict[str, Any]
-    parts: list[str]
+    step: int  # environment step that is next
+    state: dict[str, Any]  # everything but the replay's slots
+    parts: list[str]  # file names of the intact parts of the replay, in order
 
 
 class CheckpointStore:
@@ -186,7 +180,9 @@ class CheckpointStore:
                 f"{path}: written by a newer version (format {manifest['format']}; this one reads {FORMAT})"
             )
         step, parts = manifest["step"], manifest["replay"]
-        _require_counts(step, *(entry[name] for entry in parts.values() for name in ("first", "end")))
+        counts = [step, *(entry[name] for entry in parts.values() for name in ("first", "end"))]
+        if not all(isinstance(count, int) and count >= 0 for count in counts):
+            raise ValueError("wrong numbers")
         ((name, entry),) = manifest["files"].items()
         state = load_safely(self.folder / name, self._checked(name, entry))
         if not isinstance(state, dict):
@@ -272,11 +268,6 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("the archive is compressed")
     with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
-
-
-def _require_counts(*values: Any) -> None:
-    if not all(isinstance(value, int) and value >= 0 for value in values):
-        raise ValueError("wrong numbers")
 
 
 def _first_line(error: Exception) -> str:

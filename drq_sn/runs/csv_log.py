@@ -44,7 +44,9 @@ class CsvLog:
             with path.open("xb") as file:
                 file.write(self._content)
         else:
-            self._drop_later_rows()
+            found = _read(path)
+            if found and found.startswith(self._content) and ROWS.fullmatch(found, len(self._content)):
+                os.truncate(path, len(self._content))  # a resumed run writes the later rows again
         self._restore()
 
     @property
@@ -87,12 +89,6 @@ class CsvLog:
             os.close(descriptor)
         return True
 
-    def _drop_later_rows(self) -> None:
-        """Cut off the rows that follow the content, because a resumed run writes them again."""
-        found = _read(self._path)
-        if found and found.startswith(self._content) and ROWS.fullmatch(found, len(self._content)):
-            os.truncate(self._path, len(self._content))
-
     def _restore(self) -> None:
         """Write the whole file, with a warning, unless it holds exactly the content."""
         signature = _sign(self._path)
@@ -108,7 +104,9 @@ class CsvLog:
         if not os.path.lexists(self._path):
             change = "disappeared"
         elif found is None or not self._content.startswith(found):
-            backup, change = _free_name(self._path), "is a symbolic link" if self._path.is_symlink() else "was changed"
+            names = (self._path.with_name(f"{self._path.name}.backup-{number}") for number in itertools.count(1))
+            backup = next(name for name in names if not os.path.lexists(name))
+            change = "is a symbolic link" if self._path.is_symlink() else "was changed"
             self._path.rename(backup)
         try:
             write_atomically(self._path, bytes(self._content))
@@ -142,9 +140,3 @@ def _sign(path: Path) -> Signature | None:
 
 def _signature(status: os.stat_result) -> Signature:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _free_name(path: Path) -> Path:
-    """The first of `{name}.backup-1`, `{name}.backup-2`, ... that does not exist."""
-    names = (path.with_name(f"{path.name}.backup-{number}") for number in itertools.count(1))
-    return next(name for name in names if not os.path.lexists(name))

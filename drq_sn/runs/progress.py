@@ -17,19 +17,12 @@ NUM_RECENT = 5  # episodes over which the speed is averaged
 
 
 class Progress(NamedTuple):
-    """Progress of one run; None for what is not known yet.
+    """Progress of one run; None for what is not known yet."""
 
-    Attributes:
-        status: from `run.json`; `WAITING` without one.
-        frame: last frame in the logs.
-        evaluation: mean return of the last evaluation.
-        frames_per_second: mean over the last episodes.
-    """
-
-    status: Status
-    frame: int
-    evaluation: float | None
-    frames_per_second: float | None
+    status: Status  # from `run.json`; `WAITING` without one
+    frame: int  # last frame in the logs
+    evaluation: float | None  # mean return of the last evaluation
+    frames_per_second: float | None  # mean over the last episodes
 
 
 def read_progress(run_dir: Path) -> Progress:

@@ -29,21 +29,13 @@ VALID = "give a run directory, a directory above runs, or a pattern such as runs
 
 @dataclass(frozen=True)
 class Log:
-    """A CSV file with a column `frame`; empty if the file does not exist.
+    """A CSV file with a column `frame`; empty if the file does not exist."""
 
-    Attributes:
-        path: the file.
-        frames: of every row.
-        columns: name -> cells as text, one per row; empty where nothing was logged.
-        lines: line number of every row.
-        damage: what of the file could not be read; empty if nothing.
-    """
-
-    path: Path
-    frames: Sequence[float] = ()
-    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    lines: Sequence[int] = ()
-    damage: str = ""
+    path: Path  # the file
+    frames: Sequence[float] = ()  # of every row
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)  # name -> a text per row, or ""
+    lines: Sequence[int] = ()  # line number of every row
+    damage: str = ""  # what of the file could not be read; empty if nothing
 
     def rows(self, columns: str) -> Iterator[tuple[float, list[float]]]:
         """Frame and values of each row with a value in `columns`: one column, or a prefix that ends in a dot.
@@ -112,14 +104,11 @@ def _is_backup(directory: Path) -> bool:
 def read_record(run_dir: Path) -> dict[str, Any]:
     """The contents of `run.json`, with control characters escaped; empty if it is missing or damaged."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
-        record = json.loads((run_dir / RECORD).read_text(), parse_int=_parse_int)
+        text = (run_dir / RECORD).read_text()
+        record = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= MAX_DIGITS else float(digits))
         if isinstance(record, dict):
             return dict(_escape(record))
     return {}
-
-
-def _parse_int(digits: str) -> float:
-    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
 
 
 def _escape(node: Any) -> Any:

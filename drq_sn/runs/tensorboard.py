@@ -151,30 +151,24 @@ def texts(run: RunInfo) -> dict[str, str]:
 
 def session_start(hyperparameters: Hyperparameters) -> list[Summary]:
     """Summaries that open a run's row on the HPARAMS page: the columns, and the run's values."""
-    columns = [
-        api_pb2.HParamInfo(name=name, type=_data_type(value), differs=index < NUM_SHOWN)
-        for index, (name, value) in enumerate(hyperparameters.items())
-    ]
+    columns = []
+    session = SessionStartInfo(start_time_secs=time.time())
+    for index, (name, value) in enumerate(hyperparameters.items()):
+        if isinstance(value, bool):  # before numbers: a bool is an int
+            kind, session.hparams[name].bool_value = api_pb2.DATA_TYPE_BOOL, value
+        elif isinstance(value, str):
+            kind, session.hparams[name].string_value = api_pb2.DATA_TYPE_STRING, value
+        else:
+            kind = api_pb2.DATA_TYPE_FLOAT64
+            if value is not None:
+                session.hparams[name].number_value = value
+        columns.append(api_pb2.HParamInfo(name=name, type=kind, differs=index < NUM_SHOWN))
     metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in METRICS]
     experiment = api_pb2.Experiment(hparam_infos=columns, metric_infos=metrics)
-    session = SessionStartInfo(start_time_secs=time.time())
-    for name, value in hyperparameters.items():
-        if isinstance(value, bool):  # before numbers: a bool is an int
-            session.hparams[name].bool_value = value
-        elif isinstance(value, str):
-            session.hparams[name].string_value = value
-        elif value is not None:
-            session.hparams[name].number_value = value
     return [
         _summary(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment)),
         _summary(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=session)),
     ]
-
-
-def _data_type(value: str | float | bool | None) -> Any:
-    if isinstance(value, bool):
-        return api_pb2.DATA_TYPE_BOOL
-    return api_pb2.DATA_TYPE_STRING if isinstance(value, str) else api_pb2.DATA_TYPE_FLOAT64
 
 
 def _summary(tag: str, content: HParamsPluginData) -> Summary:

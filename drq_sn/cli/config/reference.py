@@ -34,23 +34,14 @@ class Option(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A YAML file.
+    """A YAML file."""
 
-    Attributes:
-        path: of the file.
-        about: the comment at its top.
-        target: class that it builds, or None.
-        base: choice of the same group whose options it changes, or None.
-        groups: the groups of its `defaults`, with the choices made there.
-        options: the options that it sets, in order.
-    """
-
-    path: Path
-    about: str
-    target: str | None
-    base: str | None
-    groups: list[Option]
-    options: list[Option]
+    path: Path  # of the file
+    about: str  # the comment at its top
+    target: str | None  # class that it builds, or None
+    base: str | None  # choice of the same group whose options it changes, or None
+    groups: list[Option]  # the groups of its `defaults`, with the choices made there
+    options: list[Option]  # the options that it sets, in order
 
 
 def read_page(path: Path, group: str | None = None) -> Page:

@@ -197,10 +197,7 @@ def build_saved_agent(run_dir: Path, cfg: DictConfig, env: PixelStack | Specs, d
     """`build_agent` from the configuration `cfg` of a run; `InvalidInput` if its options do not fit the classes."""
     with _described(run_dir / CONFIG, "its agent", Exception):  # foreign values can raise anything
         here = DictConfig(OmegaConf.merge(cfg, {"encoder_dtype": FLOAT32}))  # which may not be where it was trained
-        agent = build_agent(here, env, device, Eager())
-        if not isinstance(agent, BaseAgent):
-            raise InvalidInput(f"agent must be an agent, got {type(agent).__name__}")
-        return agent
+        return build_agent(here, env, device, Eager())
 
 
 def initialize_agent(agent: BaseAgent, cfg: DictConfig) -> dict[str, Any]:

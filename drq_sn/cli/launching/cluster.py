@@ -34,17 +34,11 @@ CHECKPOINT_SECONDS = 180.0  # longest wait for runs on Ray to write a checkpoint
 
 @dataclass(frozen=True)
 class RemoteRun:
-    """A training run as a callable that is pickled and called on another machine.
+    """A training run as a callable that is pickled and called on another machine."""
 
-    Attributes:
-        overrides: command-line arguments of `drq_sn.cli.train`.
-        log: file that its output is appended to.
-        directory: working directory; it and `log` are on a file system that all machines share.
-    """
-
-    overrides: tuple[str, ...]
-    log: Path
-    directory: Path
+    overrides: tuple[str, ...]  # command-line arguments of `drq_sn.cli.train`
+    log: Path  # file that its output is appended to
+    directory: Path  # working directory; it and `log` are on a file system that all machines share
 
     def __call__(self) -> int:
         """Train in this process and return the exit code, so that a failure never looks like a lost worker.

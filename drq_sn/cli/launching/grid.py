@@ -33,19 +33,12 @@ Axes = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Attributes:
-        overrides: command-line arguments of `drq_sn.cli.train`.
-        run_dir: its directory.
-        num_train_frames: its length.
-        is_over: whether nothing is left to do for it.
-    """
-
-    overrides: tuple[str, ...]
-    run_dir: Path
-    num_train_frames: int
-    is_over: bool = field(default=False, compare=False)
+    overrides: tuple[str, ...]  # command-line arguments of `drq_sn.cli.train`
+    run_dir: Path  # its directory
+    num_train_frames: int  # its length
+    is_over: bool = field(default=False, compare=False)  # whether nothing is left to do for it
 
     @property
     def name(self) -> str:
@@ -67,7 +60,11 @@ def plan(overrides: Sequence[str], experiment: Experiment | None = None) -> list
     with initialized():
         given = {override.key_or_group: list(alternatives(override)) for override in map(parse_override, overrides)}
         runs = [run for axes in _parts(given, experiment) for run in _runs(axes)]
-        _require_distinct_directories(runs)
+        seen: dict[Path, PlannedRun] = {}
+        for run in runs:
+            other = seen.setdefault(run.run_dir.resolve(), run)
+            if other is not run:
+                raise validation.InvalidInput(f"run_dir={run.run_dir}: {_describe_clash(other, run)}")
     return runs
 
 
@@ -89,14 +86,6 @@ def split_overrides(overrides: Sequence[str], options: Iterable[str]) -> tuple[l
     for override in map(parse_override, overrides):
         (sweep if override.key_or_group.split(".")[0] in names else runs).append(override.input_line or "")
     return sweep, runs
-
-
-def _require_distinct_directories(runs: Sequence[PlannedRun]) -> None:
-    seen: dict[Path, PlannedRun] = {}
-    for run in runs:
-        other = seen.setdefault(run.run_dir.resolve(), run)
-        if other is not run:
-            raise validation.InvalidInput(f"run_dir={run.run_dir}: {_describe_clash(other, run)}")
 
 
 def _describe_clash(first: PlannedRun, second: PlannedRun) -> str:

@@ -12,17 +12,11 @@ from drq_sn.cli.running.signals import SIGNALED
 
 
 class Job(NamedTuple):
-    """One training run as a launcher sees it.
+    """One training run as a launcher sees it."""
 
-    Attributes:
-        name: short name for messages.
-        overrides: command-line arguments of `drq_sn.cli.train`.
-        log: file that the run's output is appended to.
-    """
-
-    name: str
-    overrides: tuple[str, ...]
-    log: Path
+    name: str  # short name for messages
+    overrides: tuple[str, ...]  # command-line arguments of `drq_sn.cli.train`
+    log: Path  # file that the run's output is appended to
 
 
 ExitCodes = dict[Job, "int | None"]

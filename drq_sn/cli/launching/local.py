@@ -32,17 +32,11 @@ POLL_SECONDS = 0.2
 
 
 class Slot(NamedTuple):
-    """Resources of one run at a time.
+    """Resources of one run at a time."""
 
-    Attributes:
-        gpu: as `CUDA_VISIBLE_DEVICES` names it; None for a run on the CPU.
-        cores: CPU cores of the run.
-        is_pinned: whether the run is pinned to them; if not, only their number counts.
-    """
-
-    gpu: str | None
-    cores: tuple[int, ...]
-    is_pinned: bool = True
+    gpu: str | None  # as `CUDA_VISIBLE_DEVICES` names it; None for a run on the CPU
+    cores: tuple[int, ...]  # CPU cores of the run
+    is_pinned: bool = True  # whether the run is pinned to them; if not, only their number counts
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """Environment of the run's process: it sees one GPU, and renders on it unless the user chose another."""

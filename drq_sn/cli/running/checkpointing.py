@@ -32,25 +32,15 @@ def seed_everything(seed: int) -> None:
 
 @dataclass
 class Session:
-    """A training in progress.
-
-    Attributes:
-        agent: the agent.
-        replay: its replay.
-        loop: the training loop.
-        store: checkpoints of the run.
-        config: configuration of the run as YAML, to detect checkpoints of another run.
-        every_seconds: longest time between checkpoints.
-        every_frames: longest distance between checkpoints, in frames; None for no limit.
-    """
+    """A training in progress."""
 
     agent: BaseAgent
     replay: UniformReplay
     loop: Loop
     store: CheckpointStore
-    config: str
-    every_seconds: float
-    every_frames: int | None
+    config: str  # configuration of the run as YAML, to detect checkpoints of another run
+    every_seconds: float  # longest time between checkpoints
+    every_frames: int | None  # longest distance between checkpoints, in frames; None for no limit
     _saved_at: float = field(default_factory=time.monotonic)
     _saved_step: int = 0
 

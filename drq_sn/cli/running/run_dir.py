@@ -46,7 +46,7 @@ MAY_DIFFER = {
     "diagnose_states",
     "logger",
 }
-HALF_WRITTEN = re.compile(r"\.(run\.json|config\.yaml)\.\d+")  # see `write_atomically`
+HALF_WRITTEN = re.compile(r"\.(run\.json|config\.yaml)\.\d+")  # of a run that was killed; see `write_atomically`
 NUM_NAMED = 3
 MADE_BY = ("versions", "gl", "device", "git_commit", "first_frame_sha256")  # may change when a run is resumed
 
@@ -78,7 +78,8 @@ def claimed(path: Path, fresh: bool) -> Iterator[RunLock]:
     if path == Path():
         raise validation.InvalidInput("run_dir is empty or the current directory; give the run a directory of its own")
     try:
-        names = {file.name for file in path.iterdir() if _is_users(file)} if path.is_dir() else set()
+        names = {file.name for file in path.iterdir() if is_content(file)} if path.is_dir() else set()
+        names = {name for name in names if not HALF_WRITTEN.fullmatch(name)}
         is_foreign = names and not (_has_run(path) if fresh else names & {CONFIG, RECORD, FOLDER})
     except OSError as error:
         raise validation.InvalidInput(f"run_dir must be a readable directory, got {path} ({error.strerror})") from None
@@ -91,11 +92,6 @@ def claimed(path: Path, fresh: bool) -> Iterator[RunLock]:
         if fresh:
             lock.move_to_backup()
         yield lock
-
-
-def _is_users(path: Path) -> bool:
-    """Whether a file may be a user's: it is no lock, and no half-written file of a run that was killed."""
-    return is_content(path) and not HALF_WRITTEN.fullmatch(path.name)
 
 
 def _has_run(path: Path) -> bool:

@@ -9,10 +9,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from drq_sn.cli import evaluate, sweep, train
+from drq_sn.cli.config.identify import read_run
 from drq_sn.cli.config.overrides import check_overrides, initialized, search_path_overrides, take_directories
 from drq_sn.cli.config.search_path import choices_of, directories_in_use, own_directories, use_directories
 from drq_sn.cli.launching.local import LocalLauncher
-from drq_sn.cli.report import read_run
 from drq_sn.report.types import Variant
 from drq_sn.validation import InvalidInput
 from tests.builders import TINY, invoke, run_module
