@@ -26,7 +26,7 @@ from drq_sn.runs.reader import VALID, find_runs
 
 CONFIG_NAME = "report"
 EXTRA = ("jinja2", "matplotlib", "rliable")
-PLANS = ("table1", "table2", "figure1", "figure2", "figure3", "figure4")
+EXPERIMENTS = ("table1", "table2", "figure1", "figure2", "figure3", "figure4")
 COMPARISONS = ("gogianu_lr", "gogianu_depth", "gogianu_schedulers", "gogianu_all_layers")
 PRESETS = ("published", "laptop")
 FILES = "report_files.txt"
@@ -45,7 +45,7 @@ def run_report(patterns: Sequence[str], out: Path, choices: Choices, profiles: S
     _require_own(out)
     runs, unreadable = read_runs(patterns)
     comparisons, profiled = load_comparisons(), find_profiles(profiles)
-    report = build_report(runs, load_plans(), comparisons, profiled, choices, Path.cwd(), unreadable)
+    report = build_report(runs, load_experiments(), comparisons, profiled, choices, Path.cwd(), unreadable)
     write_files(out, report.files)
     warnings = [f"warning: {line}" for line in report.warnings]
     print("\n".join([report.text, *warnings, f"\nreport with all tables and figures: {out / INDEX}"]))
@@ -79,9 +79,9 @@ def read_runs(patterns: Sequence[str]) -> tuple[list[Run], list[str]]:
     return runs, [f"left out, not readable: {reason}" for reason in unreadable]
 
 
-def load_plans() -> dict[str, Experiment]:
+def load_experiments() -> dict[str, Experiment]:
     """Name of every experiment of the report -> the runs that it needs."""
-    return {name: load_experiment(name) for name in PLANS}
+    return {name: load_experiment(name) for name in EXPERIMENTS}
 
 
 def load_comparisons() -> list[Experiment]:

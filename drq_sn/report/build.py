@@ -17,8 +17,8 @@ from drq_sn.report.scores import (
     all_cells,
     canonical,
     common_frame,
+    experiment_cells,
     has_bounded_return,
-    plan_cells,
     released_curves,
     select_runs,
 )
@@ -62,7 +62,7 @@ class Report:
 
 def build_report(
     runs: Sequence[Run],
-    plans: Mapping[str, Experiment],
+    experiments: Mapping[str, Experiment],
     comparisons: Sequence[Experiment],
     profiles: Sequence[Profile],
     choices: Choices,
@@ -75,13 +75,13 @@ def build_report(
     """
     counted, duplicates = once_per_seed(name_variants(runs))
     by_task = dynamics_figure.group_runs(counted)
-    limit = max(plan.num_train_frames for plan in plans.values())
+    limit = max(experiment.num_train_frames for experiment in experiments.values())
     general = [*unreadable, *general_warnings([*counted, *(run for run, _ in duplicates)], duplicates)]
     all_runs = _all_runs_section(counted)
     sections = [
         *([Section("Warnings", warnings=general)] if general else []),
         all_runs,
-        *_paper_sections(counted, plans, profiles, choices.frame),
+        *_paper_sections(counted, experiments, profiles, choices.frame),
         *(section for comparison in comparisons if (section := comparison_section(comparison, counted))),
         _diagnostics_section(by_task),
         _aggregates_section(counted, limit, choices),
@@ -114,20 +114,22 @@ def _all_runs_section(runs: Sequence[Run]) -> Section:
 
 
 def _paper_sections(
-    runs: Sequence[Run], plans: Mapping[str, Experiment], profiles: Sequence[Profile], frame: float | None
+    runs: Sequence[Run], experiments: Mapping[str, Experiment], profiles: Sequence[Profile], frame: float | None
 ) -> list[Section]:
     """The paper's tables and figures for which there are runs."""
-    selected = {name: members for name, plan in plans.items() if (members := select_runs(plan, runs))}
-    sections = [_table_section(selected[name], plans[name], title, frame)
+    selected = {name: members for name, experiment in experiments.items() if (members := select_runs(experiment, runs))}
+    sections = [_table_section(selected[name], experiments[name], title, frame)
                 for name, title in TABLES.items() if name in selected]  # fmt: skip
     if profiles:
         others = [table3(profile, f"table3_profile{number}") for number, profile in enumerate(profiles[1:], start=2)]
         sections.append(Section("Table 3: memory and time", tables=[table3(profiles[0], "table3"), *others]))
     figures = [
-        learning_curves(name, selected[name], [canonical(task) for task in plan.tasks], released, last)
-        for name, plan in plans.items()
+        learning_curves(name, selected[name], [canonical(task) for task in experiment.tasks], released, last)
+        for name, experiment in experiments.items()
         if name in CURVES and name in selected
-        for released, last in [(released_curves(plan.agent), common_frame(selected[name], plan.num_train_frames))]
+        for released, last in [
+            (released_curves(experiment.agent), common_frame(selected[name], experiment.num_train_frames))
+        ]
         if last is not None
     ]
     if figures:
@@ -139,11 +141,11 @@ def _paper_sections(
     return sections
 
 
-def _table_section(runs: Sequence[Run], plan: Experiment, title: str, frame: float | None) -> Section:
+def _table_section(runs: Sequence[Run], experiment: Experiment, title: str, frame: float | None) -> Section:
     """Table 1 or 2."""
-    cells = plan_cells(plan, runs, frame)
-    warnings = missing_seeds(plan, cells, title) + left_out_warnings(cells, title)
-    return Section(f"{title}: {agent_title(plan.agent)}", (), warnings, [score_table(plan, cells)])
+    cells = experiment_cells(experiment, runs, frame)
+    warnings = missing_seeds(experiment, cells, title) + left_out_warnings(cells, title)
+    return Section(f"{title}: {agent_title(experiment.agent)}", (), warnings, [score_table(experiment, cells)])
 
 
 def _diagnostics_section(by_task: Mapping[str, Sequence[dynamics_figure.Group]]) -> Section:

@@ -31,15 +31,15 @@ def released_curves(agent: str) -> dict[str, list[ReleasedPoint]]:
     return {canonical(task): points for task, points in read_released(agent).items()}
 
 
-def select_runs(plan: Experiment, runs: Iterable[Run]) -> list[Run]:
-    """Those of `runs` that `plan` needs, whatever their seeds: at the published setting, or at another if all have it.
+def select_runs(experiment: Experiment, runs: Iterable[Run]) -> list[Run]:
+    """Those of `runs` that `experiment` needs, whatever their seeds, with variants named as the paper's.
 
-    Their variants are named as the paper's.
+    They are at the published setting, or at another one if all have it.
     """
-    tasks = {canonical(task) for task in plan.tasks}
+    tasks = {canonical(task) for task in experiment.tasks}
     settings: dict[str, list[Run]] = {}
     for run in runs:
-        if run.task in tasks and run.variant.choices in plan.choices:
+        if run.task in tasks and run.variant.choices in experiment.choices:
             settings.setdefault(run.setting, []).append(replace(run, variant=run.variant.choices))
     return settings.get(PUBLISHED) or (next(iter(settings.values())) if len(settings) == 1 else [])
 
@@ -92,14 +92,14 @@ def fill_cell(runs: Sequence[Run], task: str, variant: Variant, frame: float | N
     return Cell(task, variant, frame, tuple(run for run, _ in counted), tuple(score for _, score in counted), left_out)
 
 
-def plan_cells(plan: Experiment, runs: Iterable[Run], frame: float | None = None) -> list[Cell]:
-    """A cell for every task and variant of `plan`, from among `runs`.
+def experiment_cells(experiment: Experiment, runs: Iterable[Run], frame: float | None = None) -> list[Cell]:
+    """A cell for every task and variant of `experiment`, from among `runs`.
 
-    All are at `frame`, or at the largest within the plan that any run was evaluated at.
+    All are at `frame`, or at the largest within the experiment that any run was evaluated at.
     """
-    selected = select_runs(plan, runs)
-    frame = common_frame(selected, plan.num_train_frames) if frame is None else frame
-    return [fill_cell(selected, task, variant, frame) for task in plan.tasks for variant in plan.choices]
+    selected = select_runs(experiment, runs)
+    frame = common_frame(selected, experiment.num_train_frames) if frame is None else frame
+    return [fill_cell(selected, task, variant, frame) for task in experiment.tasks for variant in experiment.choices]
 
 
 def all_cells(runs: Sequence[Run]) -> list[Cell]:

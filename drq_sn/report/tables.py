@@ -39,16 +39,16 @@ SOURCES = {
 }  # fmt: skip
 
 
-def score_table(plan: Experiment, cells: Sequence[Cell]) -> Table:
+def score_table(experiment: Experiment, cells: Sequence[Cell]) -> Table:
     """Table 1 or 2 as the paper lays it out: tasks by variants, its scores beside our `cells`, all at one frame."""
-    source, frame = SOURCES[plan.name], cells[0].frame
+    source, frame = SOURCES[experiment.name], cells[0].frame
     released_frame = PAPER_FRAME if frame is None else frame
-    paper, released = read_scores(source.file), released_curves(plan.agent)
-    released_variant = Variant(plan.agent, RELEASED_HEAD, "none")
-    columns = ["task", *(title for v in plan.choices for title in (v.label, f"{v.label}, paper"))]
-    columns += ["Dreamer, paper"] * source.has_dreamer + [f"{agent_title(plan.agent)}'s released curve"]
+    paper, released = read_scores(source.file), released_curves(experiment.agent)
+    released_variant = Variant(experiment.agent, RELEASED_HEAD, "none")
+    columns = ["task", *(title for v in experiment.choices for title in (v.label, f"{v.label}, paper"))]
+    columns += ["Dreamer, paper"] * source.has_dreamer + [f"{agent_title(experiment.agent)}'s released curve"]
     lines, narrow, best, records, dreamer_records = [], [], set(), [], []
-    for row, task in enumerate(plan.tasks):
+    for row, task in enumerate(experiment.tasks):
         points = released.get(canonical(task), ())
         point = next((point for point in points if point.frame == released_frame), None)
         line, short = [task], [task]
@@ -71,20 +71,20 @@ def score_table(plan: Experiment, cells: Sequence[Cell]) -> Table:
         curve = f"{format_number(point.mean)} ({format_number(point.sd)}, {point.num_seeds})" if point else NO_VALUE
         lines.append([*line, curve])
         narrow.append([*short, curve])
-    notes = [*_frame_notes(plan, frame), *source.notes, *diverged_notes(cells)]
+    notes = [*_frame_notes(experiment, frame), *source.notes, *diverged_notes(cells)]
     details = describe_settings(run for cell in cells for run in cell.runs)
     caption = f"{LATEX_CAPTION}, at {format_frame(frame)} frames, beside the results of Bjorck et al. (2021)."
     latex = LatexTable(caption, columns, narrow)
     return Table(
-        plan.name, columns, lines, notes, CSV_FIELDS, records + dreamer_records, details, frozenset(best), latex
+        experiment.name, columns, lines, notes, CSV_FIELDS, records + dreamer_records, details, frozenset(best), latex
     )
 
 
-def _frame_notes(plan: Experiment, frame: float | None) -> list[str]:
+def _frame_notes(experiment: Experiment, frame: float | None) -> list[str]:
     """What is at which frame."""
     ours, paper = format_frame(frame), format_frame(PAPER_FRAME)
     released = (
-        f"{agent_title(plan.agent)}'s released curve: by the original authors, with {RELEASED_HEAD} heads, at "
+        f"{agent_title(experiment.agent)}'s released curve: by the original authors, with {RELEASED_HEAD} heads, at "
         f"{format_frame(PAPER_FRAME if frame is None else frame)} frames: mean (sd, seeds). All published curves were "
         "made before MuJoCo 3.12 changed how frames look."
     )

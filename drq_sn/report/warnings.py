@@ -66,16 +66,17 @@ def _not_finished(runs: Iterable[Run]) -> Iterator[str]:
             yield f"{status}, not finished: {name_runs(members)}, at frame {at}"
 
 
-def missing_seeds(plan: Experiment, cells: Iterable[Cell], where: str) -> list[str]:
-    """Seeds of `plan` that the table `where` lacks in cells that have others, by variant."""
+def missing_seeds(experiment: Experiment, cells: Iterable[Cell], where: str) -> list[str]:
+    """Seeds of `experiment` that the table `where` lacks in cells that have others, by variant."""
     groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for cell in cells:
         runs = (*cell.runs, *cell.left_out)
-        missing = tuple(sorted(set(plan.seeds) - {run.seed for run in runs}))
+        missing = tuple(sorted(set(experiment.seeds) - {run.seed for run in runs}))
         if runs and missing:
             groups.setdefault((cell.variant.label, missing), []).append(cell.task)
+    seeds = format_ranges(experiment.seeds)
     return [
-        f"{where}: {label} lacks seeds {format_ranges(missing)} of {format_ranges(plan.seeds)} on {', '.join(tasks)}"
+        f"{where}: {label} lacks seeds {format_ranges(missing)} of {seeds} on {', '.join(tasks)}"
         for (label, missing), tasks in groups.items()
     ]
 

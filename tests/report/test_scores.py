@@ -57,12 +57,12 @@ def test_returns_that_are_not_finite_do_not_count_and_the_last_row_of_a_frame_do
     assert fill_cell([run], "cup_catch", MLP2, 20).scores == (4.0,)  # one task under two names
 
 
-def test_a_plan_takes_published_runs_or_those_of_the_only_setting():
-    plan = Experiment("table2", "drq", ("cheetah_run",), ({"head": "mlp2", "normalizer": "none"},), (1, 2), 20)
+def test_an_experiment_takes_published_runs_or_those_of_the_only_setting():
+    experiment = Experiment("table2", "drq", ("cheetah_run",), ({"head": "mlp2", "normalizer": "none"},), (1, 2), 20)
     published, slow, fast = make_run(), *(make_run(departures=(Departure("lr", lr, 1),)) for lr in (2, 3))
-    assert select_runs(plan, [slow, published, make_run(variant=MODERN_SN)]) == [published]
-    assert select_runs(plan, name_variants([slow, fast])) == []
-    assert select_runs(plan, [slow]) == [slow]
+    assert select_runs(experiment, [slow, published, make_run(variant=MODERN_SN)]) == [published]
+    assert select_runs(experiment, name_variants([slow, fast])) == []
+    assert select_runs(experiment, [slow]) == [slow]
 
 
 def test_every_task_and_variant_has_a_cell_at_its_own_last_frame():

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from drq_sn.cli.report import load_plans
-from drq_sn.report.scores import all_cells, plan_cells
+from drq_sn.cli.report import load_experiments
+from drq_sn.report.scores import all_cells, experiment_cells
 from drq_sn.report.tables import CSV_FIELDS, all_runs_table, score_table
 from drq_sn.report.types import Variant
 from tests.builders import DASH, MLP2, MODERN_SN, make_run
 
 V2 = Variant("drqv2", "modern4", "none")
-TABLE1, TABLE2 = (load_plans()[name] for name in ("table1", "table2"))
+TABLE1, TABLE2 = (load_experiments()[name] for name in ("table1", "table2"))
 
 
-def table_of(plan, runs, frame=None):
-    return score_table(plan, plan_cells(plan, runs, frame))
+def table_of(experiment, runs, frame=None):
+    return score_table(experiment, experiment_cells(experiment, runs, frame))
 
 
 def row_of(table, task):

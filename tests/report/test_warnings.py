@@ -78,20 +78,20 @@ def test_what_was_not_recorded_is_no_version_of_its_own():
 
 
 HEADS = tuple({"head": variant.head, "normalizer": variant.normalizer} for variant in (MLP2, MODERN_SN))
-PLAN = Experiment("table2", "drq", ("cheetah_run", "walker_run", "dog_run"), HEADS, (1, 2, 3), 20)
+EXPERIMENT = Experiment("table2", "drq", ("cheetah_run", "walker_run", "dog_run"), HEADS, (1, 2, 3), 20)
 
 
 def cells_of(*runs):
-    return [fill_cell(runs, task, variant, 20) for task in PLAN.tasks for variant in PLAN.choices]
+    return [fill_cell(runs, task, variant, 20) for task in EXPERIMENT.tasks for variant in EXPERIMENT.choices]
 
 
 def test_missing_seeds_are_named_in_cells_with_others():
     seeds = [run(1), run(3, {10: 1.0}), run(1, task="walker_run"), *(run(n, variant=MODERN_SN) for n in (1, 2, 3))]
-    assert missing_seeds(PLAN, cells_of(*seeds), "T") == [
+    assert missing_seeds(EXPERIMENT, cells_of(*seeds), "T") == [
         "T: mlp2 lacks seeds 2 of 1-3 on cheetah_run",
         "T: mlp2 lacks seeds 2-3 of 1-3 on walker_run",
     ]
-    assert missing_seeds(PLAN, cells_of(), "T") == []
+    assert missing_seeds(EXPERIMENT, cells_of(), "T") == []
 
 
 def test_why_runs_are_left_out():
