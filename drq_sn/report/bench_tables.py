@@ -59,8 +59,7 @@ def _bench_row(row: Row, first_by_agent: dict[str, list[Row]]) -> Row:
     }
 
 
-def format_rows(name: str, rows: Sequence[Row]) -> str:
-    """Rows as a Markdown table, in columns named by their fields."""
+def _format_rows(name: str, rows: Sequence[Row]) -> str:
     fields = list(dict.fromkeys(field for row in rows for field in row))
     cells = [[row.get(field, "") for field in fields] for row in rows]
     lines = [[format_digits(cell) if isinstance(cell, float) else str(cell) for cell in line] for line in cells]
@@ -72,6 +71,6 @@ def write_bench(out_dir: Path, bench: Row) -> str:
     tables = {part: bench_rows(measured) for part, measured in bench["results"].items() if measured}
     for part, rows in tables.items():
         write_atomically(out_dir / f"{part}.csv", format_csv(rows))
-    text = "\n".join(f"{part}\n{format_rows(part, rows)}" for part, rows in tables.items())
+    text = "\n".join(f"{part}\n{_format_rows(part, rows)}" for part, rows in tables.items())
     write_atomically(out_dir / "table.txt", f"{bench['machine']['device']}\n\n{text}\n".encode())
     return text

@@ -56,15 +56,10 @@ class CheckpointStore:
     def __init__(self, run_dir: Path) -> None:
         self.folder = run_dir / FOLDER
         self._parts: dict[str, dict[str, Any]] = {}
-        self._saved_slots = 0
+        self.saved_slots = 0  # end of the replay's slots on disk
         self._saved_step: int | None = None
         self._damaged: set[str] = set()  # manifests that could not be read
         self.bytes_written = 0
-
-    @property
-    def saved_slots(self) -> int:
-        """End of the replay's slots on disk."""
-        return self._saved_slots
 
     def save(self, step: int, state: dict[str, Any], replay: UniformReplay) -> None:
         """Write a checkpoint; until it is complete, the previous one stays the newest.
@@ -159,14 +154,14 @@ class CheckpointStore:
             self.folder.rmdir()
 
     def _write_new_slots(self, replay: UniformReplay) -> None:
-        first = max(self._saved_slots, replay.oldest_slot)
+        first = max(self.saved_slots, replay.oldest_slot)
         for begin in range(first, replay.num_slots, PART_SLOTS):
             end = min(begin + PART_SLOTS, replay.num_slots)
             buffer = io.BytesIO()
             np.savez(buffer, **replay.export(begin, end))  # type: ignore[arg-type]
             name = f"replay_{begin:09d}_{end:09d}.npz"
             self._parts[name] = {**self._write(name, buffer.getbuffer()), "first": begin, "end": end}
-            self._saved_slots = end
+            self.saved_slots = end
 
     def _write(self, name: str, data: memoryview) -> dict[str, Any]:
         write_atomically(self.folder / name, data)
@@ -195,7 +190,7 @@ class CheckpointStore:
                 f"{self.folder / part}: damaged; training resumes without these steps of the replay", stacklevel=2
             )
         self._parts = {part: parts[part] for part in intact}
-        self._saved_slots = max((entry["end"] for entry in parts.values()), default=0)
+        self.saved_slots = max((entry["end"] for entry in parts.values()), default=0)
         self._saved_step = step
         return Checkpoint(step, state, intact)
 
