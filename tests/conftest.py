@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
+
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -21,6 +24,13 @@ def pytest_collection_modifyitems(items):
         names = vars(item.module)
         if STARTERS & names.keys() or names.get("run") is train_run or "/envs/" in item.nodeid:
             item.add_marker(pytest.mark.process)
+
+
+def pytest_collection_finish():
+    """Keep what is imported out of garbage collections: every run starts with one."""
+    importlib.import_module("torch._dynamo")  # as the first optimizer does
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,12 +56,14 @@ def configure(tmp_path):
 
 @pytest.fixture
 def agent_of(configure):
-    """`agent_of("agent=drq", ...)` -> a tiny agent with modern4 heads, 24x24 frames and two action dimensions."""
+    """`agent_of("agent=drq", ...)` -> a tiny agent, modern4 + SN, 24x24 frames and two action dimensions."""
 
     def build(*overrides):
         torch.manual_seed(0)
         return build_agent(
-            configure("head=modern4", *overrides), make_env("synthetic_point", image_size=24), torch.device("cpu")
+            configure("head=modern4", "normalizer=spectral", *overrides),
+            make_env("synthetic_point", image_size=24),
+            torch.device("cpu"),
         )
 
     return build

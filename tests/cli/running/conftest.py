@@ -64,7 +64,7 @@ def _stopped_run(tmp_path_factory):
         original = Loop._act
 
         def act(self, agent, time_step, step, shape):
-            if step == 150:
+            if step == 75:
                 terminate()
             return original(self, agent, time_step, step, shape)
 
@@ -82,5 +82,5 @@ def finished_run(_finished_run, tmp_path):
 
 @pytest.fixture
 def stopped_run(_stopped_run, tmp_path):
-    """A copy of a run of `configure()` stopped by SIGTERM at step 151, in its run directory."""
+    """A copy of a run of `configure()` stopped by SIGTERM at step 76, in its run directory."""
     return shutil.copytree(_stopped_run, tmp_path / "run")

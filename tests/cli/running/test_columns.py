@@ -51,7 +51,7 @@ def test_a_run_without_hydra_has_columns_too(configure):
 
 
 def test_an_interrupted_run_is_one_line_that_ends_once(configure, tmp_path, monkeypatch):
-    act, left = DrQV2.act, [70]
+    act, left = DrQV2.act, [35]
 
     def stopping(self, obs, step, explore):
         if explore and left and step >= left[0]:

@@ -18,7 +18,7 @@ from drq_sn.networks.normalizers.spectral import tracked_layers
 from drq_sn.validation import InvalidInput
 from tests.cli.running.conftest import terminate
 
-UNTRAINED = ["num_train_frames=2", "diagnose_states=0", "num_eval_episodes=1"]
+UNTRAINED = ["num_train_frames=4", "diagnose_states=0", "num_eval_episodes=1"]
 
 
 @pytest.fixture
@@ -31,15 +31,17 @@ def state_of(run_dir):
     return load_agent(run_dir, "cpu").networks.state_dict()
 
 
-def test_all_networks_are_those_of_the_other_run_and_targets_follow(configure, tmp_path, source):
-    run(configure(*UNTRAINED, f"init_from={source}", "seed=2"))
+def test_all_networks_are_those_of_the_other_run_and_targets_follow(configure, tmp_path):
+    source = tmp_path / "source"
+    run(configure("normalizer=spectral", "num_train_frames=160", run_dir="source"))
+    run(configure("normalizer=spectral", *UNTRAINED, f"init_from={source}", "seed=2"))
     networks, expected = state_of(tmp_path / "run"), state_of(source)
     online = {name: value for name, value in expected.items() if "_target" not in name}
     assert all(torch.equal(networks[name], value) for name, value in online.items())
     targets = [name for name in expected if name.startswith("critic_target.")]
     assert all(torch.equal(networks[name], expected[name.replace("_target", "", 1)]) for name in targets)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["init_from"] == {"run": str(source), "networks": "all", "frame": 400}
+    assert record["init_from"] == {"run": str(source), "networks": "all", "frame": 160}
     assert {"name": "init_from", "value": str(source), "published": None} in record["overrides"]
 
 
@@ -62,7 +64,7 @@ def test_the_encoder_fits_another_task_agent_and_head(configure, source, name):
 def test_u_and_v_fit_the_weights_where_they_cannot_be_copied(configure, overrides):
     agents = []
     for options in (overrides, []):
-        cfg = configure("normalizer.conv_layers=all", *options)
+        cfg = configure("normalizer=spectral", "normalizer.conv_layers=all", *options)
         with contextlib.closing(build_env(cfg, seed=0)) as env:
             agents.append(build_agent(cfg, env, torch.device("cpu")))
     theirs, agent = agents
@@ -93,7 +95,7 @@ def test_other_networks_are_refused_in_one_line_before_anything_is_written(
 
 
 def test_a_resumed_run_no_longer_needs_the_other_one(configure, tmp_path, source, interrupt):
-    interrupt(terminate, 90)
+    interrupt(terminate, 45)
     with pytest.raises(Stopped):
         run(configure(f"init_from={source}"))
     source.rename(tmp_path / "gone")

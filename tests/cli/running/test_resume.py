@@ -23,8 +23,8 @@ from tests.cli.running.conftest import Killed, kill, terminate
 
 CARTPOLE = ["task=cartpole_balance", "env.image_size=24", "num_train_frames=2300", "eval_every_frames=2000",
             "num_eval_episodes=1", "num_random_steps=1080", "env.shadows=false", "env.reflections=false"]  # fmt: skip
-DRQ = ["agent=drq", "normalizer=none", "num_train_frames=300"]
-SMALL_REPLAY = ["agent=drqv2", "replay.capacity_steps=70", "normalizer=none"]
+DRQ = ["agent=drq", "num_train_frames=300"]
+SMALL_REPLAY = ["agent=drqv2", "replay.capacity_steps=35"]
 
 
 def run_until_finished(cfg_of):
@@ -41,7 +41,7 @@ def run_until_finished(cfg_of):
 @pytest.mark.parametrize(
     ("overrides", "action"),
     [
-        (["agent=drqv2", "head=modern4"], kill),
+        (["agent=drqv2", "head=modern4", "normalizer=spectral"], kill),
         (SMALL_REPLAY, terminate),
         (DRQ, kill),
         pytest.param(["agent=drqv2"], terminate, marks=pytest.mark.slow),
@@ -53,7 +53,7 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
     configure, tmp_path, interrupt, overrides, action
 ):
     run(configure(*overrides, run_dir="uninterrupted"))
-    interrupt(action, 33, 77, 78, 130)  # within the uniform phase, twice within an episode, in a later one
+    interrupt(action, 17, 38, 39, 65)  # within the uniform phase, twice within an episode, in a later one
     assert run_until_finished(lambda: configure(*overrides, "checkpoint_every_frames=14")) == 4
     assert training_result(tmp_path / "run") == training_result(tmp_path / "uninterrupted")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -78,7 +78,7 @@ class Diverging(PointMass):
 def test_a_run_whose_simulation_diverges_at_random_resumes_exactly(configure, tmp_path, interrupt, monkeypatch):
     monkeypatch.setattr("drq_sn.envs.suite.PointMass", Diverging)
     run(configure(run_dir="uninterrupted"))
-    interrupt(kill, 33, 77, 130)
+    interrupt(kill, 17, 38, 65)
     assert run_until_finished(lambda: configure("checkpoint_every_frames=14")) == 3
     assert training_result(tmp_path / "run") == training_result(tmp_path / "uninterrupted")
     counts = json.loads((tmp_path / "run" / "run.json").read_text())["diverged_simulations"]
@@ -97,7 +97,7 @@ def test_a_simulated_task_resumes_within_an_episode(configure, tmp_path, interru
 
 @pytest.mark.gpu
 def test_a_run_on_cuda_resumes(configure, tmp_path, interrupt):
-    interrupt(terminate, 77, 130)
+    interrupt(terminate, 38, 65)
     assert run_until_finished(lambda: configure("device=cuda")) == 2
     assert [row["frame"] for row in read_csv(tmp_path / "run" / "train.csv")] == ["100", "200", "300", "400"]
 
@@ -113,7 +113,7 @@ def test_an_unfinished_run_can_be_evaluated_and_resumed(configure, stopped_run):
 
 def test_a_run_killed_before_its_first_checkpoint_starts_over(configure, tmp_path, interrupt, finished_run):
     shutil.move(finished_run, tmp_path / "uninterrupted")
-    interrupt(kill, 70)
+    interrupt(kill, 35)
     assert run_until_finished(configure) == 1
     assert training_result(tmp_path / "run") == training_result(tmp_path / "uninterrupted")
 
@@ -127,7 +127,7 @@ def test_logs_that_others_edit_end_as_if_they_had_not(configure, tmp_path, inter
             path.write_text(path.read_text().replace("0", "1"))
         (tmp_path / "run" / "diagnostics.csv").rename(tmp_path / "run" / "diagnostics.csv.1")
 
-    interrupt(disturb, 110)
+    interrupt(disturb, 55)
     with pytest.warns(UserWarning, match="its rows have been written again") as caught:
         run(configure())
     assert len(caught) == 3
@@ -163,7 +163,7 @@ def test_a_signal_during_an_evaluation_with_video_stops_within_a_step(configure,
     def counting(self, obs, step, explore):
         if not explore:
             steps.append(step)
-            if len(steps) == 130:  # in the evaluation at frame 200: each has two episodes of 50 steps
+            if len(steps) == 65:  # in the evaluation at frame 200: each has two episodes of 25 steps
                 terminate()
         return act(self, obs, step, explore)
 
@@ -171,7 +171,7 @@ def test_a_signal_during_an_evaluation_with_video_stops_within_a_step(configure,
     with pytest.raises(Stopped) as stop:
         run(configure("video_every_frames=200"))
     assert stop.value.exit_code == 143
-    assert len(steps) == 130
+    assert len(steps) == 65
     assert not list((tmp_path / "run" / "video").glob("*200*"))
     run(configure("video_every_frames=200"))
     assert training_result(tmp_path / "run") == training_result(tmp_path / "uninterrupted")
@@ -202,9 +202,9 @@ def test_a_finished_run_is_trained_further_from_its_checkpoint(configure, tmp_pa
 
 
 def test_a_longer_run_whose_replay_would_hold_more_says_so(configure, monkeypatch):
-    monkeypatch.setattr("drq_sn.cli.config.build.SPARE_EPISODES", 0)  # too few slots for episodes of 50 steps
+    monkeypatch.setattr("drq_sn.cli.config.build.SPARE_EPISODES", 0)  # too few slots for episodes of 25 steps
     run(configure("keep_checkpoint=true"))
-    with pytest.warns(UserWarning, match=r"kept the last 202 steps of its replay.* keeps 303; .* not bit-identical"):
+    with pytest.warns(UserWarning, match=r"kept the last 101 steps of its replay.* keeps 151; .* not bit-identical"):
         run(configure("num_train_frames=600"))
 
 
@@ -215,7 +215,7 @@ def test_a_schedule_over_the_length_of_the_run_cannot_get_longer(configure):
 
 
 def test_diagnostics_are_kept_while_they_are_off(configure, tmp_path, interrupt):
-    interrupt(kill, 115, 150)
+    interrupt(kill, 57, 75)
     for num_states in (16, 0):
         with pytest.raises(Killed):
             run(configure("checkpoint_every_frames=20", f"diagnose_states={num_states}"))
@@ -230,8 +230,8 @@ def test_diagnostics_are_kept_while_they_are_off(configure, tmp_path, interrupt)
         (["head=mlp4"], "head.critic.num_hidden_layers was 2, now 4"),
         (["task=cartpole_balance"], "task was 'synthetic_point', now 'cartpole_balance'"),
         (["seed=2"], "seed was 1, now 2"),
-        (["normalizer.layers=[-2]"], "normalizer.layers was 'inner', now [-2]"),
-        (["num_train_frames=200"], "num_train_frames must be at least 302"),
+        (["augmentation.pad=3"], "augmentation.pad was 4, now 3"),
+        (["num_train_frames=200"], "num_train_frames must be at least 304"),
     ],
 )
 def test_another_run_in_the_directory_is_refused_by_name(configure, stopped_run, overrides, message):
