@@ -60,7 +60,7 @@ def test_good_command_lines_pass(words):
         ("task=cartpole_balanse", "did you mean 'cartpole_balance'"),
         ("task=cheetah-run", "did you mean 'cheetah_run'"),
         ("batch_size=-1", "batch_size must be an integer >= 1"),
-        ("num_train_frames=401", "num_train_frames must be a multiple of 2"),
+        ("num_train_frames=402", "num_train_frames must be a multiple of 4"),
         ("eval_every_frames=0", "eval_every_frames must be"),
         ("num_eval_episodes=0", "num_eval_episodes must be"),
         ("device=cuda:77", "device must be"),
@@ -73,7 +73,7 @@ def test_good_command_lines_pass(words):
         ("head.width=0", "head.width must be"),
         ("env.image_size=10", "env.image_size must be an integer >= 17"),
         ("action_repeat=0", "action_repeat must be"),
-        ("normalizer.layers=[9]", "normalizer.layers must be"),
+        ("normalizer=spectral normalizer.layers=[9]", "normalizer.layers must be"),
         ("num_random_steps=2", "num_random_steps must be"),
         ("augmentation=random_shift augmentation.pad=0", "augmentation.pad must be"),
         ("num_threads=0", "num_threads must be"),
@@ -85,17 +85,17 @@ def test_good_command_lines_pass(words):
         ("init_from=nowhere", "nowhere is not a run directory"),
         ("num_train_frames=abc", "num_train_frames must be"),
         ("num_train_frames=100.5", "num_train_frames must be"),
-        ("normalizer.layers=5", "normalizer.layers must be"),
+        ("normalizer=spectral normalizer.layers=5", "normalizer.layers must be"),
         ("lr_schedule.value=-1", "lr_schedule at step 0 must be a number >= 0"),
         ("lr_schedule=linear lr_schedule.end=0", "lr_schedule.end must be"),
-        ("normalizer.networks=actor", "normalizer.networks must be a list"),
+        ("normalizer=spectral normalizer.networks=actor", "normalizer.networks must be a list"),
         ("normalizer=nap +normalizer.minimum_sigma=2", "unexpected keyword argument 'minimum_sigma'"),
         ("normalizer=none +normalizer.layers=all", "unexpected keyword argument 'layers'"),
         ("diagnose_states=-1", "diagnose_states must be"),
         ("agent.adam_eps=-1", "agent.adam_eps must be"),
         ("penalty=gradient penalty.coefficient=a", "penalty.coefficient must be"),
-        ("normalizer.layers=[a]", "normalizer.layers must be"),
-        ("normalizer.gradient_through_sigma=abc", "must be true, false or linear"),
+        ("normalizer=spectral normalizer.layers=[a]", "normalizer.layers must be"),
+        ("normalizer=spectral normalizer.gradient_through_sigma=abc", "must be true, false or linear"),
         ("env.shadows=dark task=cartpole_balance", "env.shadows must be"),
         ("seed=4294967296", "seed must be"),
         ("agent.pixel_offset=abc", "agent.pixel_offset must be"),
@@ -111,7 +111,10 @@ def test_good_command_lines_pass(words):
         ("agent.num_filters=100000000", "agent.num_filters must be an integer >= 1 and <= 16384"),
         ("agent.trunk_dim=1000000000000", "agent.trunk_dim must be an integer >= 1 and <= 1048576"),
         ("agent.std_schedule.duration_steps=0", "agent.std_schedule.duration_steps must be an integer >= 1"),
-        ("normalizer.num_iterations=1000000000", "normalizer.num_iterations must be an integer >= 1 and <= 1000"),
+        (
+            "normalizer=spectral normalizer.num_iterations=1000000000",
+            "normalizer.num_iterations must be an integer >= 1 and <= 1000",
+        ),
         ("num_train_frames=1000000000000000000000", "num_train_frames must be an integer >= 1 and <= 1000000000000"),
         ("eval_every_frames=1000000000000000000000", "eval_every_frames must be an integer >= 1 and <= 1000000000000"),
         ("num_eval_episodes=100000000000", "num_eval_episodes must be an integer >= 1 and <= 10000"),
@@ -121,7 +124,7 @@ def test_good_command_lines_pass(words):
         ("n_step=1000000000000", "n_step must be an integer >= 1 and <= 1000"),
         ("augmentation.pad=100", "augmentation.pad must be an integer >= 1 and <= 23, got 100"),
         # without effect
-        ("normalizer.networks=[]", "normalizer.networks must name actor, critic or both, got []"),
+        ("normalizer=spectral normalizer.networks=[]", "normalizer.networks must name actor, critic or both, got []"),
         ("+env.foo=1", "unexpected keyword argument 'foo'"),
         # of another kind
         ("agent._target_=os.system", "agent._target_ must be a class or function of this option, got 'os.system'"),
@@ -153,7 +156,7 @@ def test_an_agent_must_be_one(agent_of):
 
 def test_a_run_without_an_update_says_so(configure, capsys):
     run(configure("num_train_frames=20", "eval_every_frames=20"))
-    assert "warning: the run ends without an update: num_random_steps=60 and" in capsys.readouterr().err
+    assert "warning: the run ends without an update: num_random_steps=30 and" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [["normalizer.layers=none"], ["head=mlp2", "head.actor.num_hidden_layers=1",

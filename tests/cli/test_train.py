@@ -28,6 +28,7 @@ SMALL_CARTPOLE = [
     "num_eval_episodes=1",
     "env.shadows=false",
 ]
+MODERN = ["head=modern4", "normalizer=spectral"]
 
 
 def rows(path):
@@ -37,7 +38,7 @@ def rows(path):
 
 @pytest.fixture(scope="module")
 def _trained(tmp_path_factory):
-    cfg = compose_config(*TINY, "head=modern4", "video_every_frames=200", "seed=3", return_hydra_config=True)
+    cfg = compose_config(*TINY, *MODERN, "video_every_frames=200", "seed=3", return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
     OmegaConf.set_struct(cfg, False)
     del cfg["hydra"]
@@ -60,7 +61,7 @@ def test_a_run_leaves_what_it_promises(trained):
     assert [r["frame"] for r in rows(trained / "eval.csv")] == ["0", "200", "400"]
     train = rows(trained / "train.csv")
     assert [r["frame"] for r in train] == ["100", "200", "300", "400"]
-    assert train[-1]["num_updates"] == "70"  # steps 60, 62, ..., 198
+    assert train[-1]["num_updates"] == "35"  # steps 30, 32, ..., 98
     assert float(train[-1]["grad_norm_max/actor"]) > 0
     assert sum(name.startswith("sigma/") for name in train[0]) == 26  # 6 in each of 2 + 2 Q heads, 2 in the actor
     record = json.loads((trained / "run.json").read_text())
@@ -74,8 +75,8 @@ def test_a_run_leaves_what_it_promises(trained):
     films = sorted(p.name for p in (trained / "video").iterdir())
     assert films == ["0.mp4", "200.mp4", "400.mp4"]
     num_frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(trained / "video" / "0.mp4"))
-    assert num_frames == 51  # a reset and 50 steps
-    assert seconds == pytest.approx(51 / 30, abs=0.1)
+    assert num_frames == 26  # a reset and 25 steps
+    assert seconds == pytest.approx(26 / 30, abs=0.1)
 
 
 @pytest.mark.parametrize("agent", ["drq", "drqv2"])
@@ -109,9 +110,9 @@ def test_a_rendered_task_trains(configure, tmp_path):
 
 def test_a_finished_run_is_not_overwritten(configure, trained, tmp_path):
     before = (trained / "weights.pt").read_bytes()
-    run(configure("head=modern4", "seed=3"))
+    run(configure(*MODERN, "seed=3"))
     assert (trained / "weights.pt").read_bytes() == before
-    run(configure("head=modern4", "fresh=true", "seed=4"))
+    run(configure(*MODERN, "num_train_frames=20", "fresh=true", "seed=4"))
     assert (tmp_path / "run.1" / "weights.pt").read_bytes() == before
     assert json.loads((trained / "run.json").read_text())["seed"] == 4
 

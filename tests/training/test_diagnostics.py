@@ -131,7 +131,7 @@ def test_the_critics_loss_is_what_an_update_reports(agent_of, batch, name):
 
 
 def test_norms_and_effective_rates_layer_metrics(agent_of):
-    agent = agent_of("agent=drqv2", "lr=2e-3", "lr_schedule=linear", "num_train_frames=400")
+    agent = agent_of("agent=drqv2", "lr=2e-3", "lr_schedule=linear", "num_train_frames=800")
     found = layer_metrics(agent, 100)  # of 200 steps
     assert set(found) == {
         f"{kind}/{name}" for kind in ("sigma", "frobenius", "effective_lr") for name in linear_layers(agent)

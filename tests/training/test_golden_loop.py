@@ -15,6 +15,7 @@ from drq_sn.training.replay import UniformReplay
 from drq_sn.types import Episode
 
 OVERRIDES = [
+    "action_repeat=2",
     "num_train_frames=100",
     "eval_every_frames=40",
     "num_random_steps=20",

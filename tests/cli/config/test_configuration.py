@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -29,19 +31,24 @@ NAMED = {
 OPTIONS = [(group, option) for group in GROUPS if group not in TESTED_ELSEWHERE for option in GROUPS[group]]
 
 
+def options_of_agents():
+    """Every option with both agents; in the default suite the agents alternate."""
+    for (i, names), (k, agent) in itertools.product(enumerate(OPTIONS), enumerate(ACTOR_CRITICS)):
+        yield pytest.param(agent, *names, marks=[] if i % 2 == k else pytest.mark.slow)
+
+
 def test_the_choices_that_the_readme_names_exist():
     assert [(group, name) for group, names in NAMED.items() for name in names if name not in GROUPS[group]] == []
 
 
-@pytest.mark.parametrize("agent", ACTOR_CRITICS)
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
+@pytest.mark.parametrize(("agent", "group", "option"), list(options_of_agents()))
 def test_every_option_composes_and_trains(configure, batch, agent, group, option):
     cfg = configure(f"agent={agent}", f"{group}={option}", "env.shadows=true")
     env = make_env("synthetic_point", image_size=24)
     built = build_agent(cfg, env, torch.device("cpu"))
     assert set(built.update(batch, step=0)) <= set(built.metric_names)
     assert build_replay(cfg, env, torch.device("cpu")).batch_size == 8
-    assert build_loop(cfg).num_steps == 200
+    assert build_loop(cfg).num_steps == 100
 
 
 def test_actor_and_critic_are_adjustable_apart():
