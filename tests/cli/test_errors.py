@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from drq_sn.cli import bench, doctor, evaluate, export, fit_replay, profile, report, train
-from drq_sn.cli.config.overrides import check_overrides, quote_values
+from drq_sn.cli.config.overrides import check_overrides, parse_override, quote_values
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
 from tests.builders import invoke
@@ -17,6 +17,7 @@ from tests.builders import invoke
     ("words", "message"),
     [
         ("agent=drqv3", "unknown agent 'drqv3'; did you mean 'drqv2'"),
+        ("env=gymnasim", "unknown env 'gymnasim'; did you mean 'gymnasium'?"),
         ("head=modren4", "unknown head 'modren4'; did you mean 'modern4'"),
         ("normalizer=spectrl", "did you mean 'spectral'"),
         ("augmentation=kutout", "did you mean 'cutout'"),
@@ -228,6 +229,12 @@ def test_a_value_of_a_wrong_kind_is_one_line(word, message):
 
 
 @pytest.mark.parametrize("name", ["lr=1e-4,w=2", "run#1", "it's", 'a "b"', "运行_é", "a[1](2)&{3}", "back\\slash="])
+def test_a_path_is_quoted_as_typed(name):
+    (word,) = quote_values([f"run_dir=/tmp/{name}"], several=False)
+    assert str(parse_override(word).value()) == f"/tmp/{name}"
+
+
+@pytest.mark.parametrize("name", ["lr=1e-4,w='2'", "back\\slash="])
 def test_a_path_is_taken_as_typed(tmp_path, monkeypatch, name):
     runs = []
     monkeypatch.setattr(train, "run", lambda cfg: runs.append(cfg.run_dir))

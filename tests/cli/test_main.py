@@ -10,7 +10,7 @@ import pytest
 
 from drq_sn.cli import main as command
 from drq_sn.cli.running import exit_codes
-from tests.builders import ROOT
+from tests.builders import ROOT, invoke
 
 SCREEN = (24, 120)
 WITHOUT = """
@@ -41,13 +41,13 @@ def test_every_command_is_a_module(name):
 
 
 def test_an_unknown_command_gets_a_near_one_and_code_2():
-    result = run("trian", "task=cheetah_run")
+    result = invoke(command.main, "trian", "task=cheetah_run")
     assert (result.returncode, result.stdout) == (exit_codes.ExitCode.INVALID_INPUT, "")
     assert result.stderr == "error: unknown command 'trian'; did you mean 'train'?\n"
 
 
 def test_a_command_of_earlier_versions_names_the_present_one():
-    result = run("diagnose", "runs=runs")
+    result = invoke(command.main, "diagnose", "runs=runs")
     assert (result.returncode, result.stdout) == (exit_codes.ExitCode.INVALID_INPUT, "")
     assert result.stderr == "error: diagnose has been replaced by report; use drq-sn report ...\n"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -27,11 +26,6 @@ MODERN_SN = ["agent=drq", "head=modern4", "normalizer=spectral"]
 def whole(last):
     """Evaluations of a run that finished."""
     return {0: 1.0, 10_000: 2.0, 20_000: last}
-
-
-def run_command(folder, *words):
-    command = [sys.executable, "-m", "drq_sn.cli.report", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
 
 
 def names(folder):
@@ -250,9 +244,10 @@ def test_a_damaged_run_leaves_nothing(make_run_dir, tmp_path, file, content, mes
     assert names(tmp_path) == ["runs"]
 
 
-def test_the_published_runs_make_a_page_that_needs_no_network(tmp_path):
+def test_the_published_runs_make_a_page_that_needs_no_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     runs = f"runs=['{RESULTS}/laptop','{RESULTS}/normalizers/runs/*_spectral_laptop']"
-    result = run_command(tmp_path, runs, "num_bootstrap=20", f"profiles=['{RESULTS}/profile']")
+    result = invoke(main, runs, "num_bootstrap=20", f"profiles=['{RESULTS}/profile']")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert names(tmp_path) == ["report"]
@@ -271,8 +266,9 @@ def test_the_published_runs_make_a_page_that_needs_no_network(tmp_path):
     )
 
 
-def test_a_wrong_folder_is_one_line_and_leaves_nothing(tmp_path):
-    result = run_command(tmp_path, "runs=nowhere")
+def test_a_wrong_folder_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke(main, "runs=nowhere")
     assert result.returncode == 2
     assert result.stderr.startswith("error: runs='nowhere': matches no directory; give a run directory")
     assert len(result.stderr.strip().splitlines()) == 1

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,20 +15,10 @@ from drq_sn.cli import sweep as command
 from drq_sn.cli.launching.grid import PlannedRun
 from drq_sn.cli.launching.job import Job
 from drq_sn.cli.sweep import sweep
-from tests.builders import TINY
+from tests.builders import TINY, invoke
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SMALL = [*TINY, "num_train_frames=200", "normalizer=none", "diagnose_states=0"]
-
-
-def start(directory, *overrides):
-    return subprocess.Popen(
-        [sys.executable, "-m", "drq_sn.cli.sweep", *overrides],
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+SMALL = [*TINY, "num_train_frames=200", "diagnose_states=0"]
 
 
 def statuses(directory):
@@ -38,9 +28,9 @@ def statuses(directory):
 
 def test_a_diverged_run_stops_no_other_and_ended_runs_are_skipped(tmp_path, monkeypatch, capsys):
     overrides = [*SMALL, "lr=1e-4,1e30", "run_suffix=_lr${lr}"]
-    process = start(tmp_path, *overrides)
-    output, errors = process.communicate()
-    assert process.returncode == 3, output + errors
+    monkeypatch.chdir(tmp_path)
+    assert sweep(overrides) == 3
+    output = capsys.readouterr().out
     assert statuses(tmp_path) == {"drqv2_mlp2_none_lr0.0001": "finished", "drqv2_mlp2_none_lr1e+30": "diverged"}
     assert "1 of 2 runs finished" in output
     (directory,) = (tmp_path / "sweeps").iterdir()
@@ -50,27 +40,31 @@ def test_a_diverged_run_stops_no_other_and_ended_runs_are_skipped(tmp_path, monk
         "summary.txt",
     ]
     assert "drqv2_mlp2_none_lr1e+30/seed_1: diverged at frame" in (directory / "summary.txt").read_text()
-    monkeypatch.chdir(tmp_path)
     assert sweep(overrides) == 3
     assert capsys.readouterr().out.startswith("2 runs, 2 already ended\n1 of 2 runs finished\n")
 
 
-def test_a_stopped_sweep_resumes(tmp_path):
-    overrides = [*SMALL, "num_train_frames=1200"]
-    process = start(tmp_path, *overrides)
-    log = tmp_path / "runs/synthetic_point/drqv2_mlp2_none/seed_1/train.csv"
-    while not (log.exists() and len(log.read_text().splitlines()) > 3):
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "drqv2_mlp2_none/seed_1: stopped by SIGTERM at frame" in output
-    assert errors == "stopped by SIGTERM; rerun the same command to resume\n"
+def test_a_stopped_sweep_resumes(tmp_path, monkeypatch):
+    overrides = [*SMALL, "num_train_frames=1200", "eval_every_frames=1200", "action_repeat=2"]
+    monkeypatch.chdir(tmp_path)
+    log, ended = tmp_path / "runs/synthetic_point/drqv2_mlp2_none/seed_1/train.csv", threading.Event()
+
+    def stop():
+        while not (log.exists() and len(log.read_text().splitlines()) > 3) and not ended.wait(0.1):
+            pass
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    stopped = invoke(command.main, *overrides)
+    ended.set()
+    thread.join()
+    assert stopped.returncode == 143
+    assert "drqv2_mlp2_none/seed_1: stopped by SIGTERM at frame" in stopped.stdout
+    assert stopped.stderr == "stopped by SIGTERM; rerun the same command to resume\n"
     assert list(statuses(tmp_path).values()) == ["interrupted"]
-    again = start(tmp_path, *overrides)
-    again.communicate()
-    assert again.returncode == 0
+    assert sweep(overrides) == 0
     record = json.loads(log.with_name("run.json").read_text())
     assert record["status"] == "finished"
     assert record["resumed"][0]["frame"] > 0

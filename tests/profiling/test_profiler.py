@@ -100,7 +100,9 @@ def published_agent():
         )
         env = make_env("synthetic_point")
         env.action_spec = lambda: specs.BoundedArray((1,), np.float32, -1, 1)
-        return build_agent(cfg, env, CPU)
+        with pytest.MonkeyPatch.context() as monkeypatch:  # the values do not matter, and take long
+            monkeypatch.setattr("drq_sn.networks.actor_critic.orthogonal_init_", lambda network: None)
+            return build_agent(cfg, env, CPU)
 
     return build
 

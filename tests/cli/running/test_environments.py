@@ -14,10 +14,11 @@ import pytest
 import torch
 
 import drq_sn
-from drq_sn.cli import evaluate, train
+from drq_sn.cli import evaluate
 from drq_sn.cli.running.run import run
 from drq_sn.runs.checkpoints import CheckpointStore
 from drq_sn.training.replay import UniformReplay
+from drq_sn.validation import InvalidInput
 from tests.builders import ROOT, TINY, invoke, training_result
 from tests.cli.running.conftest import Killed, kill
 
@@ -155,16 +156,15 @@ def test_a_run_is_played_in_its_own_environment(configure, tmp_path):
         ([*own("own_envs.unseeded"), "+env.speed=1"], "own_envs.unseeded: got an unexpected keyword argument 'speed'"),
         ([*own("own_envs.unseeded"), "env.camera=front"], "env.camera must be null for own_envs.unseeded"),
         (["env.frame_stack=0"], "env.frame_stack must be an integer >= 1 and <= 100, got 0"),
-        (["env=gymnasim"], "unknown env 'gymnasim'; did you mean 'gymnasium'?"),
         (["task=cartpole_balance", "env.camera=9"], "env.camera must be a camera of cartpole_balance: 0 (fixed), 1"),
         (["task=cartpole_balance", "env.camera=font"], "1 (lookatcart); got 'font'"),
     ],
 )
-def test_an_unusable_environment_is_one_line(tmp_path, words, message):
-    result = invoke(train.main, *TINY, *words, f"run_dir={tmp_path / 'run'}")
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+def test_an_unusable_environment_is_one_line(configure, tmp_path, words, message):
+    with pytest.raises(InvalidInput) as error:
+        run(configure(*words))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -177,12 +177,13 @@ def test_the_example_of_the_page_trains(tmp_path):
     short = [word for word in TINY if not word.startswith(("task=", "head=", "normalizer="))]
     short += ["num_train_frames=200", "num_eval_episodes=1", "diagnose_states=0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
-    for command, more in zip(commands, (short, ["episodes=1", "device=cpu", "video=false"]), strict=True):
-        last = {word.split("=")[0]: word for word in [*command.split(), *more]}
-        words = [sys.executable, "-m", "drq_sn.cli.main", *last.values()]
-        result = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr[-3000:]
-        assert "Warning" not in result.stderr
+    last = {word.split("=")[0]: word for word in [*commands[0].split(), *short]}
+    words = [sys.executable, "-m", "drq_sn.cli.main", *last.values()]
+    result = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Warning" not in result.stderr
+    result = invoke(evaluate.main, *commands[1].split()[1:-1], "episodes=1", "device=cpu")
+    assert result.returncode == 0, result.stderr
     record = json.loads((tmp_path / "runs/gripper/drqv2_modern4_spectral_laptop/seed_1/run.json").read_text())
     assert record["status"] == "finished"
     assert {"name": "env.speed", "value": 0.2, "published": "absent"} in record["overrides"]
