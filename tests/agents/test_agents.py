@@ -100,7 +100,11 @@ def test_soft_update_by_hand_and_without_the_normalizers_vectors():
 
 @pytest.mark.parametrize(
     ("name", "head"),
-    [(name, "modern2") for name in AGENTS] + [pytest.param(name, "modern4", marks=pytest.mark.slow) for name in AGENTS],
+    [("agent=drqv2", "modern2")]
+    + [
+        pytest.param(*choices, marks=pytest.mark.slow)
+        for choices in (("agent=drq", "modern2"), *((name, "modern4") for name in AGENTS))
+    ],
 )
 def test_sigma_is_within_ten_percent_from_the_first_update_on(agent_of, batch, name, head):
     """At the published width and learning rate, at which Adam's first steps rotate the leading singular vectors."""

@@ -17,7 +17,7 @@ from drq_sn.runs.files import load_safely, to_bytes
 with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
     GROUPS = group_options() | {"agent": ["drq", "drqv2"]}  # test_dqn.py and others have agents without an actor
 GROUPS["head"].remove("none")
-NUM_UPDATES = 6
+NUM_UPDATES = 4
 SAMPLE = {  # in the default suite: each agent with and without SN, and every head and normalizer once
     ("drq", "mlp2", "none"), ("drq", "modern4", "spectral"), ("drq", "mlp4", "div_out"), ("drq", "d2rl", "mul_eps"),
     ("drqv2", "modern2", "none"), ("drqv2", "mlp_ln", "spectral"), ("drqv2", "simba", "div_grad"),

@@ -22,6 +22,13 @@ FAMILY = [  # what reads or changes more than networks and gradients in an updat
     ("drqv2", "div_out"), ("drqv2", "div_grad"), ("drqv2", "nap lr_schedule=linear"),
     ("drq", "mul_eps lr_schedule=cosine"),
 ]  # fmt: skip
+SAMPLE = {("drq", "spectral"), ("drqv2", "none"), *FAMILY[2:]}  # in the default suite
+
+
+def sampled(choices):
+    return [pytest.param(*choice, marks=[] if choice in SAMPLE else pytest.mark.slow) for choice in choices]
+
+
 PUBLISHED_SIZE = ["env.image_size=84", "agent.num_filters=32", "head.width=1024"]
 TORCHS_OWN = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -137,7 +144,7 @@ class CheckedGraphsOnCpu:
         return CheckedGraphs(function, 3, self.recorders[-1], tensors, num_checks=2)
 
 
-@pytest.mark.parametrize(("agent", "norm"), [*AGENTS, *FAMILY])
+@pytest.mark.parametrize(("agent", "norm"), sampled([*AGENTS, *FAMILY]))
 def test_graphs_lose_no_update_and_keep_no_result(train, agent, norm):
     words = f"agent={agent}", *f"normalizer={norm}".split()
     graphs = Graphs()
@@ -261,7 +268,7 @@ def test_compiled_and_captured_updates_equal_eager_ones(train, agent):
     assert_equal(train(runtime, *words, dtype=torch.float64), train(None, *words, dtype=torch.float64), **exact)
 
 
-@pytest.mark.parametrize(("agent", "norm"), AGENTS)
+@pytest.mark.parametrize(("agent", "norm"), sampled(AGENTS))
 def test_micro_batches_equal_the_whole_batch(train, monkeypatch, agent, norm):
     words = f"agent={agent}", f"normalizer={norm}"
     results = []

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from drq_sn.cli import fit_replay
-from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.fit_replay import run_study
 from drq_sn.cli.running.run import run
+from drq_sn.report.types import Figure
 from drq_sn.validation import InvalidInput
 from tests.builders import TINY, compose_config, invoke
 
@@ -34,13 +33,21 @@ def finished_run(tmp_path_factory):
     return folder
 
 
+def draw_nothing(monkeypatch):
+    monkeypatch.setattr("drq_sn.report.depth_figure.save_figure", lambda *_: Figure("depth", "", b"svg", b"pdf"))
+
+
+@pytest.fixture
+def _not_drawn(monkeypatch):
+    draw_nothing(monkeypatch)
+
+
 @pytest.fixture
 def study(finished_run, tmp_path):
     """`study("depths=[1]", ...)` -> the configuration of a small study."""
 
     def build(*words):
-        with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-            return compose("fit_replay", [f"run={finished_run}", f"out_dir={tmp_path / 'out'}", *SMALL, *words])
+        return compose_config(f"run={finished_run}", f"out_dir={tmp_path / 'out'}", *SMALL, *words, config="fit_replay")
 
     return build
 
@@ -51,8 +58,10 @@ def test_every_fit_leaves_its_numbers_and_is_not_done_twice(study, tmp_path, mon
     assert [(r["normalizer"], r["depth"], r["update"]) for r in rows] == [
         (n, d, u) for n in ("nap", "none") for d in ("0", "2") for u in ("2", "4")
     ]
+    assert (out / "depth.pdf").read_bytes().startswith(b"%PDF")
     whole = (out / "offline.csv").read_bytes()
     (out / "fits" / "none_depth_2_seed_1.csv").unlink()
+    draw_nothing(monkeypatch)
     made = []
     build = run_study.__globals__["build_saved_agent"]
     monkeypatch.setitem(run_study.__globals__, "build_saved_agent", lambda *given: made.append(given) or build(*given))
@@ -61,6 +70,7 @@ def test_every_fit_leaves_its_numbers_and_is_not_done_twice(study, tmp_path, mon
     assert len(made) == 4 + 1  # four checks, one fit
 
 
+@pytest.mark.usefixtures("_not_drawn")
 def test_every_head_sees_the_same_batches(study, monkeypatch):
     from drq_sn.training.replay import UniformReplay
 
@@ -100,6 +110,7 @@ def test_a_run_without_its_replay_is_refused(study, finished_run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("_not_drawn")
 def test_another_study_in_the_same_folder_is_refused(study, tmp_path):
     run_study(study("normalizers=[none]", "depths=[0]"))
     with pytest.raises(InvalidInput, match="holds a study with"):

@@ -27,6 +27,7 @@ SMALL_CARTPOLE = [
     "eval_every_frames=2000",
     "num_eval_episodes=1",
     "env.shadows=false",
+    "env.time_limit_frames=400",
 ]
 MODERN = ["head=modern4", "normalizer=spectral"]
 
@@ -79,14 +80,14 @@ def test_a_run_leaves_what_it_promises(trained):
     assert seconds == pytest.approx(26 / 30, abs=0.1)
 
 
-@pytest.mark.parametrize("agent", ["drq", "drqv2"])
+@pytest.mark.parametrize("agent", [pytest.param("drq", marks=pytest.mark.slow), "drqv2"])
 def test_one_seed_gives_one_result_whatever_is_evaluated_and_filmed(configure, tmp_path, agent):
-    small = [f"agent={agent}", "head=mlp2", "normalizer=none", "num_train_frames=200", "eval_every_frames=200"]
+    small = [f"agent={agent}", "num_train_frames=200"]
     run(configure(*small, run_dir="a"))
     run(configure(*small, "num_eval_processes=2", run_dir="b"))
     often = ["eval_every_frames=100", "video_every_frames=100", "num_eval_episodes=1"]
     run(configure(*small, *often, run_dir="c"))
-    run(configure(*small, "seed=2", run_dir="d"))
+    run(configure(*small, "num_train_frames=20", "seed=2", run_dir="d"))
     weights = [torch.load(tmp_path / name / "weights.pt")["networks"] for name in "abcd"]
     for other in (1, 2):
         assert all(torch.equal(value, weights[other][name]) for name, value in weights[0].items())
@@ -105,7 +106,7 @@ def test_a_rendered_task_trains(configure, tmp_path):
     run(configure(*SMALL_CARTPOLE, "preset=laptop", "batch_size=8", "num_random_steps=80", "head.width=16"))
     evaluations = rows(tmp_path / "run" / "eval.csv")
     assert [r["frame"] for r in evaluations] == ["0", "200"]
-    assert 0 < float(evaluations[0]["episode_return_mean"]) <= 1000
+    assert 0 < float(evaluations[0]["episode_return_mean"]) <= 400
 
 
 def test_a_finished_run_is_not_overwritten(configure, trained, tmp_path):

@@ -36,7 +36,7 @@ TINY = [
 def test_a_measured_update_iterates_as_often_as_most_updates_of_a_run(configure, batch, monkeypatch):
     iterations = []
     agent = build_warm_agent(
-        configure("agent=drqv2", "head=mlp2"), make_env("synthetic_point", image_size=24), torch.device("cpu")
+        configure("agent=drqv2", "normalizer=spectral"), make_env("synthetic_point", image_size=24), torch.device("cpu")
     )
     monkeypatch.setattr(base, "power_iterate_", lambda layers, num_iterations: iterations.append(num_iterations))
     agent.update(batch, step=0)

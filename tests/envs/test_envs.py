@@ -223,7 +223,9 @@ def test_closing_gives_the_renderer_back(task):
     assert physics._contexts is None
 
 
-@pytest.mark.parametrize("task", ["cartpole_balance", "quadruped_walk", "reach_duplo"])
+@pytest.mark.parametrize(
+    "task", ["cartpole_balance", pytest.param("quadruped_walk", marks=pytest.mark.slow), "reach_duplo"]
+)
 def test_frames_are_what_dm_control_draws(task):
     """Also after a reset, which compiles another model for a manipulation task, and between frames of another size."""
     env = make_env(task, 1)
@@ -239,7 +241,7 @@ def test_frames_are_what_dm_control_draws(task):
     env.close()
 
 
-@pytest.mark.parametrize("task", ["walker_walk", "reach_duplo"])
+@pytest.mark.parametrize("task", ["walker_walk", pytest.param("reach_duplo", marks=pytest.mark.slow)])
 def test_a_smaller_shadow_map_changes_little(task):
     frames = []
     for size in (None, 256):
@@ -296,7 +298,7 @@ def test_the_probe_reports_why_a_backend_fails():
     assert "no_such_backend" in error
 
 
-DEFAULT_TASKS = ["lqr_lqr_2_1", "cheetah_run", "pendulum_swingup", "quadruped_walk", "reach_duplo"]
+DEFAULT_TASKS = ["lqr_lqr_2_1", "cheetah_run", "reach_duplo"]
 
 
 def play_episode(task):

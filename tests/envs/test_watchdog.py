@@ -27,13 +27,6 @@ def hanging(self, action):
     return step(self, action)
 PointMass.step = hanging
 """
-FULL_DISK = """
-import drq_sn.cli.running.exit_codes
-def full(*_):
-    if calls:
-        raise OSError(28, "No space left on device")
-drq_sn.cli.running.exit_codes.write_json = full
-"""
 
 
 def test_it_passes_everything_on():
@@ -65,21 +58,18 @@ def test_a_call_that_hangs_is_reported_once_and_a_slow_learner_is_not():
     watched.close()
 
 
-@pytest.mark.parametrize("more", ["", FULL_DISK], ids=["", "full disk"])
-def test_a_run_whose_environment_hangs_ends_with_its_reason(tmp_path, more):
+def test_a_run_whose_environment_hangs_ends_with_its_reason(tmp_path):
     words = ["task=synthetic_point", "num_train_frames=1000", "num_eval_episodes=1", "num_random_steps=900",
              "env.image_size=24", "env_limit_seconds=1", "device=cpu", "video_every_frames=0", "head.width=16",
              f"run_dir={tmp_path / 'run'}"]  # fmt: skip
     start = time.monotonic()
     result = subprocess.run(
-        [sys.executable, "-c", HANGING + more + "train.main()", *words], capture_output=True, text=True, timeout=50
+        [sys.executable, "-c", HANGING + "train.main()", *words], capture_output=True, text=True, timeout=50
     )
     assert time.monotonic() - start < 40
     assert result.returncode == 5
     assert "the environment has not answered for 1 s (in step); stack:" in result.stderr
     assert "in hanging" in result.stderr
-    if more:
-        return
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["status"], record["error"]) == ("failed", "the environment has not answered for 1 s (in step)")
 
@@ -108,7 +98,9 @@ def test_a_lost_opengl_context_is_made_again(monkeypatch):
     env.close()
 
 
-@pytest.mark.parametrize("task", ["cartpole_balance", "reacher_easy", "point_mass_hard", "reach_duplo"])
+@pytest.mark.parametrize(
+    "task", ["cartpole_balance", "reacher_easy", "point_mass_hard", pytest.param("reach_duplo", marks=pytest.mark.slow)]
+)
 def test_the_random_state_makes_the_same_episode_follow(task):
     env = make_env(task, 3, image_size=32)
     env.reset()

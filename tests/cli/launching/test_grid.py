@@ -82,17 +82,17 @@ def test_variants_of_axes_become_overrides_and_name_the_directory():
     assert (cfg.normalizer.layers, cfg.normalizer.minimum_sigma) == ([-2, -3, -4, -5], 1.0)
 
 
-def test_table1_is_every_task_with_every_variant_and_seed():
-    runs = plan([], load_experiment("table1"))
+def test_table1_is_every_task_with_every_variant():
+    runs = plan(["seed=9,10"], load_experiment("table1"))
     tasks = ("cup_catch", "walker_walk", "cartpole_balance_sparse", "hopper_stand", "reacher_easy")
     variants = (("mlp2", "none"), ("modern4", "none"), ("modern4", "spectral"))
     expected = {
-        ("drqv2", task, *variant, str(seed)) for task, variant, seed in itertools.product(tasks, variants, range(1, 11))
+        ("drqv2", task, *variant, str(seed)) for task, variant, seed in itertools.product(tasks, variants, (9, 10))
     }
     assert len(runs) == len(expected)
     assert {values(run, "agent", "task", "head", "normalizer", "seed") for run in runs} == expected
     assert {run.num_train_frames for run in runs} == {500000}
-    assert str(runs[0].run_dir) == "runs/cup_catch/drqv2_mlp2_none/seed_1"
+    assert str(runs[0].run_dir) == "runs/cup_catch/drqv2_mlp2_none/seed_9"
 
 
 def test_overrides_select_and_change_a_part_of_an_experiment():
@@ -159,15 +159,14 @@ def is_over(run_dir, num_train_frames):
     return run.is_over
 
 
-@pytest.mark.parametrize(
-    ("status", "over"),
-    [("finished", True), ("diverged", True), ("crashed", True), ("running", False), ("failed", False)],
-)
-def test_which_runs_are_over(tmp_path, status, over):
+def test_which_runs_are_over(tmp_path):
     assert not is_over(tmp_path, 20000)
     (run,) = plan([f"run_dir={tmp_path}", "num_train_frames=20000"])
-    save(run, status)
-    assert is_over(tmp_path, 20000) == over
+    save(run)
+    over = {"finished": True, "diverged": True, "crashed": True, "running": False, "failed": False}
+    for status, expected in over.items():
+        (tmp_path / "run.json").write_text(f'{{"status": "{status}"}}')
+        assert is_over(tmp_path, 20000) == expected, status
 
 
 def test_a_finished_run_is_made_longer_from_its_checkpoint_only(tmp_path):

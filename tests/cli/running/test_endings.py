@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import types
 
 import pytest
 
+from drq_sn.cli.running import exit_codes
 from drq_sn.cli.running.checkpointing import Session
 from drq_sn.cli.running.exit_codes import exit_on_invalid_input
 from drq_sn.cli.running.signals import SignalHandler, Stopped
@@ -47,6 +49,22 @@ def test_every_ending_has_its_code_and_line(capsys, error, code, line):
 def test_other_errors_are_not_hidden():
     with pytest.raises(PermissionError), exit_on_invalid_input():
         raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_stalled_process_ends_even_if_its_record_cannot_be_written(tmp_path, monkeypatch, capfd):
+    def end(code):
+        raise SystemExit(code)
+
+    def write(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(exit_codes.os, "_exit", end)
+    monkeypatch.setattr(exit_codes, "write_json", write)
+    monkeypatch.setattr(exit_codes.threading, "Timer", lambda *_: types.SimpleNamespace(start=lambda: None))
+    with pytest.raises(SystemExit) as ended:
+        exit_codes.exit_stalled("the environment hangs", tmp_path)
+    assert ended.value.code == exit_codes.ExitCode.STALLED
+    assert "error: the environment hangs; stack:" in capfd.readouterr().err
 
 
 @pytest.fixture
