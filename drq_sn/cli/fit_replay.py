@@ -124,7 +124,7 @@ def _check_options(cfg: DictConfig) -> None:
 def _fit_config(run_cfg: DictConfig, fit: Fit) -> DictConfig:
     """The run's configuration with the normalizer and the depth of the Q heads of `fit`."""
     with initialized():
-        normalizer = compose("train", [f"normalizer={fit.normalizer}"]).normalizer
+        normalizer = compose(f"normalizer/{fit.normalizer}").normalizer
     config = copy.deepcopy(run_cfg)
     config.normalizer = normalizer
     critic = config.head.get("critic")

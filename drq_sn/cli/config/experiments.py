@@ -26,7 +26,7 @@ def load_experiment(name: str, preset: str = PUBLISHED) -> Experiment:
     """
     validation.choice("experiment", name, choices_of(FOLDER))
     with initialized():
-        options: Any = OmegaConf.to_container(compose("sweep", [f"experiment={name}"]).experiment)
+        options: Any = OmegaConf.to_container(compose(f"{FOLDER}/{name}")[FOLDER])
     smaller = options.pop("presets", {}).get(preset, {})
     options |= smaller
     if axes := options.pop("axes", None):
