@@ -19,8 +19,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")
 CODE = re.compile(r"```(\w+)\n(.*?)```", re.S)
 FILE = re.compile(r"# ([\w/.]+)(, at its end)?\n")
 SHORT = [
-    "num_train_frames=70", "eval_every_frames=200", "num_eval_episodes=1", "num_eval_processes=1", "diagnose_states=8",
-    "num_random_steps=25", "batch_size=4", "head.width=16", "env.image_size=24", "agent.num_filters=4",
+    "num_train_frames=200", "action_repeat=10",
+    "eval_every_frames=200", "num_eval_episodes=1", "num_eval_processes=1", "diagnose_states=8",
+    "num_random_steps=12", "batch_size=4", "head.width=16", "env.image_size=24", "agent.num_filters=4",
     "video_every_frames=0", "device=cpu",
 ]  # fmt: skip
 NAMES = {"TASK": "task", "AGENT": "agent", "HEAD": "head", "NORM": "normalizer", "PRESET": "preset", "SEED": "seed"}

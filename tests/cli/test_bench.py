@@ -90,7 +90,21 @@ def test_whole_runs_are_of_each_agents_first_and_last_model(monkeypatch):
     assert [row["runs_at_once"] for row in results] == [1, 1, 1, 1, 2]
 
 
-def test_a_run_that_fails_is_a_row_with_its_reason(tmp_path):
+class Failing:
+    """A launcher whose runs end with an error."""
+
+    def __init__(self, *arguments, **options):
+        pass
+
+    def launch(self, jobs, say, exit_codes):
+        for job in jobs:
+            job.log.write_text("first\nerror: lr must be a number > 0, got -1\n")
+            exit_codes[job] = 2
+
+
+@pytest.mark.parametrize("launcher", [Failing, pytest.param(bench.LocalLauncher, marks=pytest.mark.slow)])
+def test_a_run_that_fails_is_a_row_with_its_reason(tmp_path, monkeypatch, launcher):
+    monkeypatch.setattr(bench, "LocalLauncher", launcher)
     measured = train_in_parallel(tmp_path, ["task=synthetic_point", "lr=-1"], 1)
     assert measured == {"error": "error: lr must be a number > 0, got -1"}
     assert [path.name for path in tmp_path.iterdir()] == ["seed_1.log"]

@@ -22,10 +22,6 @@ main()
 """
 
 
-def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "drq_sn.cli.main", *arguments], capture_output=True, text=True)
-
-
 def test_help_lists_every_command_on_one_screen(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["drq-sn", "--help"])
     command.main()
@@ -53,7 +49,7 @@ def test_a_command_of_earlier_versions_names_the_present_one():
 
 
 def test_options_and_exit_codes_are_those_of_the_command(tmp_path):
-    result = run("train", "bach_size=3", f"run_dir={tmp_path / 'run'}")
+    result = invoke(command.main, "train", "bach_size=3", f"run_dir={tmp_path / 'run'}")
     assert result.returncode == exit_codes.ExitCode.INVALID_INPUT
     assert result.stderr.startswith("error: unknown option 'bach_size'; did you mean 'batch_size'")
     assert not (tmp_path / "run").exists()

@@ -26,34 +26,23 @@ def statuses(directory):
     return {str(path.parent.parent.name): json.loads(path.read_text())["status"] for path in records}
 
 
-def test_a_diverged_run_stops_no_other_and_ended_runs_are_skipped(tmp_path, monkeypatch, capsys):
-    overrides = [*SMALL, "lr=1e-4,1e30", "run_suffix=_lr${lr}"]
+def test_a_stopped_sweep_resumes_a_diverged_run_stops_no_other_and_ended_runs_are_skipped(
+    tmp_path, monkeypatch, capsys
+):
+    overrides = [*SMALL, "num_train_frames=1200", "eval_every_frames=1200", "action_repeat=2", "lr=1e30,1e-4",
+                 "run_suffix=_lr${lr}"]  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    assert sweep(overrides) == 3
-    output = capsys.readouterr().out
-    assert statuses(tmp_path) == {"drqv2_mlp2_none_lr0.0001": "finished", "drqv2_mlp2_none_lr1e+30": "diverged"}
-    assert "1 of 2 runs finished" in output
-    (directory,) = (tmp_path / "sweeps").iterdir()
-    assert sorted(path.name for path in directory.iterdir()) == [
-        "1_synthetic_point_drqv2_mlp2_none_lr0.0001_seed_1.log",
-        "2_synthetic_point_drqv2_mlp2_none_lr1e+30_seed_1.log",
-        "summary.txt",
-    ]
-    assert "drqv2_mlp2_none_lr1e+30/seed_1: diverged at frame" in (directory / "summary.txt").read_text()
-    assert sweep(overrides) == 3
-    assert capsys.readouterr().out.startswith("2 runs, 2 already ended\n1 of 2 runs finished\n")
+    diverging, finite = "drqv2_mlp2_none_lr1e+30", "drqv2_mlp2_none_lr0.0001"
+    log, ended = tmp_path / f"runs/synthetic_point/{finite}/seed_1/train.csv", threading.Event()
 
-
-def test_a_stopped_sweep_resumes(tmp_path, monkeypatch):
-    overrides = [*SMALL, "num_train_frames=1200", "eval_every_frames=1200", "action_repeat=2"]
-    monkeypatch.chdir(tmp_path)
-    log, ended = tmp_path / "runs/synthetic_point/drqv2_mlp2_none/seed_1/train.csv", threading.Event()
+    def is_under_way():
+        return log.exists() and len(log.read_text().splitlines()) > 3 and statuses(tmp_path)[diverging] == "diverged"
 
     def stop():
-        while not (log.exists() and len(log.read_text().splitlines()) > 3) and not ended.wait(0.1):
-            pass
-        if not ended.is_set():
-            os.kill(os.getpid(), signal.SIGTERM)
+        while not ended.wait(0.1):
+            if is_under_way():
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
 
     thread = threading.Thread(target=stop)
     thread.start()
@@ -61,13 +50,24 @@ def test_a_stopped_sweep_resumes(tmp_path, monkeypatch):
     ended.set()
     thread.join()
     assert stopped.returncode == 143
-    assert "drqv2_mlp2_none/seed_1: stopped by SIGTERM at frame" in stopped.stdout
+    assert f"{finite}/seed_1: stopped by SIGTERM at frame" in stopped.stdout
     assert stopped.stderr == "stopped by SIGTERM; rerun the same command to resume\n"
-    assert list(statuses(tmp_path).values()) == ["interrupted"]
-    assert sweep(overrides) == 0
+    assert statuses(tmp_path) == {diverging: "diverged", finite: "interrupted"}
+
+    assert sweep(overrides) == 3
+    assert "1 of 2 runs finished" in capsys.readouterr().out
     record = json.loads(log.with_name("run.json").read_text())
     assert record["status"] == "finished"
     assert record["resumed"][0]["frame"] > 0
+    *_, directory = sorted((tmp_path / "sweeps").iterdir(), key=lambda path: path.stat().st_mtime)
+    assert sorted(path.name for path in directory.iterdir()) == [
+        f"1_synthetic_point_{finite}_seed_1.log",
+        "summary.txt",
+    ]
+    assert f"{diverging}/seed_1: diverged at frame" in (directory / "summary.txt").read_text()
+
+    assert sweep(overrides) == 3
+    assert capsys.readouterr().out.startswith("2 runs, 2 already ended\n1 of 2 runs finished\n")
 
 
 def test_a_dry_run_lists_and_writes_nothing(tmp_path, monkeypatch, capsys):

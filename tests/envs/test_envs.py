@@ -19,33 +19,28 @@ from drq_sn.envs.wrappers import ActionRepeat
 from drq_sn.runs import provenance
 from drq_sn.validation import InvalidInput
 
-SPEC_TASKS = [
-    "acrobot_swingup",
-    "cartpole_balance",
-    "cartpole_balance_sparse",
-    "cartpole_swingup",
-    "cartpole_swingup_sparse",
-    "cup_catch",
-    "cheetah_run",
-    "finger_spin",
-    "finger_turn_easy",
-    "finger_turn_hard",
-    "hopper_stand",
-    "hopper_hop",
-    "humanoid_stand",
-    "humanoid_walk",
-    "humanoid_run",
-    "pendulum_swingup",
-    "quadruped_run",
-    "quadruped_walk",
-    "reach_duplo",
-    "reacher_easy",
-    "reacher_hard",
-    "walker_stand",
-    "walker_walk",
-    "walker_run",
-    "ball_in_cup_catch",
-]
+DOMAINS = {  # tasks of the specification; those of one domain differ in rewards alone
+    "acrobot": ["swingup"],
+    "ball_in_cup": ["catch"],
+    "cartpole": ["balance", "balance_sparse", "swingup", "swingup_sparse"],
+    "cheetah": ["run"],
+    "cup": ["catch"],
+    "finger": ["spin", "turn_easy", "turn_hard"],
+    "hopper": ["stand", "hop"],
+    "humanoid": ["stand", "walk", "run"],
+    "pendulum": ["swingup"],
+    "quadruped": ["run", "walk"],
+    "reach": ["duplo"],
+    "reacher": ["easy", "hard"],
+    "walker": ["stand", "walk", "run"],
+}
+
+
+def spec_tasks():
+    """Every task of the specification; in the default suite one per domain."""
+    for domain, tasks in DOMAINS.items():
+        for task in tasks:
+            yield pytest.param(f"{domain}_{task}", marks=[] if task == tasks[0] else pytest.mark.slow)
 
 
 class TestSynthetic(test_utils.EnvironmentTestMixin, unittest.TestCase):
@@ -65,7 +60,7 @@ class TestCartpole(test_utils.EnvironmentTestMixin, unittest.TestCase):
         return [np.zeros(1, np.float32)] * 20
 
 
-@pytest.mark.parametrize("task", SPEC_TASKS)
+@pytest.mark.parametrize("task", list(spec_tasks()))
 def test_every_task_of_the_specification_renders(task):
     with contextlib.closing(make_env(task, seed=1)) as env:
         spec, action_spec = env.observation_spec(), env.action_spec()

@@ -253,7 +253,7 @@ def test_an_episode_whose_simulation_diverges_keeps_its_rewards_so_far(action_re
     assert len(frames) == 1 + 4 // action_repeat
 
 
-@pytest.mark.process
+@pytest.mark.slow
 def test_training_and_evaluation_see_the_same_lqr_whatever_the_number_of_workers():
     cfg = compose_config(
         "task=lqr_lqr_2_1", "seed=3", "env.image_size=24", "action_repeat=50", "env.time_limit_frames=200"

@@ -100,7 +100,7 @@ def test_a_run_resumes_exactly(configure, tmp_path, interrupt, name):
 
 @pytest.mark.parametrize("name", ["own_envs.Liar", pytest.param("own_envs.unseeded", marks=pytest.mark.slow)])
 def test_an_episode_that_cannot_be_repeated_is_left(configure, tmp_path, interrupt, capsys, name):
-    overrides = [*own(name), "keep_checkpoint=true", "action_repeat=2"]
+    overrides = [*own(name), "keep_checkpoint=true", "action_repeat=2", "num_train_frames=300"]
     with pytest.warns(UserWarning, match="does not repeat the interrupted episode") as caught:
         interrupted_run(configure, interrupt, *overrides, steps=(33, 77, 130))
     assert len(caught) == 3
@@ -124,7 +124,14 @@ def brightest(frames):
 def test_evaluation_processes_find_the_module(configure, tmp_path):
     results = []
     for number in (1, 2):
-        run(configure(*own("own_envs.SeededByReset"), f"num_eval_processes={number}", run_dir=f"run_{number}"))
+        run(
+            configure(
+                *own("own_envs.SeededByReset"),
+                "num_train_frames=160",
+                f"num_eval_processes={number}",
+                run_dir=f"run_{number}",
+            )
+        )
         results.append(training_result(tmp_path / f"run_{number}"))
     assert results[0] == results[1]
     words = [f"run={tmp_path / 'run_1'}", "episodes=2", "device=cpu"]

@@ -41,7 +41,7 @@ def run_until_finished(cfg_of):
 @pytest.mark.parametrize(
     ("overrides", "action"),
     [
-        (["agent=drqv2", "head=modern4", "normalizer=spectral"], kill),
+        (["agent=drqv2", "head=modern4", "normalizer=spectral", "num_train_frames=320"], kill),
         (SMALL_REPLAY, terminate),
         (DRQ, kill),
         pytest.param(["agent=drqv2"], terminate, marks=pytest.mark.slow),
