@@ -22,7 +22,8 @@ def pytest_collection_modifyitems(items):
     """Mark as `process` what starts processes, renders, trains whole runs or networks of published size."""
     for item in items:
         names = vars(item.module)
-        if STARTERS & names.keys() or names.get("run") is train_run or "/envs/" in item.nodeid:
+        uses_runs = {"finished_run", "stopped_run"} & set(item.fixturenames)
+        if uses_runs or STARTERS & names.keys() or names.get("run") is train_run or "/envs/" in item.nodeid:
             item.add_marker(pytest.mark.process)
 
 

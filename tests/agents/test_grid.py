@@ -14,6 +14,8 @@ from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.overrides import group_options
 from drq_sn.runs.files import load_safely, to_bytes
 
+pytestmark = pytest.mark.process  # trains many agents
+
 with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
     GROUPS = group_options() | {"agent": ["drq", "drqv2"]}  # test_dqn.py and others have agents without an actor
 GROUPS["head"].remove("none")

@@ -16,6 +16,8 @@ from drq_sn.networks import encoders
 from drq_sn.types import Batch
 from drq_sn.validation import InvalidInput
 
+pytestmark = pytest.mark.process  # trains many agents
+
 NUM_UPDATES = 12
 AGENTS = [(agent, norm) for agent in ("drq", "drqv2") for norm in ("none", "spectral")]
 FAMILY = [  # what reads or changes more than networks and gradients in an update

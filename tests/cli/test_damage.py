@@ -18,6 +18,8 @@ from drq_sn.runs.files import WeightsWriter, load_weights, to_bytes
 from drq_sn.validation import InvalidInput
 from tests.builders import TINY, invoke, read_csv, write_config
 
+pytestmark = pytest.mark.process  # writes many reports
+
 MLP2 = ["agent=drq", "head=mlp2", "normalizer=none"]
 EVALUATIONS = {0: 1.0, 10_000: 2.0, 20_000: 3.0}
 LINES = (f"a{i}: &a{i} [{','.join(9 * [f'*a{i - 1}'])}]\n" for i in range(1, 9))

@@ -16,6 +16,8 @@ from drq_sn.report.build import Choices
 from drq_sn.validation import InvalidInput
 from tests.builders import invoke, read_csv
 
+pytestmark = pytest.mark.process  # writes many reports
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "results"
 QUICK = Choices(num_bootstrap=20)

@@ -17,6 +17,8 @@ from drq_sn.cli.launching.job import Job
 from drq_sn.cli.sweep import sweep
 from tests.builders import TINY, invoke
 
+pytestmark = pytest.mark.process  # composes many configurations, starts runs
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = [*TINY, "num_train_frames=200", "diagnose_states=0"]
 

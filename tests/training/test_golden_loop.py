@@ -14,6 +14,8 @@ from drq_sn.networks.normalizers.spectral import tracked_layers
 from drq_sn.training.replay import UniformReplay
 from drq_sn.types import Episode
 
+pytestmark = pytest.mark.process  # trains whole runs
+
 OVERRIDES = [
     "action_repeat=2",
     "num_train_frames=100",

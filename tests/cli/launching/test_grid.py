@@ -13,6 +13,8 @@ from drq_sn.cli.config.search_path import choices_of
 from drq_sn.cli.launching.grid import compose_run, plan, split_overrides
 from drq_sn.validation import InvalidInput
 
+pytestmark = pytest.mark.process  # composes many configurations
+
 # number of runs in Bjorck et al. (2021), by hand: tasks x variants x seeds
 PAPER = {
     "table1": 5 * 3 * 10,
