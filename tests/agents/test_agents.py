@@ -98,6 +98,7 @@ def test_soft_update_by_hand_and_without_the_normalizers_vectors():
             assert torch.allclose(value, before[name] + 0.01, atol=1e-6)
 
 
+@pytest.mark.process  # networks of published size
 @pytest.mark.parametrize(
     ("name", "head"),
     [("agent=drqv2", "modern2")]

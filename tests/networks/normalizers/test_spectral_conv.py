@@ -92,7 +92,7 @@ def test_the_trunk_of_a_network_that_is_not_chosen_stays(agent_of):
 
 @pytest.mark.parametrize("name", [pytest.param("agent=drq", marks=pytest.mark.slow), "agent=drqv2"])
 def test_an_agent_trains_with_normalized_convolutions_and_trunks(agent_of, batch, name):
-    agent = agent_of(name, "normalizer.conv_layers=all", "normalizer.trunk=true")
+    agent = agent_of(name, "head=mlp2", "normalizer.conv_layers=all", "normalizer.trunk=true")
     for step in range(0, 20, 2):
         metrics = agent.update(batch, step)
     assert all(bool(torch.isfinite(m)) for m in metrics.values())
