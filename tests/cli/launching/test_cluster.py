@@ -16,7 +16,7 @@ from drq_sn.cli.config.build import config_dir, instantiate
 from drq_sn.validation import InvalidInput
 from tests.builders import TINY
 
-PERIOD = 470  # frames between checkpoints; no evaluation falls on a multiple
+PERIOD = 472  # frames between checkpoints, of four frames a step; no evaluation falls on a multiple
 RUN = [
     *TINY,
     "normalizer=none",
