@@ -22,7 +22,8 @@ from tests.builders import invoke, read_csv, training_result
 from tests.cli.running.conftest import Killed, kill, terminate
 
 CARTPOLE = ["task=cartpole_balance", "env.image_size=24", "num_train_frames=2300", "eval_every_frames=2000",
-            "num_eval_episodes=1", "num_random_steps=1080", "env.shadows=false", "env.reflections=false"]  # fmt: skip
+            "num_eval_episodes=1", "num_random_steps=1080", "action_repeat=2", "env.shadows=false",
+            "env.reflections=false"]  # fmt: skip
 DRQ = ["agent=drq", "num_train_frames=300"]
 SMALL_REPLAY = ["agent=drqv2", "replay.capacity_steps=35"]
 
