@@ -218,7 +218,8 @@ def test_an_update_on_cuda_never_synchronises(configure, batch, name):
     from drq_sn.envs import make_env
 
     device = torch.device("cuda")
-    agent = build_agent(configure(name), make_env("synthetic_point", image_size=24), device)
+    cfg = configure(name, "head=modern4", "normalizer=spectral")
+    agent = build_agent(cfg, make_env("synthetic_point", image_size=24), device)
     on_device = type(batch)(*(field.to(device) for field in batch))
     agent.update(on_device, step=0)
     torch.cuda.set_sync_debug_mode("error")

@@ -330,7 +330,7 @@ def test_every_runtime_equals_eager_on_cuda(train, runtime, agent, norm, size):
 def test_auto_finds_its_graphs_right_on_cuda(configure, agent):
     """In float32, as runs are; a fallback would warn, which is an error in tests."""
     env = make_env("synthetic_point", image_size=24)
-    learner = build_agent(configure(agent, "head=modern4", "runtime=auto"), env, torch.device("cuda"))
+    learner = build_agent(configure(agent, "head=modern4", "normalizer=spectral", "runtime=auto"), env, torch.device("cuda"))
     drawn = batches("cuda")
     for step in range(NUM_UPDATES):
         learner.update(next(drawn), step)
@@ -345,9 +345,8 @@ def test_a_cpu_checkpoint_goes_on_in_graphs(agent_of, configure):
     drawn = batches()
     for step in range(4):
         saved.update(next(drawn), step)
-    agent = build_agent(
-        configure("agent=drq", "runtime=cuda_graph"), make_env("synthetic_point", image_size=24), torch.device("cuda")
-    )
+    cfg = configure("agent=drq", "head=modern4", "normalizer=spectral", "runtime=cuda_graph")
+    agent = build_agent(cfg, make_env("synthetic_point", image_size=24), torch.device("cuda"))
     agent.load_state_dict(saved.state_dict())
     drawn = batches("cuda")
     for step in range(12):
@@ -357,7 +356,7 @@ def test_a_cpu_checkpoint_goes_on_in_graphs(agent_of, configure):
 
 @pytest.mark.gpu
 def test_acting_through_a_graph_equals_eager_acting(agent_of, configure):
-    cfg = configure("agent=drqv2", "device=cuda")
+    cfg = configure("agent=drqv2", "head=modern4", "normalizer=spectral", "device=cuda")
     env = make_env("synthetic_point", image_size=24)
     obs = [torch.randint(0, 256, (9, 24, 24), dtype=torch.uint8) for _ in range(8)]
     actions = []
