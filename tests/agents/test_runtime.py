@@ -330,7 +330,8 @@ def test_every_runtime_equals_eager_on_cuda(train, runtime, agent, norm, size):
 def test_auto_finds_its_graphs_right_on_cuda(configure, agent):
     """In float32, as runs are; a fallback would warn, which is an error in tests."""
     env = make_env("synthetic_point", image_size=24)
-    learner = build_agent(configure(agent, "head=modern4", "normalizer=spectral", "runtime=auto"), env, torch.device("cuda"))
+    cfg = configure(agent, "head=modern4", "normalizer=spectral", "runtime=auto")
+    learner = build_agent(cfg, env, torch.device("cuda"))
     drawn = batches("cuda")
     for step in range(NUM_UPDATES):
         learner.update(next(drawn), step)
