@@ -84,7 +84,7 @@ class BaseAgent(abc.ABC):
         self.networks = nn.ModuleDict()
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.num_updates = 0
-        # a tensor, because captured and compiled updates read it anew; CUDA's fused Adam requires float32
+        # a tensor, because captured and compiled updates read it at every call; CUDA's fused Adam requires float32
         dtype = torch.float32 if self.device.type == "cuda" else torch.float64
         self._lr = torch.tensor(self.lr, dtype=dtype, device=self.device)
         self._losses_finite = torch.ones((), dtype=torch.bool, device=self.device)

@@ -69,7 +69,7 @@ def _set_affinity(cores: list[int]) -> None:
 def keep_freed_memory() -> bool:
     """Let the C library's allocator reuse large freed blocks instead of returning them to the system.
 
-    By default glibc maps every large tensor anew, and the kernel zeroes each of its pages at the first
+    By default glibc maps memory for every large tensor, and the kernel zeroes each of its pages at the first
     access: hundreds of thousands of page faults in one update (docs/performance.md). The process then
     keeps its peak size.
 

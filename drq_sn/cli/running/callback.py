@@ -19,7 +19,7 @@ class EvaluationFeed:
     """Passes on every row of `eval.csv` once, in order; of a resumed run, also those before.
 
     Args:
-        function: the caller's; None for nobody.
+        function: the caller's; None for no callback.
     """
 
     def __init__(self, function: Callable[[Evaluation], object] | None = None) -> None:
