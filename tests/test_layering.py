@@ -69,3 +69,9 @@ def test_no_file_is_long_and_none_is_a_utils():
         assert len(path.read_text().splitlines()) <= 300, path
         assert "util" not in path.name
         assert "helper" not in path.name
+
+
+def test_no_test_module_is_a_library():
+    for path in (ROOT / "tests").rglob("*.py"):
+        parts = {part for name in imports(path) for part in name.split(".")[:-1]}
+        assert not [part for part in parts if part.startswith("test_") or part == "conftest"], path

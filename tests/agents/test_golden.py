@@ -24,6 +24,7 @@ from drq_sn.networks.normalizers import Unnormalized
 from drq_sn.training.augmentations import crop_shifted
 from drq_sn.training.schedules import Constant
 from drq_sn.types import Batch
+from tests.agents.golden import compare_sums, wave
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_updates.json").read_text())
 OBS_VIEW, NEXT_OBS_VIEW, OBS_AUG_VIEW, NEXT_OBS_AUG_VIEW = range(4)
@@ -32,7 +33,6 @@ TARGET_NOISE, ACTOR_NOISE, SECOND_TARGET_NOISE = range(3)
 
 BATCH_SIZE, ACTION_DIM, CHANNELS, IMAGE_SIZE, TRUNK_DIM, WIDTH, PAD = 4, 3, 9, 84, 50, 64, 4
 NUM_FILTERS, FEATURE_DIM = 32, 32 * 35 * 35
-GOLDEN_RATIO = (1 + 5**0.5) / 2
 
 # golden metric -> function of (our metrics before, our agent after)
 METRICS = {
@@ -55,13 +55,6 @@ METRICS = {
         "alpha_after": lambda m, a: a.temperature().detach(),
     },
 }
-
-
-def wave(shape: tuple[int, ...], key: int, scale: float) -> np.ndarray:
-    """A chirp in [-scale, scale], a different one for each key."""
-    i = np.arange(np.prod(shape), dtype=np.float64)
-    phase = 0.37 * (key + 1) + GOLDEN_RATIO * i * (1 + 0.1 * key) + 0.001 * (i % 97) ** 2
-    return (scale * np.sin(phase)).reshape(shape)
 
 
 def weight_and_bias(weight_shape: tuple[int, ...], key: int) -> dict[str, np.ndarray]:
@@ -246,14 +239,3 @@ def compare_weights(agent, name, rtol):
     targets = named(agent.networks["encoder_target"] if name == "drq" else None, agent.networks["critic_target"])
     compare_sums(named(agent.encoder, agent.critic, agent.actor), GOLDEN[name]["weights_after"], rtol)
     compare_sums(targets, GOLDEN[name]["target_after"], rtol)
-
-
-def compare_sums(parameters, expected, rtol):
-    assert set(parameters) == set(expected)
-    for key, sums in expected.items():
-        ours = parameters[key].detach().double()
-        scale = sums["abs"]  # a plain sum nearly cancels: its error is relative to the sum of magnitudes
-        assert float(ours.abs().sum()) == pytest.approx(sums["abs"], rel=rtol), key
-        assert float(ours.sum()) == pytest.approx(sums["sum"], abs=rtol * scale), key
-        assert float(ours.flatten()[0]) == pytest.approx(sums["first"], rel=rtol, abs=rtol / 100), key
-        assert float(ours.flatten()[-1]) == pytest.approx(sums["last"], rel=rtol, abs=rtol / 100), key

@@ -22,7 +22,7 @@ from drq_sn.networks.normalizers.spectral import TrackedConv2d, tracked_layers
 from drq_sn.networks.q_network import QNetwork
 from drq_sn.training.schedules import Constant
 from drq_sn.types import Batch
-from tests.agents.test_golden import compare_sums, wave
+from tests.agents.golden import compare_sums, wave
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_q_updates.json").read_text())
 BATCH_SIZE, CHANNELS, NUM_ACTIONS, GAMMA, CONVS, HIDDEN = 4, 4, 6, 0.99, [3, 3], 7

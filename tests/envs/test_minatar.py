@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -15,9 +13,9 @@ from drq_sn.cli import train
 from drq_sn.envs.minatar import GAMES
 from drq_sn.validation import InvalidInput
 from tests.builders import invoke
+from tests.games import IS_INSTALLED, use_stand_in
 
 MAKER = "drq_sn.envs.minatar.make_env"
-IS_INSTALLED = importlib.util.find_spec("minatar") is not None
 REAL = pytest.mark.skipif(not IS_INSTALLED, reason="MinAtar is not installed")
 RANDOM_SCORES = {  # mean return of the uniform policy and its standard error
     "asterix": (0.50, 0.03),
@@ -27,45 +25,10 @@ RANDOM_SCORES = {  # mean return of the uniform policy and its standard error
 }
 
 
-class StandIn:
-    """A walk on the board with sticky actions, lost at random."""
-
-    def __init__(self, name, sticky_action_prob=0.1, difficulty_ramping=True):
-        self.sticky_action_prob, self.last_action = sticky_action_prob, 0
-        self.seed(0)
-
-    def seed(self, seed=None):
-        self.random = np.random.RandomState(seed)
-
-    def reset(self):
-        self.at = self.random.randint(10)
-
-    def act(self, a):
-        if self.random.rand() < self.sticky_action_prob:
-            a = self.last_action
-        self.last_action = a
-        self.at = (self.at + a) % 10
-        return int(self.at == 0), self.random.rand() < 0.05
-
-    def state(self):
-        state = np.zeros((10, 10, 4), bool)
-        state[self.at, self.last_action, 1] = True
-        return state
-
-    def state_shape(self):
-        return [10, 10, 4]
-
-    def num_actions(self):
-        return 6
-
-
 @pytest.fixture
 def game(monkeypatch):
     """`game(task, ...)` builds an environment of the package, or of the stand-in."""
-    if not IS_INSTALLED:
-        module = types.ModuleType("minatar")
-        module.Environment = StandIn
-        monkeypatch.setitem(sys.modules, "minatar", module)
+    use_stand_in(monkeypatch)
 
     def build(task="minatar_breakout", seed=0, **options):
         defaults = {"action_repeat": 1, "frame_stack": 1, "time_limit_frames": 10000}

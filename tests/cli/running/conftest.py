@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 
 import pytest
 
@@ -12,18 +10,7 @@ from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.training.loop import Loop
 from tests.builders import TINY, compose_config
-
-
-class Killed(Exception):
-    """Takes the place of SIGKILL: nothing in the package handles it."""
-
-
-def kill():
-    raise Killed
-
-
-def terminate():
-    os.kill(os.getpid(), signal.SIGTERM)
+from tests.cli.running.interruptions import terminate
 
 
 @pytest.fixture

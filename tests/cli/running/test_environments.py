@@ -20,7 +20,7 @@ from drq_sn.runs.checkpoints import CheckpointStore
 from drq_sn.training.replay import UniformReplay
 from drq_sn.validation import InvalidInput
 from tests.builders import ROOT, TINY, invoke, training_result
-from tests.cli.running.conftest import Killed, kill
+from tests.cli.running.interruptions import Killed, kill
 
 PAGE = (ROOT / "docs" / "environments.md").read_text()
 MODULE = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import types
 
 import pytest
 import torch
@@ -18,9 +17,8 @@ from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
 from tests.builders import compose_config, read_csv, training_result
-from tests.cli.running.conftest import kill
-from tests.cli.running.test_resume import run_until_finished
-from tests.envs.test_minatar import IS_INSTALLED, StandIn
+from tests.cli.running.interruptions import kill, run_until_finished
+from tests.games import IS_INSTALLED, use_stand_in
 
 SMALL = [
     "task=minatar_breakout",
@@ -44,10 +42,7 @@ SMALL = [
 @pytest.fixture
 def configure_q(monkeypatch, tmp_path):
     """`configure_q("agent=c51", ...)` -> the configuration of a short run in a temporary directory."""
-    if not IS_INSTALLED:
-        module = types.ModuleType("minatar")
-        module.Environment = StandIn
-        monkeypatch.setitem(sys.modules, "minatar", module)
+    use_stand_in(monkeypatch)
 
     def build(*overrides, run_dir="run"):
         cfg = compose_config("agent=dqn", *SMALL, *overrides, return_hydra_config=True)

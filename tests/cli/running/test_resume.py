@@ -19,24 +19,13 @@ from drq_sn.runs.checkpoints import CheckpointStore
 from drq_sn.runs.files import load_weights
 from drq_sn.validation import InvalidInput
 from tests.builders import invoke, read_csv, training_result
-from tests.cli.running.conftest import Killed, kill, terminate
+from tests.cli.running.interruptions import Killed, kill, run_until_finished, terminate
 
 CARTPOLE = ["task=cartpole_balance", "env.image_size=24", "num_train_frames=2300", "eval_every_frames=2000",
             "num_eval_episodes=1", "num_random_steps=1080", "action_repeat=2", "env.shadows=false",
             "env.reflections=false"]  # fmt: skip
 DRQ = ["agent=drq", "num_train_frames=300"]
 SMALL_REPLAY = ["agent=drqv2", "replay.capacity_steps=35"]
-
-
-def run_until_finished(cfg_of):
-    """Run again and again; return how often the run was interrupted."""
-    for count in range(20):
-        try:
-            run(cfg_of())
-            return count
-        except (Killed, Stopped):
-            continue
-    raise AssertionError("the run never finished")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from drq_sn.training.loop import Loop, TrainingDiverged
 from drq_sn.types import SimulationDiverged
 from drq_sn.validation import InvalidInput
 from tests.builders import TINY, invoke, kill_children, read_csv
-from tests.cli.running.conftest import Killed, kill
+from tests.cli.running.interruptions import Killed, kill
 
 
 def record_of(run_dir):
