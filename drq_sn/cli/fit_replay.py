@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from hydra import compose
 from omegaconf import DictConfig
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import track
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
@@ -78,7 +79,8 @@ def run_study(cfg: DictConfig) -> Path:
                 require_actor(build_saved_agent(run_dir, config, env, torch.device("meta")))
         replay, replay_sha256 = _load_replay(run_dir, run_cfg, env, device)
         out_dir = _prepare_directory(cfg, replay_sha256, device)
-        for fit in tqdm(sorted(fits, key=lambda fit: fit.seed), unit="fit", leave=False):
+        in_order = sorted(fits, key=lambda fit: fit.seed)
+        for fit in track(in_order, "fits", console=Console(stderr=True), transient=True):
             path, config = out_dir / PARTS / fit.file, configs[fit.normalizer, fit.depth]
             if not path.exists():
                 seed_everything(fit.seed)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +118,12 @@ def take_turns(
         Row, 0, result of `prepare`; then row, number of the round, result of `sample`. A row that fails
         yields {"error": message} instead, and nothing more.
     """
-    with tqdm(total=len(rows) * (num_rounds + 1), unit="sample", leave=False) as bar, contextlib.ExitStack() as stack:
+    with Progress(console=Console(stderr=True), transient=True) as progress, contextlib.ExitStack() as stack:
+        task = progress.add_task("", total=len(rows) * (num_rounds + 1))
         workers: dict[Row, Worker] = {}
         for number in range(num_rounds + 1):
             for row in list(workers if number else rows):
-                bar.set_description(row.title)
+                progress.update(task, description=row.title)
                 try:
                     if number == 0:
                         workers[row] = Worker(row.command, row.code)
@@ -133,4 +135,4 @@ def take_turns(
                     workers.pop(row).close()
                     result = {"error": str(error)}
                 yield row, number, result
-                bar.update()
+                progress.advance(task)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from drq_sn.runs.loggers import CsvLogger, NullLogger
+from drq_sn.runs.progress_bar import ProgressBar
 from drq_sn.runs.reader import read_record
 from drq_sn.runs.tensorboard import Hyperparameters, TensorBoardLogger
 from drq_sn.runs.video import VideoRecorder
@@ -41,7 +40,6 @@ EVAL_FIELDS = (
     "wall_time_s",
 )
 DIAGNOSTICS_FIELDS = ("frame", "step")
-LOG_SECONDS = 30.0  # between progress lines if stderr is not a terminal
 INITIAL_STATE: dict[str, Any] = {
     "frame": 0,
     "counters": (0, 0, 0),
@@ -54,26 +52,6 @@ INITIAL_STATE: dict[str, Any] = {
     "diagnostics_csv": None,
     "in_table": False,
 }
-
-
-class LineStream:
-    """Output stream for tqdm that prints every update as a line, for log files."""
-
-    def write(self, text: str) -> None:
-        """Print `text` as a line, unless it is blank."""
-        if text.strip():
-            print(text.strip(), file=sys.stderr, flush=True)
-
-    def flush(self) -> None:
-        """Do nothing: lines are not buffered."""
-
-
-def progress_bar(num_frames: int, frame: int) -> tqdm[Any]:
-    """Progress in simulator frames, starting at `frame`: a bar in a terminal, otherwise a line every 30 seconds."""
-    if sys.stderr.isatty():
-        return tqdm(total=num_frames, initial=frame, unit="frame", dynamic_ncols=True)
-    interval = {"mininterval": LOG_SECONDS, "maxinterval": LOG_SECONDS}
-    return tqdm(total=num_frames, initial=frame, unit="frame", file=LineStream(), ncols=100, **interval)
 
 
 class RunLogger:
@@ -134,8 +112,7 @@ class RunLogger:
         for logger in (*self._loggers, self._further):
             logger.start(run)
         self._success: bool | None = None
-        self._bar = progress_bar(num_train_frames, self._frame)
-        self._postfix: dict[str, str] = {}
+        self._bar = ProgressBar(num_train_frames, self._frame)
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, clocks, metrics not yet written, and the contents of the CSV files."""
@@ -156,7 +133,7 @@ class RunLogger:
     def step(self, frame: int) -> None:
         """Move the progress line to `frame`."""
         self._frame = frame
-        self._bar.update(frame - self._bar.n)
+        self._bar.move(frame)
 
     def update(self, metrics: Metrics) -> None:
         """Record the metrics of one update, without waiting for the device."""
@@ -177,7 +154,7 @@ class RunLogger:
         counts = (num_steps, self._num_updates, self.diverged_simulations["training"])
         values = (frame, step, self._num_episodes, episode_return, *counts, speed, wall_time)
         self._call("log", "train", dict(zip(EPISODE_FIELDS, values, strict=True)) | metrics)
-        self._show("return", f"{episode_return:.1f}")
+        self._bar.show("return", episode_return)
 
     def evaluation(self, frame: int, step: int, episodes: Sequence[Episode]) -> None:
         """Log a row of `eval`: mean, sample standard deviation, and every return."""
@@ -189,7 +166,7 @@ class RunLogger:
         values = (frame, step, mean, sd, len(episode_returns), num_diverged, time.monotonic() - self._start)
         returns = {f"return_{i}": value for i, value in enumerate(episode_returns, 1)}
         self._call("log", "eval", dict(zip(EVAL_FIELDS, values, strict=True)) | returns)
-        self._show("eval", f"{mean:.1f}")
+        self._bar.show("eval", mean)
 
     def diagnostics(self, frame: int, step: int, values: dict[str, float]) -> None:
         """Log a row of `diagnostics`."""
@@ -225,7 +202,3 @@ class RunLogger:
         except Exception as error:
             warnings.warn(f"{type(self._further).__name__} logs no more: {error}", stacklevel=4)
             self._further = NullLogger()
-
-    def _show(self, name: str, text: str) -> None:
-        self._postfix[name] = text
-        self._bar.set_postfix(self._postfix, refresh=False)
