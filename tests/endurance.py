@@ -219,6 +219,7 @@ def main() -> None:
     options = [*OPTIONS, *arguments.options]
     endurance = Endurance(arguments.out, options, arguments.half_hours, arguments.kill_minutes)
     problem = ""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_CODE))  # so that the run is stopped, too
     try:
         while endurance.hours < arguments.halves * arguments.half_hours:
             endurance.train_until_stopped()
