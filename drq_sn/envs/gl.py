@@ -96,9 +96,7 @@ def select_backend() -> Backend:
                 warnings.warn(f"{PYOPENGL_PLATFORM}={platform} is ignored; rendering with {name}", stacklevel=2)
             os.environ["MUJOCO_GL"] = name
             backend = Backend(name, renderer)
-            if (
-                backend.is_software
-            ):  # both Triton and Mesa contain LLVM; with Mesa first, torch's import of Triton crashes
+            if backend.is_software:  # both contain LLVM: with Mesa first, torch's import of Triton crashes
                 with contextlib.suppress(ImportError):
                     importlib.import_module("triton")
             return backend

@@ -13,13 +13,12 @@ import pandas as pd
 
 from drq_sn.report.costs import read_cost
 from drq_sn.report.profile_tables import METRICS, find_profiles, format_digits
-from drq_sn.report.scores import Cell, common_frame, fill_cell
+from drq_sn.report.scores import Cell, common_frame, fill_cell, group_by_variant
 from drq_sn.report.table_formats import NO_VALUE, format_frame, format_markdown, format_mean, format_number
 from drq_sn.report.types import Run, Table, agent_title
-from drq_sn.report.variants import name_variants, once_per_seed, sort_variants
+from drq_sn.report.variants import name_variants, once_per_seed
 from drq_sn.runs.progress import format_count
 from drq_sn.runs.reader import TRAIN
-from drq_sn.runs.status import Status
 
 ReadRuns = Callable[[Sequence[str]], Sequence[Run]]
 RETURNS = ("task", "agent", "variant", "frame", "return: mean ± standard error", "frames run", "hours")
@@ -140,17 +139,9 @@ def evidence_table(item: Mapping[str, Any], root: Path, read_runs: ReadRuns) -> 
     raise ValueError(f"evidence must have runs, csv or profile, got {', '.join(item)}")
 
 
-def _group(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs of one task and variant, tasks by name and variants in the order of tables."""
-    variants = sort_variants(run.variant for run in runs)
-    pairs = [(task, variant) for task in sorted({run.task for run in runs}) for variant in variants]
-    groups = [[run for run in runs if (run.task, run.variant) == pair] for pair in pairs]
-    return [members for members in groups if members]
-
-
 def _returns_table(runs: Sequence[Run], item: Mapping[str, Any]) -> Table:
     rows = []
-    for members in _group(runs):
+    for members in group_by_variant(runs):
         for frame in item.get("frames", [common_frame(members)]):
             rows.append(_returns_row(members, fill_cell(members, members[0].task, members[0].variant, frame)))
     return Table("returns", RETURNS, rows)
@@ -159,7 +150,7 @@ def _returns_table(runs: Sequence[Run], item: Mapping[str, Any]) -> Table:
 def _returns_row(members: Sequence[Run], cell: Cell) -> list[str]:
     variant = members[0].variant
     ended = sorted({format_frame(run.last_frame) for run in members})
-    unfinished = "" if all(run.status is Status.FINISHED or run.diverged for run in members) else " (unfinished)"
+    unfinished = "" if all(run.status.is_final for run in members) else " (unfinished)"
     hours = sum(read_cost(run).hours or 0.0 for run in members)
     place = [members[0].task, agent_title(variant.agent), variant.label, format_frame(cell.frame)]
     return [*place, _format_return(cell), f"{', '.join(ended)}{unfinished}", format_number(hours)]
@@ -176,7 +167,7 @@ def _diagnostics_table(runs: Sequence[Run], columns: Sequence[str]) -> Table:
     """Largest and last logged value of each column, by seed."""
     titles = ["task", "agent", "variant", *(f"{column}: largest, last" for column in columns)]
     rows = []
-    for members in _group(runs):
+    for members in group_by_variant(runs):
         variant = members[0].variant
         cells = ["; ".join(_extremes(run, column) for run in members) for column in columns]
         rows.append([members[0].task, agent_title(variant.agent), variant.label, *cells])
@@ -208,7 +199,6 @@ def _profile_table(directory: Path) -> Table:
         ratios = ((row[f"{metric}_ratio"], row[f"{metric}_ratio_paper"]) for metric in METRICS)
         rows.append([row["head"], row["normalizer"], *(f"{format_digits(o)} ({format_digits(p)})" for o, p in ratios)])
     titles = [" ".join(metric.split("_")[:2]) for metric in METRICS]
-    note = (
-        f"Ratios to mlp2 without normalizer (the paper's); {agent_title(profile.agent)} at batch {profile.batch_size}"
-    )
-    return Table("ratios", ["head", "normalizer", *titles], rows, [f"{note}, on {profile.device}."])
+    setting = f"{agent_title(profile.agent)} at batch {profile.batch_size} on {profile.device}"
+    note = f"Ratios to mlp2 without normalizer, and the paper's in parentheses; {setting}."
+    return Table("ratios", ["head", "normalizer", *titles], rows, [note])

@@ -102,9 +102,14 @@ def experiment_cells(experiment: Experiment, runs: Iterable[Run], frame: float |
     return [fill_cell(selected, task, variant, frame) for task in experiment.tasks for variant in experiment.choices]
 
 
-def all_cells(runs: Sequence[Run]) -> list[Cell]:
-    """A cell for every task and variant in `runs`, each at the last frame that any of its seeds was evaluated at."""
+def group_by_variant(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs of one task and variant together: tasks by name, variants in the order of tables."""
     variants = sort_variants(run.variant for run in runs)
     pairs = [(task, variant) for task in sorted({run.task for run in runs}) for variant in variants]
-    groups = {pair: [run for run in runs if (run.task, run.variant) == pair] for pair in pairs}
-    return [fill_cell(members, *pair, common_frame(members)) for pair, members in groups.items() if members]
+    groups = [[run for run in runs if (run.task, run.variant) == pair] for pair in pairs]
+    return [members for members in groups if members]
+
+
+def all_cells(runs: Sequence[Run]) -> list[Cell]:
+    """A cell for every task and variant in `runs`, each at the last frame that any of its seeds was evaluated at."""
+    return [fill_cell(group, group[0].task, group[0].variant, common_frame(group)) for group in group_by_variant(runs)]
