@@ -43,6 +43,7 @@ FORMER_MEANING = {  # further options that did not exist, and what they would ha
     "normalizer.networks": ["actor", "critic"],
     "normalizer.conv_layers": "none",
     "normalizer.trunk": False,
+    "normalizer.scope": "product",
 }
 
 

@@ -14,7 +14,7 @@ from drq_sn.cli.running.run_dir import flatten
 from drq_sn.report.table_formats import format_departures
 from drq_sn.report.types import Departure, Preset, Variant
 from drq_sn.validation import InvalidInput
-from tests.builders import compose_config, write_config
+from tests.builders import ROOT, compose_config, write_config
 
 with initialized():
     GROUPS = group_options()
@@ -136,3 +136,9 @@ def test_foreign_choices_are_one_line(tmp_path, record):
     (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(InvalidInput, match=r"run\.json is not a file that a run wrote"):
         read_run(tmp_path)
+
+
+def test_options_that_came_later_are_no_departures_of_older_runs():
+    runs = [read_run(path / "seed_1") for path in (ROOT / "results" / "normalizers" / "runs").glob("*_div_*")]
+    assert {run.setting for run in runs} == {"preset=laptop, eval_every_frames=4000, num_eval_episodes=5"}
+    assert {run.variant.normalizer for run in runs} == {"div_out", "div_grad"}
