@@ -1,4 +1,4 @@
-"""Speed of updates and actions before and after a change, measured in turns in one run.
+"""Speed of updates, actions and draws from the replay before and after a change, measured in turns in one run.
 
 usage: compare.py BASELINE [--rounds 5] [--updates 2] [--out FILE] [option=value ...]
 
@@ -22,9 +22,8 @@ from drq_sn.cli.workload import build_row
 from drq_sn.profiling.turns import take_turns
 
 AGENTS, MODELS = ("drqv2", "drq"), (("mlp2", "none"), ("modern4", "spectral"))
-SHARED = ["replay_steps=100"]  # both times do not depend on it
 NUM_ACTS = 50
-TIMES = {"update": "training_seconds", "action": "acting_seconds"}
+TIMES = {"update": "training_seconds", "action": "acting_seconds", "draw": "sampling_seconds"}
 
 
 def main() -> None:
@@ -40,7 +39,7 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     for agent, (head, normalizer) in itertools.product(AGENTS, MODELS):
         model = {"agent": agent, "head": head, "normalizer": normalizer}
-        after = build_row("bench", model, [*SHARED, *args.options], details=False)
+        after = build_row("bench", model, args.options, details=False)
         codes = {"before": args.baseline.resolve(), "after": after.code}
         rows = [dataclasses.replace(after, columns={**model, "when": when}, code=codes[when]) for when in codes]
         samples: dict[str, list[dict[str, float]]] = {when: [] for when in codes}
