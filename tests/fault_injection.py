@@ -315,17 +315,20 @@ class Faults:
         Args:
             trial: the run, after its fault.
             words: further options.
-            accepted: frames where it may resume; by default that of the newest checkpoint only.
+            accepted: frames where it may resume; by default that of the newest checkpoint only, or none if
+                the run had finished before the fault.
 
         Raises:
             LostError: if it does not finish, does not continue, or ends with another result.
         """
         frames = checkpoint_frames(trial.run_dir)
         trial.checkpoint_frame = frames[-1] if frames else None
+        if accepted is None:
+            accepted = [] if read_record(trial.run_dir).get("status") == Status.FINISHED else frames[-1:]
         twin = trial.run_dir.with_name("twin")
         shutil.copytree(trial.run_dir, twin)
         text = self._finish(trial, *words)
-        trial.resumed_frame = resumed_frame(trial.run_dir, frames[-1:] if accepted is None else accepted)
+        trial.resumed_frame = resumed_frame(trial.run_dir, accepted)
         result, reference = result_of(trial.run_dir), self._reference(trial.setting)[0]
         if GAP in text:
             require_same_before(trial.resumed_frame or 0, trial.run_dir, result, reference)

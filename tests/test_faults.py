@@ -6,8 +6,18 @@ import json
 
 import pytest
 
+from drq_sn.runs.reader import read_record
 from tests import fault_injection
-from tests.fault_injection import FAULTS, Faults, LostError, checkpoint_frames, differences, resumed_frame
+from tests.fault_injection import (
+    FAULTS,
+    SETTINGS,
+    Faults,
+    LostError,
+    Trial,
+    checkpoint_frames,
+    differences,
+    resumed_frame,
+)
 
 pytestmark = pytest.mark.process
 
@@ -57,6 +67,16 @@ def test_a_kill_that_does_not_land_is_reported(faults, monkeypatch):
     monkeypatch.setitem(faults._references, "one thread", (reference, {"write": 10**9}))
     trial = faults.try_one(1, "kill while writing", "one thread")
     assert (trial.outcome, trial.problem) == ("lost", "the kill did not land: exit code 0")
+
+
+@pytest.mark.slow
+def test_a_run_that_had_finished_need_not_resume(faults, tmp_path):
+    trial, (_, opportunities) = Trial(1, "", "one thread", run_dir=tmp_path / "run"), faults._reference("one thread")
+    often = SETTINGS["one thread"].often
+    faults._train(trial, often, stage="replace", number=opportunities["replace"])  # the last rename
+    assert (trial.exit_code, read_record(trial.run_dir)["status"]) == (-9, "finished")
+    assert checkpoint_frames(trial.run_dir)
+    assert (faults._resume(trial, often), trial.resumed_frame) == ("identical", None)
 
 
 @pytest.mark.slow
