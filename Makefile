@@ -82,8 +82,6 @@ types: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 
 figures: $(VENV)/.installed
-	@$(BIN)/python -m drq_sn.cli.report 'runs=[results/laptop]' profiles=null out=build/laptop > /dev/null
-	@cp build/laptop/curves.svg results/laptop/curves.svg
 	@$(BIN)/python -m drq_sn.cli.report 'runs=[results/normalizers/runs]' profiles=null out=build/normalizers > /dev/null
 	@cp build/normalizers/figure3_cartpole_balance.svg results/normalizers/diagnosis/figure3.svg
 	@cp build/normalizers/diagnostics_cartpole_balance.svg results/normalizers/diagnosis/diagnostics.svg

@@ -38,7 +38,7 @@ def test_the_python_example_runs(configure, tmp_path, monkeypatch):
     assert len([line for line in example.splitlines() if line and not line.startswith("import")]) == 5
     folder = re.search(r'run = "(.*?)"', example).group(1)
     small = ["preset=laptop", "env.image_size=48", "batch_size=4", "head.width=8", "num_eval_episodes=1"]
-    short = ["action_repeat=20", "num_train_frames=160", "eval_every_frames=2000", "num_random_steps=4"]
+    short = ["action_repeat=20", "num_train_frames=160", "eval_every_frames=2000", "num_random_steps=4", "n_step=3"]
     run(configure("task=cartpole_balance", *small, *short, run_dir=folder))
     monkeypatch.chdir(tmp_path)
     names = {}

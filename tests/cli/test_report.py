@@ -248,7 +248,7 @@ def test_a_damaged_run_leaves_nothing(make_run_dir, tmp_path, file, content, mes
 
 def test_the_published_runs_make_a_page_that_needs_no_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    runs = f"runs=['{RESULTS}/laptop','{RESULTS}/normalizers/runs/*_spectral_laptop']"
+    runs = f"runs=['{RESULTS}/depth_and_lr','{RESULTS}/normalizers/runs/*_spectral_laptop']"
     result = invoke(main, runs, "num_bootstrap=20", f"profiles=['{RESULTS}/profile']")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
@@ -259,12 +259,12 @@ def test_the_published_runs_make_a_page_that_needs_no_network(tmp_path, monkeypa
     assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == []
     assert "243.94" in page  # Table 3, measured
     found = {(row["variant"], row["n"], row["frame"]): row for row in read_csv(out / "all_runs.csv")}
-    laptop = found["modern4 + SN, eval_every_frames=10000, eval_episodes=10", "2", "40000"]
-    assert float(laptop["mean"]) == pytest.approx((950.1705968605268 + 968.2926976870016) / 2)  # as in results/laptop
-    assert "lr=0.0005" in laptop["settings"]  # of an earlier laptop preset
-    assert ("modern4 + SN, eval_every_frames=4000, eval_episodes=5", "2", "16000") in found
+    shallow = found["settings 1", "2", "6000"]
+    assert float(shallow["mean"]) == pytest.approx((314.8181660035029 + 397.73718318186565) / 2)  # as in its eval.csv
+    assert "head.critic.num_blocks=1, head.width=256, lr=0.0001" in shallow["settings"]
+    assert ("settings 5", "2", "16000") in found
     assert next(row["folder"] for row in read_csv(out / "runs.csv")) == os.path.relpath(
-        RESULTS / "laptop/drqv2_mlp2_none/seed_1", tmp_path
+        RESULTS / "depth_and_lr/drqv2_modern4_spectral_blocks1_lr0.0001/seed_1", tmp_path
     )
 
 
