@@ -140,9 +140,9 @@ def test_foreign_choices_are_one_line(tmp_path, record):
 
 def test_options_that_came_later_are_no_departures_of_older_runs():
     runs = [read_run(path / "seed_1") for path in (ROOT / "results" / "normalizers" / "runs").glob("*_div_*")]
-    assert {departure.name for run in runs for departure in run.departures} == {
-        "agent.num_filters", "agent.std_schedule.duration_steps", "agent.tau", "augmentation.pad", "batch_size",
-        "env.image_size", "env.reflections", "env.shadows", "eval_every_frames", "head.width", "lr",
-        "num_eval_episodes", "num_random_steps",
-    }  # fmt: skip
+    assert {run.setting for run in runs} == {
+        "agent.num_filters=16, agent.std_schedule.duration_steps=10000, agent.tau=0.02, augmentation.pad=2, "
+        "batch_size=128, env.image_size=48, env.reflections=false, env.shadows=false, eval_every_frames=4000, "
+        "head.width=256, lr=0.0005, num_eval_episodes=5, num_random_steps=1000"
+    }
     assert {run.variant.normalizer for run in runs} == {"div_out", "div_grad"}
