@@ -52,7 +52,7 @@ GROUPS = {"agents": "agent", "heads": "head", "normalizers": "normalizer", "runt
 LISTS = ("parts", "values", "q_networks", "rendered_tasks", "runs_at_once")
 GAME, CHANNELS = "minatar_breakout", "agent.q_network.channels"
 RANGES = {
-    **dict.fromkeys(("num_rounds", "num_updates", "num_acts", "rendered_frames"), at_least_1),
+    **dict.fromkeys(("num_rounds", "num_updates", "num_game_updates", "num_acts", "rendered_frames"), at_least_1),
     "replay_steps": at_least_real_steps,
     "training_frames": partial(validation.integer, minimum=2 * EPISODE_FRAMES),
 }
@@ -125,7 +125,7 @@ def _updates(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any]
             {"agent": agent, "head": head, "normalizer": normalizer, "runtime": runtime, **more}
             for head, normalizer, runtime, more in choices
         ]
-        yield from _in_turns(cfg, rows, overrides, results)
+        yield from _in_turns(cfg, rows, cfg.num_updates, overrides, results)
 
 
 def _games(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
@@ -135,14 +135,18 @@ def _games(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any]])
         {"agent": "dqn", "task": GAME, CHANNELS: str(channels), "normalizer": normalizer, "runtime": runtime}
         for channels, normalizer, runtime in choices
     ]
-    yield from _in_turns(cfg, rows, overrides, results)
+    yield from _in_turns(cfg, rows, cfg.num_game_updates, overrides, results)
 
 
 def _in_turns(
-    cfg: DictConfig, rows: list[dict[str, Any]], overrides: list[str], results: list[dict[str, Any]]
+    cfg: DictConfig,
+    rows: list[dict[str, Any]],
+    num_updates: int,
+    overrides: list[str],
+    results: list[dict[str, Any]],
 ) -> Iterator[None]:
     """Measure updates, actions and samples of `rows`, given by their columns."""
-    sample, by_row = {"num_updates": cfg.num_updates, "num_acts": cfg.num_acts}, {}
+    sample, by_row = {"num_updates": num_updates, "num_acts": cfg.num_acts}, {}
     built = [build_row(CONFIG_NAME, columns, overrides, details=False) for columns in rows]
     for row, number, measured in take_turns(built, cfg.num_rounds, sample):
         if number == 0:
