@@ -174,7 +174,7 @@ class RunInfo(NamedTuple):
 
 
 class Logger(Protocol):
-    """A destination of a run's logs: CSV files, TensorBoard, or one of your own (docs/how-to.md)."""
+    """A destination of a run's logs: CSV files, TensorBoard, or one of your own (docs/dashboards.md)."""
 
     def start(self, run: RunInfo) -> None:
         """Called once, before the other methods."""

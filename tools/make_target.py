@@ -93,7 +93,7 @@ TARGETS = {
     "report": Target("tables and figures of runs", drq_sn("report"), {"RUNS": "runs={}", **ARGS}),
     "doctor": Target("what this machine has and lacks", drq_sn("doctor")),
     "visit": Target("measure and train on a new GPU", ("tools/visit.py",), {"MINUTES": "--minutes={}"}),
-    "bundle": Target("folder for machines without network", ("tools/bundle.py",), BUNDLE),
+    "bundle": Target("bundle for machines without network", ("tools/bundle.py",), BUNDLE),
     "install-offline": Target(
         "install from a bundle",
         ("tools/install_offline.py",),

@@ -103,7 +103,7 @@ def render(papers: Sequence[Paper], root: Path, read_runs: ReadRuns, introductio
         lines += [f"## {paper.title}", "", *_markdown(("claim", "source", "what it says", "verdict"), rows), ""]
     lines += ["## Evidence", ""]
     for claim in claims:
-        lines += [f"### {claim.name}", f"{claim.place}: {claim.text}", ""]
+        lines += [f"### {claim.name}", ""]
         lines += [f"- **{claim.verdict.value.capitalize()}.** {claim.reason}", f"- Theirs: {claim.theirs}"]
         lines += [f"- Command: `{claim.command}`", "" if claim.evidence else "- Ours: nothing was run yet.", ""]
         for item in claim.evidence:
