@@ -1,4 +1,4 @@
-"""The agents: one short recipe each, on shared ingredients."""
+"""The agents: DrQ, DrQ-v2, DQN and C51."""
 
 from drq_sn.agents.dqn import DQN
 from drq_sn.agents.drq import DrQ

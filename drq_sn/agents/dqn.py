@@ -31,7 +31,7 @@ class QComponents(BaseComponents):
 
 
 class DQN(BaseAgent):
-    """One-step Q-learning with a target network that is copied now and then.
+    """Q-learning with a target network that is copied every `copy_target_every_steps` steps.
 
     u and v are iterated once per update in the online and in the target network. The published code of Gogianu et al.
     (2021) iterates at every forward pass in training mode, acting included: up to five times per update.
@@ -48,7 +48,7 @@ class DQN(BaseAgent):
 
     has_discrete_actions = True
     warm_up_factor = 1  # singular values of Xavier-uniform weights differ: the estimate needs no more
-    metric_names = ("critic_loss", "q", "q_max", "epsilon", "batch_reward", "grad_norm/q_network")
+    metric_names = ("critic_loss", "q", "q_greedy", "epsilon", "batch_reward", "grad_norm/q_network")
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class DQN(BaseAgent):
         super().__init__(components, adam_eps=adam_eps)
         self.num_actions, self.returns = components.num_actions, returns.to(self.device)
         self.epsilon_schedule = epsilon_schedule
+        validation.real("agent.epsilon_schedule at step 0", epsilon_schedule(0), 0, 1)
         self.eval_epsilon = validation.real("agent.eval_epsilon", eval_epsilon, 0, 1)
         self.copy_target_every_steps = validation.integer("agent.copy_target_every_steps", copy_target_every_steps)
         network = q_network(components.obs_shape, self.num_actions * returns.num_outputs)
@@ -92,14 +93,14 @@ class DQN(BaseAgent):
         return grad_norms | {
             "critic_loss": loss.detach(),
             "q": q.mean(),
-            "q_max": q.amax(-1).mean(),
+            "q_greedy": q.amax(-1).mean(),
             "epsilon": self._epsilon.clone(),
             "batch_reward": batch.reward.mean(),
         }
 
     @torch.no_grad()
     def td_target(self, batch: Batch) -> Tensor:
-        """What the outputs of the batch's actions are regressed on; see `Returns`."""
+        """What the outputs of the batch's actions are regressed on; see `ExpectedReturn`."""
         return self.returns.target(self.outputs(self.q_network_target, batch.next_obs), batch)
 
     def critic_loss(self, batch: Batch) -> Tensor:

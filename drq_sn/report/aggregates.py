@@ -183,10 +183,11 @@ def aggregates_table(results: Sequence[tuple[str, Aggregates]]) -> Table:
     return Table("aggregates", columns, lines, notes, FIELDS, records)
 
 
-def aggregates_figure(result: Aggregates, name: str) -> Figure:
+def aggregates_figure(result: Aggregates, settings: str, name: str) -> Figure:
     """Interquartile means, probabilities of improvement and performance profiles, with 95 % confidence intervals."""
-    where = f"{result.agent}, {format_count(len(result.tasks), 'task')} at frame {format_frame(result.frame)}"
-    alt = f"All tasks together ({where}): interquartile means, probabilities of improvement, performance profiles."
+    tasks = f"{format_count(len(result.tasks), 'task')} at frame {format_frame(result.frame)}"
+    where = f"{agent_title(result.agent)}, {settings}, {tasks}"
+    alt = f"Aggregates over tasks ({where}): interquartile means, probabilities of improvement, performance profiles."
     return save_figure(name, alt, draw(result))
 
 

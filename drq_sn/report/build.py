@@ -136,7 +136,7 @@ def _paper_sections(
         sections.append(Section("Figures 1, 2 and 4: learning curves", figures=figures))
     for task, groups in dynamics_figure.group_runs(selected.get(FIGURE3, [])).items():
         text = f"{name_runs(selected[FIGURE3])}; the paper averages 5 runs."
-        sections.append(Section("Figure 3: what happens inside", [text], figures=[
+        sections.append(Section("Figure 3: critic loss, return and gradient norms", [text], figures=[
             dynamics_figure.figure3(FIGURE3, task, groups)]))  # fmt: skip
     return sections
 
@@ -170,6 +170,6 @@ def _aggregates_section(runs: Sequence[Run], limit: float, choices: Choices) -> 
             if result is not None:
                 results.append((protocol, result))
                 name = f"aggregates_{agent}{f'_{number}' if number > 1 else ''}"
-                figures.append(aggregates_figure(result, name))
+                figures.append(aggregates_figure(result, protocol, name))
     text = AGGREGATES_TEXT.format(choices.num_bootstrap) if results else "No runs to aggregate yet."
     return Section("Aggregates over tasks", [text], warnings, [aggregates_table(results)], figures)

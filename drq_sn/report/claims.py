@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -176,7 +177,8 @@ def _diagnostics_table(runs: Sequence[Run], columns: Sequence[str]) -> Table:
 
 def _extremes(run: Run, column: str) -> str:
     values = list(run.logs[TRAIN].series(column).values())
-    return f"{format_digits(max(values))}, {format_digits(values[-1])}" if values else NO_VALUE
+    largest = max(filter(math.isfinite, values), default=math.nan)
+    return f"{format_digits(largest)}, {format_digits(values[-1])}" if values else NO_VALUE
 
 
 def _csv_table(frame: pd.DataFrame, item: Mapping[str, Any]) -> Table:

@@ -6,11 +6,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from drq_sn.report.curves import Panel, draw
-from drq_sn.report.scores import Cell, common_frame, fill_cell
+from drq_sn.report.scores import Cell, common_frame, fill_cell, with_one_setting
 from drq_sn.report.style import save_figure
 from drq_sn.report.table_formats import NO_VALUE, format_frame, format_number
 from drq_sn.report.tables import diverged_notes, format_cell
 from drq_sn.report.types import Experiment, Figure, Row, Run, Section, Series, Table
+from drq_sn.report.warnings import left_out_warnings
 from drq_sn.runs.progress import format_count
 
 RANDOM_RETURNS = {
@@ -31,7 +32,8 @@ NORMALIZED = (
 
 def comparison_section(experiment: Experiment, runs: Sequence[Run]) -> Section | None:
     """Table and curves of the runs of `experiment` among `runs`; None if there are none."""
-    labelled = _select_runs(experiment, runs)
+    found = _find_runs(experiment, runs)
+    labelled = {label: members for label, each in found.items() if (members := with_one_setting(each))}
     if not labelled:
         return None
     selected = [run for members in labelled.values() for run in members]
@@ -42,10 +44,12 @@ def comparison_section(experiment: Experiment, runs: Sequence[Run]) -> Section |
         for task in experiment.tasks
     }
     warnings = [
-        f"{experiment.name}: {label} has runs of different settings"
-        for label, members in labelled.items()
+        f"{experiment.name}: {label} has runs of different settings; "
+        + ("those at other settings than the published one are left out" if label in labelled else "all are left out")
+        for label, members in found.items()
         if len({run.setting for run in members}) > 1
     ]
+    warnings += left_out_warnings(cells.values(), experiment.name)
     figures = [_curves(experiment, labelled, frame or 0.0)]
     if any(label.split()[-1].startswith(LEARNING_RATE) for label in labelled):
         figures.append(_by_learning_rate(experiment, cells))
@@ -53,7 +57,7 @@ def comparison_section(experiment: Experiment, runs: Sequence[Run]) -> Section |
     return Section(title, (), warnings, [_table(experiment, cells, frame)], figures)
 
 
-def _select_runs(experiment: Experiment, runs: Sequence[Run]) -> dict[str, list[Run]]:
+def _find_runs(experiment: Experiment, runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Label -> its runs, recognized by their `run_suffix`, for the labels that have some."""
     labels = {variant["run_suffix"]: name for variant, name in zip(experiment.variants, experiment.labels, strict=True)}
     labelled: dict[str, list[Run]] = {label: [] for label in experiment.labels}

@@ -39,7 +39,8 @@ TITLE_CHARACTERS = 17  # per inch
 BELOW_HEIGHT = 0.025  # between the rows of marks below a log axis, as a share of the panel
 MAX_MARKED = 25  # curves with more points mark only lone ones
 BAND, THIN_LINE = "band: ± one standard error over seeds", "thin: not every seed has a value there"
-DIVERGED, BELOW_AXIS = "diverged; its last evaluation is carried forward", "zero or negative, below a log axis"
+DIVERGED, CARRIED = "diverged", "diverged; its last evaluation is carried forward"
+BELOW_AXIS = "zero or negative, below a log axis"
 RELEASED_CURVE = "released by the agent's authors, mean ± sd"
 
 Groups = Mapping[str, Sequence[Series]]
@@ -68,8 +69,8 @@ class Panel:
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error, sample sd / sqrt(n); NaN where there are too few values or one is NaN."""
-    if not values or any(map(math.isnan, values)):
+    """Mean and its standard error, sample sd / sqrt(n); NaN where there are too few values or one is not finite."""
+    if not values or not all(map(math.isfinite, values)):
         return math.nan, math.nan
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return statistics.fmean(values), error
@@ -134,7 +135,7 @@ def draw(
         axes.tick_params(labelsize=SMALL, which="both")
         marks |= _draw_panel(axes, panel, styles, last)
         if x_ticks is not None:
-            axes.set_xticks(x_ticks)
+            axes.set_xticks(x_ticks, [f"{tick:g}" for tick in x_ticks])
         axes.tick_params(labelbottom=number + columns >= len(panels))
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
@@ -168,7 +169,8 @@ def _draw_panel(axes: Any, panel: Panel, styles: Mapping[str, Style], last: floa
         marks |= _draw_curve(axes, curve, len(series), styles[label])
         for frame, value in _crosses(series, last):
             axes.plot(frame, value, color=color, **CROSS, zorder=5)
-            marks[DIVERGED] = Line2D([], [], color=GREY, **CROSS)
+            name = CARRIED if any(each.carried for each in series) else DIVERGED
+            marks[name] = Line2D([], [], color=GREY, **CROSS)
         if gaps := sorted({frame for each in series for frame in each.gaps if frame <= last}):
             place = {"color": color, "transform": axes.get_xaxis_transform()}  # heights are shares of the panel
             axes.plot(gaps, [BELOW_HEIGHT * row] * len(gaps), **BELOW, **place)

@@ -18,7 +18,7 @@ PANELS = {
     "grad_norm_max/critic": "critic gradient norm, largest",
     "grad_norm/actor": "actor gradient norm at the end",
     "action_gradient_mean": "gradient of Q by the action, mean norm at the end",
-    "sigma_max/critic": "largest spectral norm of a Q layer at the end",
+    "sigma_max/critic": "largest spectral norm of a Q head's weights at the end, before normalization",
     "effective_rank/critic": "effective rank of the critic's features at the end",
 }
 LARGEST = ("grad_norm_max/actor", "grad_norm_max/critic")  # over all updates; everything else is at the end

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drq_sn.report.curves import Panel, draw
+from drq_sn.report.scores import has_bounded_return
 from drq_sn.report.style import save_figure
 from drq_sn.report.types import RETURN, Figure, Row, Run, Series
 from drq_sn.report.variants import label_variants
@@ -25,18 +26,25 @@ class Quantity(NamedTuple):
     name: str  # in `diagnostics.csv` of the report
     title: str  # of the panel
     file: str  # log that has it
-    columns: str = ""  # see `Log.rows`; `name` if empty
-    log: bool = False  # drawn on a logarithmic axis; every mean is then geometric
+    columns: Sequence[str] = ()  # see `Log.rows`; the first that the run has; `name` if empty
+    log: bool = False  # drawn on a logarithmic axis; means over bins and seeds are then geometric
     combine: Callable[[Sequence[float]], float] = statistics.fmean  # several columns -> one number
     bin_frames: int | None = None  # width of the bins of rows; None where seeds have rows at the same frames
 
 
-RETURNS = Quantity("episode_return", "evaluation return", EVAL, RETURN)
+RETURNS = Quantity("episode_return", "evaluation return", EVAL, [RETURN])
 FIGURE3 = (
     Quantity("critic_loss", "critic loss on the replay", DIAGNOSTICS, log=True),
     RETURNS,
     Quantity("grad_norm/actor", "actor gradient norm", TRAIN, log=True, bin_frames=BIN_FRAMES),
-    Quantity("grad_norm/critic", "critic gradient norm", TRAIN, log=True, bin_frames=BIN_FRAMES),
+    Quantity(
+        "grad_norm/critic",
+        "critic gradient norm",
+        TRAIN,
+        ["grad_norm/critic", "grad_norm/q_network"],
+        log=True,
+        bin_frames=BIN_FRAMES,
+    ),
 )
 FURTHER = (
     Quantity("action_gradient_mean", "gradient of Q by the action, mean norm", DIAGNOSTICS, log=True),
@@ -46,10 +54,10 @@ FURTHER = (
     Quantity("effective_rank/actor", "effective rank, actor", DIAGNOSTICS),
     Quantity("dormant/critic", "share of dormant units, critic", DIAGNOSTICS),
     Quantity("dormant/actor", "share of dormant units, actor", DIAGNOSTICS),
-    Quantity("sigma_max/critic", "largest spectral norm of the critic's layers", DIAGNOSTICS, "sigma/critic.",
-             log=True, combine=max),
-    Quantity("effective_lr/critic", "effective learning rate, critic's layers", DIAGNOSTICS, "effective_lr/critic.",
-             log=True),
+    Quantity("sigma_max/critic", "largest spectral norm of the critic's weights, before normalization", DIAGNOSTICS,
+             ["sigma/critic.", "sigma/q_network."], log=True, combine=max),
+    Quantity("effective_lr/critic", "effective learning rate, mean of the critic's layers", DIAGNOSTICS,
+             ["effective_lr/critic.", "effective_lr/q_network."], log=True),
 )  # fmt: skip
 QUANTITIES = (*FIGURE3, *FURTHER)
 
@@ -83,7 +91,8 @@ def read_series(run: Run, quantity: Quantity) -> Series:
     bins, the last of several rows with one frame counts.
     """
     bins: dict[float, list[float]] = {}
-    rows, width = list(run.logs[quantity.file].rows(quantity.columns or quantity.name)), quantity.bin_frames
+    found = (list(run.logs[quantity.file].rows(columns)) for columns in quantity.columns or [quantity.name])
+    rows, width = next(filter(None, found), []), quantity.bin_frames
     for frame, numbers in rows if width else dict(rows).items():
         value = quantity.combine(numbers)
         values = bins.setdefault(math.ceil(frame / width) * width if width else frame, [])
@@ -97,22 +106,33 @@ def read_series(run: Run, quantity: Quantity) -> Series:
 
 def figure3(name: str, task: str, groups: Sequence[Group]) -> Figure:
     """Critic loss on the replay, return and gradient norms over frames (Bjorck et al. 2021, Figure 3)."""
-    return _draw(name, task, FIGURE3, groups, PAPER_COLUMNS)
+    return _draw(name, task, _present(FIGURE3, groups) or FIGURE3, groups, PAPER_COLUMNS)
 
 
 def further_diagnostics(name: str, task: str, groups: Sequence[Group]) -> list[Figure]:
     """One panel for each further quantity that any run has; no figure without any."""
-    present = [q for q in FURTHER if any(series.values for group in groups for series in group.quantities[q.name])]
+    present = _present(FURTHER, groups)
     return [_draw(name, task, present, groups, COLUMNS)] if present else []
 
 
+def _present(quantities: Sequence[Quantity], groups: Sequence[Group]) -> list[Quantity]:
+    """Those that any run of `groups` has; an agent without an actor has fewer."""
+    return [q for q in quantities if any(series.values for group in groups for series in group.quantities[q.name])]
+
+
 def _draw(name: str, task: str, quantities: Sequence[Quantity], groups: Sequence[Group], columns: int) -> Figure:
+    bounded = has_bounded_return(task)
     panels = [
-        Panel(q.title, {group.label: group.quantities[q.name] for group in groups}, log=q.log, is_return=q is RETURNS)
-        for q in quantities
+        Panel(
+            quantity.title,
+            {group.label: group.quantities[quantity.name] for group in groups},
+            log=quantity.log,
+            is_return=bounded and quantity is RETURNS,
+        )
+        for quantity in quantities
     ]
     last = max((f for panel in panels for seeds in panel.groups.values() for s in seeds for f in s.values), default=0)
-    alt = f"Inside the runs on {task}, over frames: {', '.join(quantity.title for quantity in quantities)}."
+    alt = f"Diagnostics of the runs on {task}, over frames: {', '.join(quantity.title for quantity in quantities)}."
     return save_figure(name, alt, draw(panels, last or 1, "mean over seeds, geometric on log axes", columns))
 
 

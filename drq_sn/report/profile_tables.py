@@ -29,6 +29,10 @@ SOURCES = {  # metric -> key of a measurement, factor
 }
 BASE_HEAD, BASE_NORMALIZER = "mlp2", "none"
 PAPER_AGENT, PAPER_BATCH, PAPER_NORMALIZER = "drq", 512, "none"
+NO_CHANGE = (  # options of a profile that choose rows, samples, machine and files, or are compared on their own
+    "agent", "batch_size", "device", "heads", "normalizers", "num_acts", "num_rounds", "num_threads", "num_updates",
+    "out_dir", "replay_steps", "trace",
+)  # fmt: skip
 FIELDS = ("head", "normalizer", "metric", "mean", "sd", "n", "paper", "paper_sd", "agent", "batch_size", "device")
 
 
@@ -41,11 +45,12 @@ class Profile:
     device: str  # the hardware's name
     rows: Sequence[Row]  # from `table_rows`
     phases: Sequence[Row]  # seconds of the phases of an update, by head and normalizer
+    changes: Sequence[str] = ()  # options that change what is measured
 
     @property
     def is_papers(self) -> bool:
         """Whether it was measured at the paper's setting, if on other hardware."""
-        return (self.agent, self.batch_size) == (PAPER_AGENT, PAPER_BATCH)
+        return (self.agent, self.batch_size) == (PAPER_AGENT, PAPER_BATCH) and not self.changes
 
 
 def parse_profile(content: Row) -> Profile:
@@ -57,7 +62,9 @@ def parse_profile(content: Row) -> Profile:
         for m in measurements
         if "phase_seconds" in m
     ]
-    return Profile(str(content["agent"]), content["settings"]["batch_size"], content["machine"]["device"], rows, phases)
+    settings, device = content["settings"], content["machine"]["device"]
+    changes = [option for option in settings["options"] if option.split("=", 1)[0] not in NO_CHANGE]
+    return Profile(str(content["agent"]), settings["batch_size"], device, rows, phases, changes)
 
 
 def find_profiles(folders: Iterable[str]) -> list[Profile]:

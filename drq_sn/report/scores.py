@@ -34,13 +34,17 @@ def released_curves(agent: str) -> dict[str, list[ReleasedPoint]]:
 def select_runs(experiment: Experiment, runs: Iterable[Run]) -> list[Run]:
     """Those of `runs` that `experiment` needs, whatever their seeds, with variants named as the paper's.
 
-    They are at the published setting, or at another one if all have it.
+    They have one setting; see `with_one_setting`.
     """
     tasks = {canonical(task) for task in experiment.tasks}
+    return with_one_setting(run for run in runs if run.task in tasks and run.variant.choices in experiment.choices)
+
+
+def with_one_setting(runs: Iterable[Run]) -> list[Run]:
+    """Those of `runs` at the published setting, or at another one if all have it, with variants of choices alone."""
     settings: dict[str, list[Run]] = {}
     for run in runs:
-        if run.task in tasks and run.variant.choices in experiment.choices:
-            settings.setdefault(run.setting, []).append(replace(run, variant=run.variant.choices))
+        settings.setdefault(run.setting, []).append(replace(run, variant=run.variant.choices))
     return settings.get(PUBLISHED) or (next(iter(settings.values())) if len(settings) == 1 else [])
 
 

@@ -32,7 +32,7 @@ def general_warnings(runs: Sequence[Run], duplicates: Iterable[tuple[Run, Run]])
 
 def _mixed(what: str, runs: Iterable[Run], *names: str) -> Iterator[str]:
     """One line if the fact `names` of `run.json` differs between runs: every value with the runs that have it."""
-    groups = _group(runs, lambda run: read_fact(run.record, *names)[:12])
+    groups = _group(runs, lambda run: read_fact(run.record, *names))
     groups.pop(UNKNOWN, None)
     if len(groups) > 1:
         yield f"{what}: " + "; ".join(f"{value} in {name_runs(members)}" for value, members in groups.items())

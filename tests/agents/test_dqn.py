@@ -12,11 +12,13 @@ from drq_sn.agents.dqn import DQN, QComponents
 from drq_sn.agents.returns import CategoricalReturn, ExpectedReturn
 from drq_sn.agents.runtime import Eager
 from drq_sn.networks.normalizers import DivGrad, DivOut, MulEps, NormalizeAndProject, Spectral, Unnormalized, spectral
+from drq_sn.networks.normalizers.base import conv_input_sizes
 from drq_sn.networks.normalizers.spectral import tracked_layers
 from drq_sn.networks.q_network import QNetwork
 from drq_sn.training.diagnostics import Diagnostics
 from drq_sn.training.schedules import Constant
 from drq_sn.types import Batch, Episode
+from drq_sn.validation import InvalidInput
 
 OBS_SHAPE, NUM_ACTIONS = (4, 10, 10), 6
 NORMALIZERS = [Unnormalized, Spectral, DivOut, DivGrad, MulEps, NormalizeAndProject]
@@ -70,6 +72,13 @@ def test_actions_are_greedy_or_uniform():
     assert len({int(agent.act(obs.numpy(), step=0, explore=False)) for _ in range(50)}) > 1
 
 
+def test_probabilities_and_atoms_are_checked():
+    with pytest.raises(InvalidInput, match=r"agent.epsilon_schedule at step 0 must be .*<= 1"):
+        make_agent(epsilon=2.0)
+    with pytest.raises(InvalidInput, match=r"agent.returns.v_max must be"):
+        CategoricalReturn(51, 1.0, 1.0)
+
+
 def test_values_of_a_distribution_are_its_means():
     agent = make_agent(functools.partial(CategoricalReturn, 3, -1.0, 1.0))
     obs = q_batch(2).obs
@@ -89,7 +98,7 @@ def test_q_values_learn_rewards_that_end_episodes(returns):
 
 @pytest.mark.parametrize("normalizer", NORMALIZERS)
 def test_every_normalizer_learns_and_reports(normalizer):
-    agent = make_agent(normalizer=functools.partial(normalizer) if normalizer is Unnormalized else normalizer)
+    agent = make_agent(normalizer=normalizer)
     before = {name: p.clone() for name, p in agent.q_network.named_parameters()}
     metrics = agent.update(q_batch(), step=1)
     assert set(metrics) == set(agent.metric_names)
@@ -130,6 +139,11 @@ def test_diagnostics_cover_every_layer_and_change_nothing(returns, normalizer):
     assert all(np.isfinite(value) for value in values.values())
     assert sum(name.startswith("sigma/") for name in values) == 4
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_input_sizes_are_measured_on_the_networks_device():
+    network = QNetwork(OBS_SHAPE, NUM_ACTIONS, [4, 4], 8).to("meta")  # stands in for a GPU
+    assert list(conv_input_sizes(network, OBS_SHAPE).values()) == [(10, 10), (8, 8)]
 
 
 def test_smoothness_is_the_largest_gradient_of_the_best_actions_value():

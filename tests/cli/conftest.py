@@ -28,7 +28,7 @@ def drawn(monkeypatch):
     monkeypatch.setattr(build, "learning_curves", figure)
     monkeypatch.setattr(build.dynamics_figure, "figure3", figure)
     monkeypatch.setattr(build.dynamics_figure, "further_diagnostics", lambda *arguments: [figure(*arguments)])
-    monkeypatch.setattr(build, "aggregates_figure", lambda result, name: figure(name, result))
+    monkeypatch.setattr(build, "aggregates_figure", lambda result, settings, name: figure(name, result))
     return calls
 
 

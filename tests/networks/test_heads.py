@@ -7,14 +7,12 @@ import torch
 from torch import nn
 
 from drq_sn.networks.heads import (
-    BroNetBlock,
     BroNetHead,
     D2RLHead,
     Head,
     LayerNormMLPHead,
     MLPHead,
     ModernHead,
-    ResidualBlock,
     SimBaHead,
 )
 from drq_sn.networks.normalizers import Spectral
@@ -80,18 +78,6 @@ def test_mlp_equals_a_plain_sequence():
     assert [tuple(layer.weight.shape) for layer in head.layers] == [(16, 7), (16, 16), (16, 16), (16, 16), (2, 16)]
 
 
-def test_residual_block_by_the_formula():
-    block, x = ResidualBlock(8, expansion=2), torch.randn(5, 8)
-    normal = (x - x.mean(-1, keepdim=True)) / torch.sqrt(x.var(-1, unbiased=False, keepdim=True) + 1e-5)
-    expected = (
-        x
-        + torch.relu(normal @ block.expand.weight.T + block.expand.bias) @ block.contract.weight.T
-        + block.contract.bias
-    )
-    assert torch.allclose(block(x), expected, atol=1e-5)
-    assert block.expand.weight.shape == (16, 8)
-
-
 def test_modern_has_no_final_layer_norm():
     head = ModernHead(7, 2, width=8, num_blocks=0)
     x = torch.randn(5, 7)
@@ -125,12 +111,6 @@ def test_simba_by_the_formula():
         hidden = hidden + affine(block.contract, relu(affine(block.expand, layer_norm(block.norm, hidden))))
         assert block.expand.weight.shape == (32, 8)
     torch.testing.assert_close(head(x), affine(head.last, layer_norm(head.norm, hidden)))
-
-
-def test_bronet_block_by_the_formula():
-    block, x = randomized(BroNetBlock(8)), inputs(8)
-    inside = relu(layer_norm(block.first.norm, affine(block.first.linear, x)))
-    torch.testing.assert_close(block(x), x + layer_norm(block.second.norm, affine(block.second.linear, inside)))
 
 
 def test_bronet_by_the_formula():

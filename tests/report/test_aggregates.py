@@ -213,7 +213,8 @@ def test_estimates_are_drawn_with_their_intervals(result):
     assert profiles.collections[0].get_paths()[0].vertices[:, 1].min() == 0.25
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["mlp2 (3 seeds per task)", "modern4 + SN (1 seed per task)"]
-    assert "drq, 2 tasks at frame 500 000" in aggregates_figure(result, "aggregates").alt
+    alt = aggregates_figure(result, "preset=laptop", "aggregates").alt
+    assert "(DrQ, preset=laptop, 2 tasks at frame 500 000)" in alt
 
 
 def test_games_are_never_aggregated_with_the_control_suite():

@@ -78,7 +78,7 @@ def test_returns_at_given_frames(tmp_path):
 
 
 def test_largest_and_last_values_of_a_log(tmp_path):
-    train = make_log({"frame": 1, "loss": 3.0}, {"frame": 2, "loss": 7.5}, {"frame": 3, "loss": 2.0})
+    train = make_log(frame=[1, 2, 3, 4], loss=["nan", 3.0, 7.5, 2.0])
     runs = [make_run({0: 1.0}, train=train), make_run({0: 1.0}, seed=2)]
     table = evidence_table({"runs": ["x"], "columns": ["loss"]}, tmp_path, lambda _: runs)
     assert table.rows[0][-1] == f"7.5, 2; {NO_VALUE}"

@@ -7,6 +7,7 @@ import pytest
 from drq_sn.cli.report import load_comparisons
 from drq_sn.report.comparisons import comparison_section
 from drq_sn.report.types import Departure, Experiment, Variant
+from drq_sn.report.variants import name_variants
 from tests.builders import make_run, svg_texts
 
 PLAIN, SN = Variant("dqn", "none", "none"), Variant("dqn", "none", "spectral")
@@ -49,13 +50,24 @@ def test_figures_are_over_frames_and_over_learning_rates():
     assert (curves.name, rates.name) == ("gogianu_lr", "gogianu_lr_by_lr")
     texts = " ".join(svg_texts(curves.svg))
     assert all(text in texts for text in ("none lr1e-3", "sn-2 lr1e-3", "minatar_breakout", "minatar_asterix"))
-    assert {"learning rate", "1m", "2m"} <= set(svg_texts(rates.svg))
+    assert {"learning rate", "0.001", "0.002"} <= set(svg_texts(rates.svg))
 
 
 def test_runs_of_different_settings_are_named():
     assert comparison_section(LR, RUNS).warnings == []
     other = q_run("_a", 3.0, seed=3, variant=PLAIN, departures=[Departure("batch_size", 8, 32)])
-    assert comparison_section(LR, [*RUNS, other]).warnings == ["gogianu_lr: none lr1e-3 has runs of different settings"]
+    for runs in ([*RUNS, other], [other, *RUNS]):
+        section = comparison_section(LR, name_variants(runs))
+        (warning,) = section.warnings
+        assert warning.startswith("gogianu_lr: none lr1e-3 has runs of different settings; those at other settings")
+        assert section.tables[0].records[0]["n"] == 2  # the published ones
+        assert "none lr1e-3 (1 to 2 seeds)" in svg_texts(section.figures[0].svg)
+
+
+def test_runs_without_a_score_are_named():
+    unfinished = make_run({0: 0.5}, "minatar_breakout", SN, 2, "interrupted", options={"run_suffix": "_b"})
+    (warning,) = comparison_section(LR, [*RUNS, unfinished]).warnings
+    assert warning == "gogianu_lr: left out, evaluated up to frame 0: minatar_breakout DQN SN seed 2"
 
 
 def test_there_is_no_section_without_runs():

@@ -10,6 +10,7 @@ import pytest
 from drq_sn.report.curves import (
     BAND,
     BELOW_AXIS,
+    CARRIED,
     DIVERGED,
     RELEASED_CURVE,
     THIN_LINE,
@@ -64,6 +65,8 @@ def test_mean_and_standard_error():
     np.testing.assert_allclose(curve.mean - curve.low, [2 / math.sqrt(3), 3, np.nan])
     assert curve.num_seeds.tolist() == [3, 2, 1]
     assert average([series()]).mean.shape == (0,)
+    assert np.isnan(average([series(1), series(math.inf)]).mean).all()
+    assert drawn(Panel("t", {"x": [series(1), series(math.inf)], "y": [series(2)]})).axes
 
 
 def test_geometric_mean_and_its_band():
@@ -95,7 +98,9 @@ def test_a_panel_of_whole_curves_has_no_thin_line():
 def test_a_diverged_run_has_a_cross_and_is_counted():
     figure = drawn(returns(diverged(100, 300, at=14000), series(200, 500, 700)))
     assert lines(figure.axes[0]) == {"whole": [[0, 150], [10000, 400], [20000, 500]], "cross": [[14000, 300]]}
-    assert {"mlp2 (2 seeds, 1 diverged)", DIVERGED} <= set(legend(figure))
+    assert {"mlp2 (2 seeds, 1 diverged)", CARRIED} <= set(legend(figure))
+    not_carried = [each._replace(carried=False) for each in (diverged(100, 300, at=14000), series(200))]
+    assert DIVERGED in legend(drawn(returns(*not_carried)))
     early = drawn(returns(diverged(100, 300, at=14000)), last=10000)
     assert "cross" not in lines(early.axes[0])
 

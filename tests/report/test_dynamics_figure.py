@@ -16,7 +16,7 @@ from drq_sn.report.dynamics_figure import (
     group_runs,
     read_series,
 )
-from drq_sn.report.types import Departure
+from drq_sn.report.types import Departure, Variant
 from drq_sn.report.variants import name_variants
 from tests.builders import MODERN_SN, make_log, make_run, svg_texts
 
@@ -69,6 +69,19 @@ def test_layers_are_combined_and_targets_do_not_count():
     assert by_name["smoothness"] == {}
 
 
+def test_a_q_network_is_a_critic():
+    train = make_log(frame=[1000], **{"grad_norm/q_network": [3]})
+    layers = make_log(frame=[0], **{"sigma/q_network.hidden": [2], "sigma/q_network_target.hidden": [9]})
+    run = make_run({0: 0.5, 1000: 6.0}, "minatar_breakout", Variant("dqn", "none", "spectral"),
+                   train=train, diagnostics=layers)  # fmt: skip
+    by_name = {quantity.name: read_series(run, quantity).values for quantity in QUANTITIES}
+    assert by_name["grad_norm/critic"] == pytest.approx({1000: 3})
+    assert by_name["sigma_max/critic"] == pytest.approx({0: 2})
+    texts = svg_texts(figure3("figure3", run.task, groups_of(run)).svg)
+    assert {"evaluation return", "critic gradient norm"} <= set(texts)
+    assert not {"actor gradient norm", "no data", "1000"} & set(texts)  # no axis of 0 to 1000
+
+
 def test_returns_of_diverged_runs_are_carried_forward_and_other_quantities_are_not():
     run = make_run({0: 1.0, 10: 5.0}, status="diverged", record={"frame": 14})
     assert read_series(run, RETURNS).value_at(20) == run.returns.value_at(20) == 5
@@ -100,11 +113,11 @@ def test_the_csv_holds_what_is_drawn():
 def test_figures_have_panels_of_their_quantities():
     groups = groups_of(seed(1), seed(2, status="diverged"))
     texts = svg_texts(figure3("figure3", "cheetah_run", groups).svg)
-    assert {quantity.title for quantity in FIGURE3} <= set(texts)
-    assert texts.count("no data") == 1  # no critic loss
+    assert {quantity.title for quantity in FIGURE3[1:]} <= set(texts)
+    assert LOSS.title not in texts  # no run has it
     assert "mlp2 (2 seeds, 1 diverged)" in texts
     (figure,) = further_diagnostics("d", "cheetah_run", groups)
-    assert figure.alt == "Inside the runs on cheetah_run, over frames: overestimation, effective rank, critic."
+    assert figure.alt == "Diagnostics of the runs on cheetah_run, over frames: overestimation, effective rank, critic."
     assert further_diagnostics("d", "cheetah_run", groups_of(make_run({0: 1.0}))) == []
     assert figure3("empty", "cheetah_run", groups_of(make_run())).pdf
 

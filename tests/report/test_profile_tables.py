@@ -43,9 +43,9 @@ MEASUREMENTS = [
 ]
 
 
-def profile_content(measurements=MEASUREMENTS, batch_size=512):
-    about = {"agent": "drq", "machine": {"device": "a GPU"}, "settings": {"batch_size": batch_size}}
-    return {**about, "measurements": measurements}
+def profile_content(measurements=MEASUREMENTS, batch_size=512, options=()):
+    settings = {"batch_size": batch_size, "options": options}
+    return {"agent": "drq", "machine": {"device": "a GPU"}, "settings": settings, "measurements": measurements}
 
 
 def write(folder, **content):
@@ -106,9 +106,11 @@ def test_table_3_has_ours_beside_the_papers(tmp_path):
 
 def test_the_papers_setting_comes_first_and_others_say_so(tmp_path):
     write(tmp_path / "a", batch_size=64)
-    write(tmp_path / "b")
-    first, second = find_profiles([str(tmp_path), str(tmp_path / "a")])
-    assert (first.batch_size, second.batch_size) == (512, 64)
+    write(tmp_path / "b", options=["num_rounds=2", "heads=[mlp2]"])
+    write(tmp_path / "c", options=["head.width=64"])
+    first, second, third = find_profiles([str(tmp_path), str(tmp_path / "a")])
+    assert (first.batch_size, second.batch_size, third.changes) == (512, 64, ["head.width=64"])
+    assert any("Not the paper's setting" in note for note in table3(third, "t").notes)
     assert not any("Not the paper's setting" in note for note in table3(first, "t").notes)
     assert any("Not the paper's setting" in note for note in table3(second, "t").notes)
 

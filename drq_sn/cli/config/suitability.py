@@ -21,6 +21,7 @@ NO_PART = {  # group of an actor-critic's part -> class of its choice `none`
     "penalty": "drq_sn.agents.penalties.NoPenalty",
     "augmentation": "drq_sn.training.augmentations.Identity",
 }
+PERIODS = {"actor_update_every_steps", "copy_target_every_steps"}  # of an agent, in steps with an update
 
 
 def require_suitable(cfg: DictConfig, env: PixelStack | Specs) -> None:
@@ -36,6 +37,12 @@ def require_suitable(cfg: DictConfig, env: PixelStack | Specs) -> None:
     if takes_discrete != is_discrete(env):
         needed, others = ("discrete", "continuous") if takes_discrete else ("continuous", "discrete")
         raise validation.InvalidInput(f"task must have {needed} actions for {agent}; those of {cfg.task} are {others}")
+    step = validation.integer("update_every_steps", cfg.update_every_steps)
+    for name in sorted(PERIODS & cfg.agent.keys()):
+        if validation.integer(f"agent.{name}", cfg.agent[name]) % step:
+            raise validation.InvalidInput(
+                f"agent.{name} must be a multiple of update_every_steps={step}, got {cfg.agent[name]}"
+            )
     if takes_discrete:
         _require(f"num_eval_processes must be 1 for {agent}, which draws actions in turn", cfg.num_eval_processes, 1)
         for option, neutral in (("conv_layers", "none"), ("trunk", False)):

@@ -120,7 +120,7 @@ def conv_input_sizes(network: nn.Module, obs_shape: tuple[int, int, int]) -> dic
         for _, layer in layers_of(network, nn.Conv2d)
     ]
     with torch.no_grad():
-        network(torch.zeros(1, *obs_shape))
+        network(torch.zeros(1, *obs_shape, device=next(network.parameters()).device))
     for hook in hooks:
         hook.remove()
     return sizes

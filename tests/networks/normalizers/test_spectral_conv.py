@@ -102,15 +102,3 @@ def test_an_agent_trains_with_normalized_convolutions_and_trunks(agent_of, batch
         conv = layer.double()
         true = float(torch.linalg.svdvals(matrix_of(conv, tuple(layer.v.shape[2:])))[0])
         assert float(layer.sigma().detach()) == pytest.approx(true, rel=0.1), layer_name
-
-
-def test_num_iterations_multiplies_the_power_iterations():
-    torch.manual_seed(0)
-    conv, layers = nn.Conv2d(2, 3, 3), []
-    for num_iterations, num_calls in ((1, 6), (3, 2)):
-        layer = SpectralConv2d(conv, (6, 6), Strength(num_iterations=num_iterations), torch.Generator().manual_seed(1))
-        layer.u.fill_(1.0)
-        for _ in range(num_calls):
-            layer.power_iterate_()
-        layers.append(layer)
-    assert torch.equal(layers[0].u, layers[1].u)
