@@ -1,4 +1,4 @@
-"""Checks of what users give: each raises `InvalidInput` with one line naming the option, its range and its value."""
+"""Validation of user options: `InvalidInput` with one line that names the option, its range and its value."""
 
 from __future__ import annotations
 
@@ -88,6 +88,11 @@ def choice(name: str, value: Any, valid: Iterable[str]) -> str:
     if len(names) > LONG_LIST:
         raise InvalidInput(f"unknown {name} {value!r}")
     raise InvalidInput(f"{name} must be one of {', '.join(names)}, got {value!r}")
+
+
+def first_line(error: object) -> str:
+    """First line of an error's message; its class if there is none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def extra_installed(extra: str, packages: Iterable[str]) -> None:

@@ -23,7 +23,6 @@ ABOUT = {
     "`num_train_frames=` and other options of a run select a part of it, or change it.",
     "launcher": "Where a sweep trains: `make sweep LAUNCHER=slurm`, or `drq-sn sweep launcher=slurm`.",
 }
-LONG = 200  # characters of a default
 INTRODUCTION = """# Options
 
 *Written by `make options` from the files in [`cfg/`](../cfg) and their comments. Change those, not this page.*

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from drq_sn.validation import first_line
+
 Function = Callable[..., Any]
 Tensors = Callable[[], list[Tensor]]
 """Returns all tensors that a function reads and writes besides its arguments."""
@@ -145,7 +147,7 @@ class CheckedGraphs(Graphed):
         try:
             return super()._capture(inputs, flags)
         except RuntimeError as error:
-            raise CaptureFailed(str(error).splitlines()[0]) from error
+            raise CaptureFailed(first_line(error)) from error
 
     def _replay(self, variant: Hashable, inputs: tuple[Any, ...], flags: dict[str, Hashable]) -> Any:
         if self._num_calls[variant] > self._last_check:

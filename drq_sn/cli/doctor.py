@@ -41,7 +41,7 @@ def _versions() -> tuple[list[str], list[str]]:
     if pair not in MATCHING_PAIRS:
         tried = ", ".join(f"{a} with {b}" for a, b in sorted(MATCHING_PAIRS))
         problems.append(f"dm_control {pair[0]} with mujoco {pair[1]} was not tried together; tried pairs: {tried}")
-    if tuple(map(int, pair[1].split(".")[:2])) >= PUBLISHED_PIXELS_BEFORE:
+    if pair[1][0].isdigit() and tuple(map(int, pair[1].split(".")[:2])) >= PUBLISHED_PIXELS_BEFORE:
         problems.append(
             f"mujoco {pair[1]} draws other pixels than the published curves' (they changed at 3.12); "
             "PIXELS=published installs 3.11.0"
@@ -74,11 +74,12 @@ def _device() -> tuple[list[str], list[str]]:
 def _rendering() -> tuple[list[str], list[str]]:
     try:
         backend = gl.select_backend()
+        env = make_env(TASK)
     except InvalidInput as error:
         return ["GL backend: none"], [str(error)]
     except TimeoutError as error:
         return ["GL backend: unknown"], [str(error)]
-    with contextlib.closing(make_env(TASK)) as env:
+    with contextlib.closing(env):
         env.reset()
         milliseconds = 1000 * seconds_per_call(lambda _: env.render(84, 84), NUM_FRAMES, torch.device("cpu"))
     facts = [

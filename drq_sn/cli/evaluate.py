@@ -22,7 +22,7 @@ from drq_sn.training import cpu
 from drq_sn.training.evaluation import EnvironmentPool, evaluate
 
 CONFIG_NAME = "evaluate"
-ENV_LIMIT_SECONDS = 60.0
+ENV_LIMIT_SECONDS = 60.0  # of runs that did not save it
 
 
 def run_evaluation(
@@ -39,12 +39,13 @@ def run_evaluation(
     `video` records the first episode; see `load_config` for `trusted`.
     """
     cfg = load_config(run_dir, trusted)
+    limit = cfg.get("env_limit_seconds") or ENV_LIMIT_SECONDS
     cpu.set_up(None, None)
     agent, frame = load_agent_and_frame(run_dir, device, weights, trusted)
     path = run_dir / "video" / f"{frame}_seed_{seed}.mp4"
     with contextlib.ExitStack() as stack:
         env = stack.enter_context(contextlib.closing(build_env(cfg)))
-        pool = EnvironmentPool(partial_env(cfg), 1, ENV_LIMIT_SECONDS, exit_stalled)
+        pool = EnvironmentPool(partial_env(cfg), 1, limit, exit_stalled)
         stack.enter_context(contextlib.closing(pool))
         record = stack.enter_context(VideoRecorder(path, playback_rate(env))) if video else None
         start = time.monotonic()

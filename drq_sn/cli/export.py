@@ -94,7 +94,7 @@ def describe(cfg: DictConfig, env: PixelStack) -> dict[str, str]:
 def to_onnx(agent: ActorCriticAgent, env: PixelStack, metadata: dict[str, str]) -> bytes:
     """The policy as an ONNX model with `metadata`."""
     obs = torch.from_numpy(env.reset().observation)[None]
-    logging.disable(logging.WARNING)  # the exporter tells of its passes
+    logging.disable(logging.WARNING)  # the exporter's progress messages
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""`python -m drq_sn.cli.fit_replay run=DIR normalizers=[none,spectral] depths=[1,3]`: training on a saved replay."""
+"""`drq-sn fit-replay run=DIR normalizers=[none,spectral] depths=[1,3]`: training on a saved replay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.cli.config.build import build_replay
 from drq_sn.cli.config.overrides import initialized, run_composed
-from drq_sn.cli.config.ranges import at_least_1, check_ranges
+from drq_sn.cli.config.ranges import at_least_0, at_least_1, check_ranges, seed
 from drq_sn.cli.config.saved import build_saved_agent, build_saved_env, load_config
 from drq_sn.cli.config.suitability import require_actor
 from drq_sn.cli.running.checkpointing import seed_everything
@@ -118,7 +118,7 @@ def _check_options(cfg: DictConfig) -> None:
         cfg[name] = to_list(cfg[name])
         validation.integer(f"number of {name}", len(cfg[name]))
         for value in cfg[name]:
-            validation.integer(name, value, minimum=0)
+            (seed if name == "seeds" else at_least_0)(name, value)
     if cfg.run is None:
         raise validation.InvalidInput("run must be a run directory that still has its checkpoint")
 

@@ -65,7 +65,7 @@ def sweep(overrides: Sequence[str]) -> int:
     cfg, experiment = _settings(sweep_overrides, presets[-1] if presets else PUBLISHED)
     for override in run_overrides:
         for start, reason in SINGLE_RUN_ONLY.items():
-            if override.startswith(start):
+            if override.lstrip("+").startswith(start):
                 raise validation.InvalidInput(f"{override} is not available in a sweep: {reason}")
     runs = plan(run_overrides, experiment)
     todo = [run for run in runs if not run.is_over]

@@ -134,6 +134,8 @@ def resolve_maker(maker: str | Maker) -> Maker:
     if callable(maker):
         return maker
     module, _, attribute = str(maker).rpartition(".")
+    if module.startswith("."):
+        raise validation.InvalidInput(f"env._target_ must be MODULE.FUNCTION without a path, got {maker!r}")
     if module not in sys.modules:
         find_backend()  # sets MUJOCO_GL, which simulators read when they are imported
     if not module.startswith(f"{__package__}."):

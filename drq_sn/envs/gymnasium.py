@@ -57,7 +57,7 @@ def _one_line(task: str, *errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except errors as error:
-        raise validation.InvalidInput(f"task={task}: {str(error).splitlines()[0]}") from error
+        raise validation.InvalidInput(f"task={task}: {validation.first_line(error)}") from error
 
 
 class GymnasiumEnvironment(dm_env.Environment):  # type: ignore[misc]  # dm_env has no type hints

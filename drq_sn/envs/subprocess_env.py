@@ -19,6 +19,7 @@ import numpy as np
 
 from drq_sn.output import tolerate_broken_output
 from drq_sn.types import SimulationDiverged
+from drq_sn.validation import InvalidInput
 
 START_SECONDS, CLOSE_SECONDS = 300.0, 5.0
 MAX_RESTARTS = 3  # per episode
@@ -61,9 +62,13 @@ class EnvironmentProcess:
         """Request the episode drawn from `random_state` (see `PixelStack`); the first time, wait for the start."""
         self._random_state, self._actions, self._num_restarts = random_state, [], 0
         self._received = (-1, None)
-        with contextlib.suppress(EOFError, OSError):  # `receive` restarts a dead process
+        try:
             self._await_start()
             self.connection.send(("begin", random_state))
+        except TimeoutError:
+            self._process.kill()  # its late answer would be taken for a time step; `receive` starts another
+        except (EOFError, OSError):  # `receive` restarts a dead process
+            pass
 
     def step(self, action: np.ndarray) -> None:
         """Request a step."""
@@ -76,6 +81,7 @@ class EnvironmentProcess:
 
         Raises:
             RuntimeError: if the process keeps dying, or its environment does not repeat an episode.
+            InvalidInput: if the environment does something invalid.
             SimulationDiverged: if no reset succeeds.
         """
         try:
@@ -148,7 +154,7 @@ class EnvironmentProcess:
 
 
 def _result(answer: Any) -> Any:
-    if isinstance(answer, SimulationDiverged):
+    if isinstance(answer, (SimulationDiverged, InvalidInput)):
         raise answer
     return answer
 
@@ -168,7 +174,7 @@ def serve(connection: Connection) -> None:
             request, argument = connection.recv()
             try:
                 result = handlers[request](argument)
-            except SimulationDiverged as error:  # a reset that fails every time would fail in a new process too
+            except (SimulationDiverged, InvalidInput) as error:  # they would come back in a new process too
                 result = error
             connection.send(result)
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -16,6 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
+from drq_sn.validation import first_line
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
@@ -97,7 +99,7 @@ def serve(build: Callable[[], object], after_call: Callable[[], object] = gc.col
             served = served or build()
             reply = {"result": getattr(served, method)(**arguments)}
         except (RuntimeError, ValueError) as error:  # such as out of memory, or no compiler
-            reply = {"error": next(iter(str(error).splitlines()), type(error).__name__)}
+            reply = {"error": first_line(error)}
         after_call()
         print(json.dumps(reply), file=replies, flush=True)
 

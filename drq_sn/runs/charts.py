@@ -24,7 +24,7 @@ TAGS = {  # table -> column -> tag; empty for no chart
     "eval": {"episode_return_mean": "eval/episode_return"},
 }
 LAYER_CHARTS = {"Spectral norms": "sigma", "Frobenius norms": "frobenius", "Effective learning rates": "effective_lr"}
-NETWORKS = ("actor", "critic", "encoder")
+NETWORKS = ("actor", "critic", "encoder", "q_network")
 STATE_CHARTS = {
     "Critic loss on the replay": ("critic_loss",),
     "Gradient at the action": ("action_gradient_mean", "action_gradient_max"),
@@ -35,7 +35,7 @@ STATE_CHARTS = {
     "Fraction of saturated actions": ("actor_saturation",),
     "Overestimation": ("q_start", "discounted_return", "overestimation"),
 }
-COMPARED = {  # one tag per chart, so that its lines are runs; every agent logs these
+COMPARED = {  # one tag per chart, so that its lines are runs; a chart that no run logs stays empty
     "Return of evaluations": "eval/episode_return",
     "Return of training episodes": "train/episode_return",
     "Critic loss": "learner/critic_loss",
@@ -78,7 +78,7 @@ def chart_layout(sigma_names: Sequence[str], diagnostic_names: Sequence[str]) ->
         "Return": {"Episode return": _lines("train/episode_return", "eval/episode_return")},
         "Learning": {
             "Losses": _lines(*(f"learner/{name}_loss" for name in ("critic", "actor", "temperature"))),
-            "Q values": _lines("learner/q1", "learner/q2", "learner/critic_target"),
+            "Q values": _lines("learner/q1", "learner/q2", "learner/critic_target", "learner/q$", "learner/q_greedy"),
             "Gradient norms (mean)": _lines(*(GRAD_NORM + name for name in NETWORKS)),
             "Gradient norms (largest)": _lines(*(GRAD_NORM_MAX + name for name in NETWORKS)),
         },

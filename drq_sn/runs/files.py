@@ -113,9 +113,7 @@ def load_safely(path: Path, data: bytes, device: torch.device | str = "cpu") -> 
                 raise ValueError(f"{damaged} is damaged")
         return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     except Exception as error:  # foreign files can raise anything
-        raise InvalidInput(
-            f"{path} must hold plain tensors and numbers: {next(iter(str(error).splitlines()), type(error).__name__)}"
-        ) from error
+        raise InvalidInput(f"{path} must hold plain tensors and numbers: {validation.first_line(error)}") from error
 
 
 def load_weights(run_dir: Path, device: torch.device | str, evaluation: str = "last") -> dict[str, Any]:

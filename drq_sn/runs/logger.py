@@ -200,5 +200,5 @@ class RunLogger:
         try:
             getattr(self._further, method)(*arguments)
         except Exception as error:
-            warnings.warn(f"{type(self._further).__name__} logs no more: {error}", stacklevel=4)
+            warnings.warn(f"{type(self._further).__name__} failed and is disabled: {error}", stacklevel=4)
             self._further = NullLogger()

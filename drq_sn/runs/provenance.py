@@ -49,8 +49,8 @@ def git_commit() -> str | None:
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
-        print(f"warning: the commit is not recorded: {reason.strip().splitlines()[0]}", file=sys.stderr)
+        reason = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else ""
+        print(f"warning: the commit is not recorded: {validation.first_line(reason or error)}", file=sys.stderr)
         return None
     return result.stdout.strip()
 

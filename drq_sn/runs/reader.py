@@ -145,6 +145,8 @@ def read_log(path: Path) -> Log:
     names = [str(name) for name in table.iloc[0]]
     if "frame" not in names:
         raise InvalidInput(f"{path}, line 1: no column 'frame'; it is not a file that a run wrote")
+    if len(set(names)) < len(names):
+        raise InvalidInput(f"{path}, line 1: columns must have different names")
     table = table.iloc[1:].set_axis(names, axis="columns")
     table = table[(table != "").any(axis="columns")]
     lines = [int(index) + 1 for index in table.index]

@@ -12,6 +12,8 @@ from typing import Any
 import imageio.v2 as imageio
 import numpy as np
 
+from drq_sn.validation import first_line
+
 VIDEO_SIZE = 256
 DEFAULT_RATE = 30.0
 
@@ -76,5 +78,5 @@ class VideoRecorder:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            warnings.warn(f"{self.path}: no video, the encoder failed ({str(error).splitlines()[0]})", stacklevel=3)
+            warnings.warn(f"{self.path}: no video, the encoder failed ({first_line(error)})", stacklevel=3)
             self._failed = True

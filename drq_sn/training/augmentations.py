@@ -72,7 +72,7 @@ class Intensity(nn.Module):
 
     def __init__(self, scale: float = 0.05) -> None:
         super().__init__()
-        self.scale = validation.real("augmentation.scale", scale, 0)
+        self.scale = validation.real("augmentation.transform.scale", scale, 0)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] -> the same."""

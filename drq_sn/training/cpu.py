@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -44,6 +44,18 @@ def set_up(num_threads: int | None, cores: Sequence[int] | None, matmul_precisio
     torch.backends.cudnn.benchmark = True  # convolutions have few shapes: measure which algorithm is fastest
     torch.set_float32_matmul_precision(validation.choice("matmul_precision", matmul_precision, PRECISIONS))
     keep_freed_memory()
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Restore cores and threads afterwards, for the next run in this process."""
+    cores, num_threads = available_cores(), torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cores)
 
 
 def release_memory() -> None:

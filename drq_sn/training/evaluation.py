@@ -19,7 +19,7 @@ from drq_sn.types import Agent, DivergedStep, Episode
 
 STACK_SECONDS = 0.2  # time for a stalled process to print its stack
 
-Recorder = Callable[[Any], None]
+FrameCallback = Callable[[Any], None]
 """Called with an object that has `render(height, width)` at every step of the first evaluation episode."""
 
 
@@ -101,7 +101,7 @@ def evaluate(
     pool: EnvironmentPool,
     agent: Agent,
     random_states: Sequence[str],
-    record: Recorder | None = None,
+    record: FrameCallback | None = None,
     before_step: Callable[[], None] = lambda: None,
 ) -> list[Episode]:
     """Play episodes with the deterministic policy; the agent acts on one observation at a time, in this process.

@@ -215,7 +215,7 @@ class Loop:
             if is_same or self._observation_digest is None:
                 return time_step
         warnings.warn(
-            "the environment does not repeat the interrupted episode; training goes on with a new one", stacklevel=2
+            "the environment does not repeat the interrupted episode; training continues with a new one", stacklevel=2
         )
         return self._start_episode(env, replay)
 

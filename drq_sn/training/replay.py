@@ -224,7 +224,6 @@ class UniformReplay:
         return {
             "capacity": self.capacity,
             "num_slots": self._num_slots,
-            "first_start": self._first_start,
             "end_start": self._end_start,
             "current_episode": self._current_episode,
             "episode_is_open": self._episode_is_open,

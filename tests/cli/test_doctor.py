@@ -25,6 +25,20 @@ def test_software_rendering_a_wrong_pair_and_little_memory_are_named(monkeypatch
         assert any(words in problem for problem in problems), words
 
 
+def test_missing_packages_are_problems(monkeypatch):
+    versions = doctor.provenance.versions() | {"dm_control": "not installed", "mujoco": "not installed"}
+    monkeypatch.setattr(doctor.provenance, "versions", lambda: versions)
+
+    def fail(task):
+        raise InvalidInput("dm_control is not installed")
+
+    monkeypatch.setattr(doctor.gl, "select_backend", lambda: gl.Backend("egl", "llvmpipe"))
+    monkeypatch.setattr(doctor, "make_env", fail)
+    facts, problems = doctor.report()
+    assert "GL backend: none" in facts
+    assert "dm_control is not installed" in problems
+
+
 def test_no_backend_is_a_problem_and_not_a_crash(monkeypatch):
     def fail():
         raise InvalidInput("no OpenGL backend renders")

@@ -90,6 +90,7 @@ def test_every_head_sees_the_same_batches(study, monkeypatch):
         (["depths=[-1]"], "depths must be"),
         (["num_updates=0"], "num_updates must be"),
         (["seeds=[a]"], "seeds must be"),
+        (["seeds=[5000000000]"], "seeds must be an integer >= 0 and <= 4294967295"),
     ],
 )
 def test_wrong_values_are_named_and_leave_nothing(study, tmp_path, words, message):

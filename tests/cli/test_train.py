@@ -161,15 +161,6 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         drq_sn.load_agent(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [("a: [", "not readable as YAML"), ("- 1", "is not a configuration that a run wrote")]
-)
-def test_a_damaged_configuration_is_named(tmp_path, text, message):
-    (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(InvalidInput, match=message):
-        drq_sn.load_agent(tmp_path)
-
-
 @pytest.mark.parametrize("override", ["launcher=ray", "launcher.num_cpus=2", "hydra/launcher=submitit_slurm"])
 def test_multirun_takes_no_launcher(monkeypatch, capsys, override):
     monkeypatch.setattr(sys, "argv", ["train", "--multirun", "seed=1,2", override])

@@ -33,6 +33,11 @@ def test_a_commit_that_git_cannot_tell_is_a_warning(checkout, monkeypatch, capsy
     assert provenance.git_commit() is None
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: the commit is not recorded: fatal: ")
+    (checkout / "git").write_text("#!/bin/sh\nexit 1\n")
+    (checkout / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(checkout))
+    assert provenance.git_commit() is None
+    assert "returned non-zero exit status 1" in capsys.readouterr().err
     monkeypatch.setenv("PATH", "/nowhere")
     assert provenance.git_commit() is None
     assert "No such file or directory" in capsys.readouterr().err

@@ -107,6 +107,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path, make):
         ("frame,a\n1,2\n2,abc\n", "line 3: 'abc' is not a number"),
         ("frame,a\n1,2,3\n", "Expected 2 fields in line 2, saw 3"),
         ("step,a\n1,2\n", "line 1: no column 'frame'"),
+        ("frame,a,a\n1,2,3\n", "line 1: columns must have different names"),
         ("frame,a\n,2\n", "line 2: frame must be a number >= 0, got ''"),
         ("frame,a\nnan,2\n", "line 2: frame must be a number >= 0, got 'nan'"),
         ("frame,a\n-1,2\n", "line 2: frame must be a number >= 0, got '-1'"),

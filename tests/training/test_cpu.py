@@ -17,8 +17,8 @@ import resource, torch
 from drq_sn.training import cpu
 torch.set_num_threads(1)
 def num_faults():
-    for i in range(8):  # the first until the heap has a place for everything
-        if i == 5:
+    for i in range(20):  # the first until the heap has a place for everything
+        if i == 17:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         [torch.ones(1 << 24) for _ in range(2)]  # 64 MiB each, given back at once
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
@@ -57,8 +57,23 @@ cpu.set_up(None, [{core}])
 print(sorted(os.sched_getaffinity(0)), torch.get_num_threads(), torch.get_float32_matmul_precision())
 cpu.set_up(3, None, "high")
 print(torch.get_num_threads(), torch.get_float32_matmul_precision())
+with cpu.restored():
+    cpu.set_up(1, None)
+print(torch.get_num_threads())
 """
-    assert python(code).splitlines() == ["2", "5", f"[{core}] 1 highest", "3 high"]
+    assert python(code).splitlines() == ["2", "5", f"[{core}] 1 highest", "3 high", "3"]
+
+
+def test_cores_and_threads_of_one_run_are_not_those_of_the_next():
+    code = f"""
+import os, torch
+from drq_sn.training import cpu
+cores, num_threads = os.sched_getaffinity(0), torch.get_num_threads()
+with cpu.restored():
+    cpu.set_up(None, [{available_cores()[-1]}])
+print(os.sched_getaffinity(0) == cores, torch.get_num_threads() == num_threads)
+"""
+    assert python(code) == "True True"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from drq_sn.envs import make_env
 from drq_sn.envs.subprocess_env import EnvironmentProcess
 from drq_sn.envs.synthetic import PointMass
 from drq_sn.training.evaluation import EnvironmentPool, LocalWorker, evaluate
+from drq_sn.validation import InvalidInput
 from tests.builders import compose_config
 
 SYNTHETIC = functools.partial(make_env, "synthetic_point", image_size=24)
@@ -234,6 +235,32 @@ def test_a_process_ends_when_its_connection_is_closed():
     env.receive()
     env.connection.close()
     assert env._process.wait(10) == 0
+    env.close()
+
+
+def test_a_process_that_starts_too_slowly_is_replaced(monkeypatch):
+    env = EnvironmentProcess(SYNTHETIC, 60)
+    monkeypatch.setattr("drq_sn.envs.subprocess_env.START_SECONDS", 0.0)
+    env.begin(random_states_of(1, 1)[0])
+    monkeypatch.undo()
+    assert env.receive().first()
+    env.close()
+
+
+class Refusing:
+    """An environment that does something invalid."""
+
+    def reset(self):
+        raise InvalidInput("reward must be a number, got None")
+
+    step = render = reset
+
+
+def test_invalid_environments_are_named_at_once():
+    env = EnvironmentProcess(Refusing, 60)
+    env.begin("")
+    with pytest.raises(InvalidInput, match="reward must be a number, got None"):
+        env.receive()
     env.close()
 
 

@@ -32,7 +32,6 @@ from drq_sn.training.limits import has_bfloat16
 from drq_sn.training.loop import Loop
 from drq_sn.training.replay import UniformReplay
 
-CONFIG = "config.yaml"
 NETWORKS = ("actor", "critic")
 ENCODER_DTYPES = FLOAT32, BFLOAT16 = "float32", "bfloat16"
 RESERVED = ("task", "seed", "maker", "action_repeat")  # arguments of `make_env` that are not options of `env`
@@ -56,7 +55,7 @@ def resolve(cfg: DictConfig) -> None:
     try:
         OmegaConf.resolve(cfg)
     except OmegaConfBaseException as error:
-        raise validation.InvalidInput(f"${{...}} must name an option: {str(error).splitlines()[0]}") from None
+        raise validation.InvalidInput(f"${{...}} must name an option: {validation.first_line(error)}") from None
 
 
 def instantiate(node: DictConfig, *arguments: Any, **options: Any) -> Any:
@@ -68,7 +67,7 @@ def instantiate(node: DictConfig, *arguments: Any, **options: Any) -> Any:
         if isinstance(cause, validation.InvalidInput):
             raise cause from None
         if isinstance(cause, (TypeError, ValueError)):  # an option that the class does not take
-            raise validation.InvalidInput(f"{node._target_}: {str(cause).splitlines()[0]}") from error
+            raise validation.InvalidInput(f"{node._target_}: {validation.first_line(cause)}") from error
         if str(error).startswith(CALL_FAILED):
             raise
         key, target = re.search(r"full_key: (\S+)", str(error)), re.search(r"arget '([^']+)'", str(error))
@@ -160,8 +159,8 @@ def build_agent(
         raise validation.InvalidInput(f"agent._target_ must be an agent, got {cfg.agent._target_!r}")
     if normalizer.is_idle and device.type != "meta":  # memory is estimated with one that is never used
         warnings.warn(
-            f"normalizer: {cfg.normalizer._target_} acts on no layer: the heads have none that normalizer.layers="
-            f"{normalizer.layers} selects; the run is one without normalization",
+            f"normalizer: {cfg.normalizer._target_} acts on no layer: normalizer.layers={normalizer.layers} selects "
+            "none of the heads; the run is not normalized",
             stacklevel=2,
         )
     return agent
@@ -204,7 +203,10 @@ def build_replay(cfg: DictConfig, env: PixelStack, device: torch.device) -> Unif
 
 
 def replay_capacity(cfg: DictConfig) -> int:
-    """Slots of the run's replay: `replay.capacity_steps`, but no more than the run can fill."""
+    """Slots of the run's replay: `replay.capacity_steps`, but no more than the run fills with episodes of 100 steps.
+
+    An episode needs one more slot than it has steps; a run with shorter episodes overwrites its oldest steps.
+    """
     num_steps = cfg.num_train_frames // cfg.action_repeat
     fillable = num_steps + num_steps // 100 + SPARE_EPISODES
     return int(min(validation.integer("replay.capacity_steps", cfg.replay.capacity_steps), fillable))
@@ -212,9 +214,7 @@ def replay_capacity(cfg: DictConfig) -> int:
 
 def build_loop(cfg: DictConfig) -> Loop:
     """The loop that `cfg` describes."""
-    validation.integer(
-        "num_random_steps", cfg.num_random_steps, minimum=cfg.n_step
-    )  # the first update needs a transition
+    validation.integer("num_random_steps", cfg.num_random_steps, minimum=cfg.n_step)  # so that the first update has one
     return Loop(
         num_train_frames=cfg.num_train_frames,
         action_repeat=cfg.action_repeat,

@@ -11,7 +11,6 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from drq_sn.cli.config.build import CONFIG
 from drq_sn.cli.config.older_runs import FORMER_MEANING
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
 from drq_sn.cli.config.ranges import seed as check_seed
@@ -20,7 +19,7 @@ from drq_sn.cli.config.search_path import cached, choices_of
 from drq_sn.cli.running.run_dir import MAY_DIFFER, flatten
 from drq_sn.report.scores import canonical
 from drq_sn.report.types import Departure, Preset, Run, Variant
-from drq_sn.runs.reader import RECORD, read_logs, read_record
+from drq_sn.runs.reader import CONFIG, RECORD, read_logs, read_record
 from drq_sn.runs.status import Status
 from drq_sn.validation import InvalidInput
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from drq_sn.validation import InvalidInput
+from drq_sn.validation import InvalidInput, first_line
 
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is installed
 PLAIN = (str, int, float, bool, type(None))
@@ -62,7 +62,7 @@ def parse_config(text: str, path: Path) -> dict[str, Any]:
     try:
         options = yaml.load(text, YAML_LOADER)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that does not exist
-        raise InvalidInput(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+        raise InvalidInput(f"{path}: not readable as YAML ({first_line(error)})") from None
     if not isinstance(options, dict):
         raise InvalidInput(f"{path} is not a configuration that a run wrote")
     _require_plain(options, path)

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir
-from drq_sn.cli.config.reference import format_help
+from drq_sn.cli.config.reference import NOT_CHOSEN, format_help
 from drq_sn.cli.config.search_path import own_directories, use_directories
 from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
 
@@ -29,7 +29,7 @@ SWEEP_FLAGS = {"-m", "--multirun"}
 DIRECTORY_FLAGS, SEARCH_PATH = ("--config-dir", "-cd"), "hydra.searchpath"
 NOT_PLAIN = ("[", "{", "'", '"', "~")  # how values begin that may not be meant literally
 HYDRA_GROUPS = "hydra/"  # such as hydra/job_logging
-INTERNAL_GROUPS = {"hydra", "tuned", "env_preset", "agent_preset", "augmentation_preset"}
+INTERNAL_GROUPS = {"hydra", *NOT_CHOSEN}
 SWEEP, SWEEP_GROUPS = "sweep", {"experiment", "launcher"}  # what one command alone chooses from
 
 RENAMED = {  # options and values of earlier versions -> their present names
@@ -204,7 +204,12 @@ def check_overrides(arguments: Sequence[str], config_name: str) -> None:
             _check_choices(parsed, config_name)
             _check_keys(parsed, config_name)
         except (HydraException, OmegaConfBaseException) as error:
-            raise validation.InvalidInput(str(error).strip().splitlines()[0]) from None
+            raise validation.InvalidInput(validation.first_line(error)) from None
+
+
+def own_options(cfg: DictConfig) -> DictConfig:
+    """The options of a run that `config.yaml` holds: all but the groups that only set others."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
 
 
 def initialized() -> AbstractContextManager[Any]:

@@ -40,6 +40,7 @@ def run_directory(name: str, value: Any) -> str:
 TRAIN: dict[str, Check] = {
     "seed": seed,
     "fresh": validation.boolean,
+    "batch_size": at_least_1,
     "init_networks": partial(validation.choice, valid=("all", "encoder")),
     "keep_checkpoint": validation.boolean,
     "run_dir": optional(validation.path),

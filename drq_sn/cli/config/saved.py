@@ -14,15 +14,16 @@ from omegaconf import DictConfig, OmegaConf
 from drq_sn import validation
 from drq_sn.agents.base import TARGET, BaseAgent
 from drq_sn.agents.runtime import Eager
-from drq_sn.cli.config.build import CONFIG, FLOAT32, build_agent, build_env
+from drq_sn.cli.config.build import FLOAT32, build_agent, build_env
 from drq_sn.cli.config.older_runs import parse_config
-from drq_sn.cli.config.ranges import Check, at_least_1, positive
+from drq_sn.cli.config.ranges import TRAIN, Check, at_least_1, optional, positive
 from drq_sn.cli.config.ranges import seed as check_seed
 from drq_sn.cli.config.search_path import cached, config_files
 from drq_sn.envs.specs import Specs, parse_specs, specs_of
 from drq_sn.envs.wrappers import PixelStack
 from drq_sn.runs import provenance
 from drq_sn.runs.files import load_weights
+from drq_sn.runs.reader import CONFIG
 from drq_sn.validation import InvalidInput
 
 TARGET_KEY = "_target_"
@@ -36,6 +37,7 @@ VALUES: dict[str, Check] = {  # what is read besides the groups
     "batch_size": at_least_1,
     "update_every_steps": at_least_1,
     "lr": positive,
+    "env_limit_seconds": optional(TRAIN["env_limit_seconds"]),
 }
 
 

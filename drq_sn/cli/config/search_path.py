@@ -75,7 +75,7 @@ def use_directories(values: Sequence[str]) -> None:
         for file in config_dir().rglob("*.yaml"):
             name = file.relative_to(config_dir())
             if directory != config_dir() and (directory / name).is_file():
-                raise InvalidInput(f"{directory / name} must have a name of its own, which no file of cfg/ has")
+                raise InvalidInput(f"{directory / name} must not have the name of a file in cfg/")
     _use(directories)
     for parent in (str(directory.parent) for directory in directories):
         if parent not in sys.path:

@@ -137,7 +137,7 @@ class RayLauncher:
         try:
             self._ray.init(address=self._address or "local", logging_level="error", log_to_driver=False, **local)
         except ConnectionError as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = validation.first_line(error)
             raise validation.InvalidInput(
                 f"launcher.address must be a Ray cluster, got {self._address!r}: {reason}"
             ) from None
@@ -184,7 +184,7 @@ class SlurmLauncher:
             self._executor = submitit.AutoExecutor(submitit_folder, "slurm", slurm_max_num_timeout=max_num_timeout)
             self._executor.update_parameters(**{f"slurm_{name}": value for name, value in parameters.items()})
         except (AssertionError, NameError, RuntimeError) as error:  # a wrong type, an unknown parameter, no srun
-            raise validation.InvalidInput(f"launcher=slurm: {str(error).splitlines()[0]}") from None
+            raise validation.InvalidInput(f"launcher=slurm: {validation.first_line(error)}") from None
 
     def launch(self, jobs: Sequence[Job], say: Callable[[str], None], exit_codes: ExitCodes) -> None:
         """See `Launcher.launch`; after a signal, the jobs stay in the queue."""
@@ -211,7 +211,7 @@ def _end(
 ) -> None:
     """Record how `job` ended; `error` is why it was lost, if it was."""
     exit_codes[job] = code
-    reason = f": {str(error).strip().splitlines()[0]}" if error else ""
+    reason = f": {validation.first_line(error)}" if error else ""
     say(f"{job.name}: {describe_exit(code)}{reason}")
 
 

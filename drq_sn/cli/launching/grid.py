@@ -15,18 +15,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config import ranges
-from drq_sn.cli.config.build import CONFIG
-from drq_sn.cli.config.overrides import INTERNAL_GROUPS, alternatives, group_options, initialized, parse_override
+from drq_sn.cli.config.overrides import alternatives, group_options, initialized, own_options, parse_override
 from drq_sn.cli.config.saved import read_config, saved_length
 from drq_sn.cli.running.run_dir import require_same
 from drq_sn.envs import require_task
 from drq_sn.envs.factory import SUITE
 from drq_sn.report.types import Experiment
 from drq_sn.runs.checkpoints import FOLDER
-from drq_sn.runs.reader import read_record
+from drq_sn.runs.reader import CONFIG, read_record
 from drq_sn.runs.status import Status
 
-SEED = "seed"
+SEED, SUFFIX = "seed", "run_suffix"
 Axes = dict[str, list[str]]
 """Option -> the `option=value` overrides that runs take in turn."""
 
@@ -113,8 +112,14 @@ def _parts(given: Axes, experiment: Experiment | None) -> Iterator[Axes]:
     }
     if "preset" not in given or experiment.has_preset:  # a preset sets a length of its own
         defaults["num_train_frames"] = [f"num_train_frames={experiment.num_train_frames}"]
+    more = given.get(SUFFIX) if all(SUFFIX in variant for variant in experiment.variants) else None
+    if more:  # is appended to the variants' own
+        given = {key: values for key, values in given.items() if key != SUFFIX}
     for variant in _select_variants(given, experiment):
-        yield defaults | given | {key: [f"{key}={value}"] for key, value in variant.items()}
+        axes = defaults | given | {key: [f"{key}={value}"] for key, value in variant.items()}
+        if more:
+            axes[SUFFIX] = [axes[SUFFIX][0] + override.partition("=")[2] for override in more]
+        yield axes
 
 
 def _select_variants(given: Axes, experiment: Experiment) -> list[dict[str, str]]:
@@ -161,16 +166,15 @@ def _seed(override: str) -> int:
 
 
 def _planned(cfg: DictConfig, overrides: tuple[str, ...]) -> PlannedRun:
+    ranges.check_ranges(cfg, ranges.TRAIN)
     run_dir = Path(str(cfg.run_dir or ""))
     num_train_frames = validation.integer("num_train_frames", cfg.num_train_frames)
     status = Status.WAITING
     if (run_dir / CONFIG).is_file() and not cfg.fresh:
         resolved = copy.deepcopy(cfg)
         OmegaConf.resolve(resolved)
-        settings = OmegaConf.masked_copy(resolved, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
-        require_same(
-            run_dir, OmegaConf.to_yaml(read_config(run_dir)), settings, "set a run_suffix, or move that directory away"
-        )
+        saved, cure = OmegaConf.to_yaml(read_config(run_dir)), "set a run_suffix, or move that directory away"
+        require_same(run_dir, saved, own_options(resolved), cure)
         status = Status(read_record(run_dir).get("status"))
         if status is Status.FINISHED and (frame := saved_length(run_dir)) < num_train_frames:
             if not (run_dir / FOLDER).is_dir():

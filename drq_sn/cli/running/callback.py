@@ -1,4 +1,4 @@
-"""What a caller in Python is told of a run: its evaluations."""
+"""Passes evaluations to the callback of `drq_sn.train`."""
 
 from __future__ import annotations
 

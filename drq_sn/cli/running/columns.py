@@ -1,4 +1,4 @@
-"""Which options of a run stand in TensorBoard's table of hyperparameters."""
+"""Options shown on TensorBoard's HPARAMS page."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
+from drq_sn.cli.config.experiments import PUBLISHED
 from drq_sn.envs.gl import Backend
 from drq_sn.runs import provenance
 from drq_sn.runs.progress import format_return
@@ -19,7 +20,12 @@ RESULTS = ("eval.csv", "train.csv", "diagnostics.csv", "weights.pt", "best.pt", 
 
 
 def announce_start(
-    cfg: DictConfig, run_dir: Path, device: torch.device, backend: Backend | None, repeats_episodes: bool
+    cfg: DictConfig,
+    run_dir: Path,
+    device: torch.device,
+    backend: Backend | None,
+    repeats_episodes: bool,
+    preset: str | None,
 ) -> None:
     """Print where the run trains, renders and keeps its files, with warnings; `backend` is None if nothing is drawn."""
     place = f"{cfg.task}: training on {provenance.device_name(device)}"
@@ -33,7 +39,7 @@ def announce_start(
         )
     if backend and backend.is_software and device.type == "cuda":
         print("warning: frames are rendered in software although there is a GPU; see `drq-sn doctor`", file=sys.stderr)
-    if backend and device.type == "cpu" and not cfg.run_suffix:
+    if backend and device.type == "cpu" and preset == PUBLISHED:
         print(
             "no GPU: the published setting takes days on a few cores; preset=laptop (make: PRESET=laptop) trains "
             "smaller images and networks in 30 to 60 minutes"

@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config.build import (
-    CONFIG,
     build_agent,
     build_env,
     build_loop,
@@ -24,7 +23,7 @@ from drq_sn.cli.config.build import (
     resolve,
 )
 from drq_sn.cli.config.identify import record_choices
-from drq_sn.cli.config.overrides import INTERNAL_GROUPS
+from drq_sn.cli.config.overrides import own_options
 from drq_sn.cli.config.ranges import TRAIN, check_ranges
 from drq_sn.cli.config.saved import initialize_agent, read_config, saved_length
 from drq_sn.cli.running.callback import CallbackFailed, EvaluationFeed
@@ -43,7 +42,7 @@ from drq_sn.runs import provenance
 from drq_sn.runs.checkpoints import Checkpoint, CheckpointStore
 from drq_sn.runs.files import WeightsWriter, write_atomically
 from drq_sn.runs.logger import RunLogger
-from drq_sn.runs.reader import read_record
+from drq_sn.runs.reader import CONFIG, read_record
 from drq_sn.runs.status import Status
 from drq_sn.runs.video import VideoRecorder, playback_rate
 from drq_sn.training import cpu
@@ -54,6 +53,7 @@ from drq_sn.training.loop import TrainingDiverged
 from drq_sn.types import Episode, Logger
 
 
+@cpu.restored()
 def run(cfg: DictConfig, feed: EvaluationFeed = EvaluationFeed()) -> None:  # noqa: B008, has no state
     """Train with configuration `cfg` in `cfg.run_dir`; resume an unfinished run there.
 
@@ -86,7 +86,7 @@ def run(cfg: DictConfig, feed: EvaluationFeed = EvaluationFeed()) -> None:  # no
             "first_frame_sha256": provenance.frame_hash(env),
         }
     further: Logger = instantiate(cfg.logger)
-    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in INTERNAL_GROUPS])
+    own = own_options(cfg)
     path = Path(str(cfg.run_dir or ""))
     initial = initialize_agent(agent, cfg) if cfg.fresh or not path.exists() else {}  # before anything is written
     with claimed(path, cfg.fresh) as lock:
@@ -97,7 +97,8 @@ def run(cfg: DictConfig, feed: EvaluationFeed = EvaluationFeed()) -> None:  # no
         _require_own_run(run_dir, checkpoint, own)
         if _has_finished(run_dir, cfg, checkpoint):
             return
-        announce_start(cfg, run_dir, device, backend if env.renders else None, repeats_episodes)
+        drawn_by, preset = backend if env.renders else None, choices["choices"]["preset"]
+        announce_start(cfg, run_dir, device, drawn_by, repeats_episodes, preset)
         if not loop.updates:
             warn_of_no_update(cfg, loop.num_steps)
         if checkpoint is not None:
@@ -109,11 +110,15 @@ def run(cfg: DictConfig, feed: EvaluationFeed = EvaluationFeed()) -> None:  # no
             if (backup := lock.move_to_backup()) is not None:
                 print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
         frame = loop.step * loop.action_repeat if checkpoint else None
-        with recorded(run_dir, _description(cfg, choices, device, backend) | environment | initial, frame) as results:
-            write_atomically(run_dir / CONFIG, session.config.encode())
-            episodes = _train(cfg, lock, session, checkpoint, results, further, feed)
-        if not cfg.keep_checkpoint:
-            session.store.delete()
+        facts = _description(cfg, choices, device, backend) | environment | initial
+        try:
+            with recorded(run_dir, facts, frame) as results:
+                write_atomically(run_dir / CONFIG, session.config.encode())
+                episodes = _train(cfg, lock, session, checkpoint, results, further, feed)
+        except TrainingDiverged:
+            _delete_checkpoints(cfg, session.store)
+            raise
+        _delete_checkpoints(cfg, session.store)
     announce_end(cfg, run_dir, episodes)
 
 
@@ -205,6 +210,12 @@ def _train(
             raise
         logger.end(success=True)
     return last_evaluation
+
+
+def _delete_checkpoints(cfg: DictConfig, store: CheckpointStore) -> None:
+    """Delete the checkpoints of a run that is over, unless they are wanted."""
+    if not cfg.keep_checkpoint:
+        store.delete()
 
 
 def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConfig) -> None:

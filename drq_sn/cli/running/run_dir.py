@@ -1,4 +1,4 @@
-"""Run directories: whose they are, comparison of settings, and the record of the run."""
+"""Run directories: locking, comparison of settings, `run.json`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
-from drq_sn.cli.config.build import CONFIG
 from drq_sn.cli.config.older_runs import FORMER_MEANING, parse_config
 from drq_sn.cli.running.callback import CallbackFailed
 from drq_sn.cli.running.lock import RunDirectoryLost, RunLock, is_content
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.runs.checkpoints import FOLDER
 from drq_sn.runs.files import write_json
-from drq_sn.runs.reader import RECORD, read_record
+from drq_sn.runs.reader import CONFIG, RECORD, read_record
 from drq_sn.runs.status import Status
 from drq_sn.training.loop import TrainingDiverged
 from drq_sn.types import SimulationDiverged

@@ -112,7 +112,7 @@ def _consumers(head: nn.Module) -> dict[str, set[Any]]:
         nodes = fx.symbolic_trace(head).graph.nodes
     except Exception as error:  # tracing can raise anything
         raise validation.InvalidInput(
-            f"normalizer=nap: {type(head).__name__} cannot be traced ({str(error).splitlines()[0]}); "
+            f"normalizer=nap: {type(head).__name__} cannot be traced ({validation.first_line(error)}); "
             "its forward pass must not depend on values"
         ) from error
     modules = dict(head.named_modules())

@@ -152,7 +152,7 @@ def test_what_cannot_be_used_is_one_line(own, tmp_path):
         (["--config-dir", "missing"], "must name directories of YAML files, got 'missing'"),
         (["hydra.searchpath=[1]"], "hydra.searchpath must be a list of directories, got [1]"),
         (["hydra.searchpath=[pkg://no.such]"], "must name directories of YAML files, got 'pkg://no.such'"),
-        (["--config-dir", own], f"{own / 'head' / 'mlp2.yaml'} must have a name of its own"),
+        (["--config-dir", own], f"{own / 'head' / 'mlp2.yaml'} must not have the name of a file"),
     ]:
         result = invoke(train.main, *words)
         assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr

@@ -86,6 +86,13 @@ def test_variants_of_axes_become_overrides_and_name_the_directory():
     assert (cfg.normalizer.layers, cfg.normalizer.minimum_sigma) == ([-2, -3, -4, -5], 1.0)
 
 
+def test_a_run_suffix_is_added_to_those_of_axes():
+    runs = plan(["seed=1", "lr=1e-3,1e-4", "run_suffix=_lr${lr}"], load_experiment("gogianu_all_layers"))
+    breakout = [run.run_dir.parent.name for run in runs if "breakout" in str(run.run_dir)]
+    assert breakout[:2] == ["dqn_none_none_24x3_none_lr0.001", "dqn_none_none_24x3_none_lr0.0001"]
+    assert len(breakout) == 6
+
+
 def test_table1_is_every_task_with_every_variant():
     runs = plan(["seed=9,10"], load_experiment("table1"))
     tasks = ("cup_catch", "walker_walk", "cartpole_balance_sparse", "hopper_stand", "reacher_easy")

@@ -173,6 +173,7 @@ def test_divergence_ends_the_run_and_its_weights_are_kept(configure, tmp_path, m
     assert agent.is_finite()
     kept = torch.load(tmp_path / "run" / "checkpoint" / "diverged.pt", weights_only=True)
     assert kept["networks"]["critic.q1.layers.0.weight"].isnan().any()
+    assert [path.name for path in (tmp_path / "run" / "checkpoint").iterdir()] == ["diverged.pt"]
     for status in ("diverged", "crashed"):  # `crashed` is from older versions
         (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "status": status}))
         with pytest.raises(TrainingDiverged, match="frame 260"):
