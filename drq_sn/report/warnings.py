@@ -30,12 +30,15 @@ def general_warnings(runs: Sequence[Run], duplicates: Iterable[tuple[Run, Run]])
     ]
 
 
-def _mixed(what: str, runs: Iterable[Run], *names: str) -> Iterator[str]:
-    """One line if the fact `names` of `run.json` differs between runs: every value with the runs that have it."""
+def _mixed(what: str, runs: Iterable[Run], *names: str, shown: int | None = None) -> Iterator[str]:
+    """One line if the fact `names` of `run.json` differs between runs: every value with the runs that have it.
+
+    The line has the first `shown` characters of each value.
+    """
     groups = _group(runs, lambda run: read_fact(run.record, *names))
     groups.pop(UNKNOWN, None)
     if len(groups) > 1:
-        yield f"{what}: " + "; ".join(f"{value} in {name_runs(members)}" for value, members in groups.items())
+        yield f"{what}: " + "; ".join(f"{value[:shown]} in {name_runs(members)}" for value, members in groups.items())
 
 
 def _group(runs: Iterable[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run]]:
@@ -53,7 +56,7 @@ def _mixed_frames(runs: Sequence[Run]) -> Iterator[str]:
     )
     for (task, *_), members in environments.items():
         yield from _mixed(f"{task}: first frames differ, so runs did not see the same pixels", members,
-                          "first_frame_sha256")  # fmt: skip
+                          "first_frame_sha256", shown=12)  # fmt: skip
 
 
 def _not_finished(runs: Iterable[Run]) -> Iterator[str]:

@@ -35,7 +35,7 @@ STATE_CHARTS = {
     "Fraction of saturated actions": ("actor_saturation",),
     "Overestimation": ("q_start", "discounted_return", "overestimation"),
 }
-COMPARED = {  # one tag per chart, so that its lines are runs; a chart that no run logs stays empty
+COMPARED = {  # one tag per chart, so that its lines are runs
     "Return of evaluations": "eval/episode_return",
     "Return of training episodes": "train/episode_return",
     "Critic loss": "learner/critic_loss",
@@ -63,18 +63,19 @@ def tag(table: str, column: str) -> str:
     return column if "/" in column else f"learner/{column}"
 
 
-def chart_layout(sigma_names: Sequence[str], diagnostic_names: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+def chart_layout(train_columns: Sequence[str], diagnostic_columns: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
     """Charts by category; a chart is the same for every agent and head that has it.
 
     Args:
-        sigma_names: `sigma/{network}.{layer}`, logged per episode.
-        diagnostic_names: diagnostics, logged per evaluation.
+        train_columns: logged per episode, with `sigma/{network}.{layer}`.
+        diagnostic_columns: logged per evaluation.
     """
-    compared = COMPARED | {
-        title: tag("diagnostics", name) for title, name in COMPARED_DIAGNOSTICS.items() if diagnostic_names
-    }
+    sigma_names = [name for name in train_columns if name.startswith("sigma/")]
+    logged = {tag("eval", "episode_return_mean"), *(tag("train", name) for name in train_columns)}
+    logged |= {tag("diagnostics", name) for name in diagnostic_columns}
+    compared = COMPARED | {title: tag("diagnostics", name) for title, name in COMPARED_DIAGNOSTICS.items()}
     layout = {
-        "Comparing runs": {title: _lines(f"{tag}$") for title, tag in compared.items()},
+        "Comparing runs": {title: _lines(f"{tag}$") for title, tag in compared.items() if tag in logged},
         "Return": {"Episode return": _lines("train/episode_return", "eval/episode_return")},
         "Learning": {
             "Losses": _lines(*(f"learner/{name}_loss" for name in ("critic", "actor", "temperature"))),
@@ -86,10 +87,12 @@ def chart_layout(sigma_names: Sequence[str], diagnostic_names: Sequence[str]) ->
     }
     if sigma_names:
         layout["Spectral norms"] = _charts_by_network("sigma", sigma_names)
-    if diagnostic_names:
-        tags = [tag("diagnostics", name) for name in diagnostic_names]
+    if diagnostic_columns:
+        tags = [tag("diagnostics", name) for name in diagnostic_columns]
         layout["Diagnostics"] = {
-            title: _lines(*(tag("diagnostics", name) for name in names)) for title, names in STATE_CHARTS.items()
+            title: _lines(*(tag("diagnostics", name) for name in names))
+            for title, names in STATE_CHARTS.items()
+            if any(name.rstrip("$") in diagnostic_columns for name in names)
         }
         for title, kind in LAYER_CHARTS.items():
             layout[f"Diagnostics: {title.lower()}"] = _charts_by_network(f"{LAYERS}/{kind}", tags)

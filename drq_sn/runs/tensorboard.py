@@ -28,7 +28,7 @@ from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import custom_scalars
 from torch.utils.tensorboard.summary import text as text_summary
 
-from drq_sn.runs.charts import SHARED, chart_layout, tag
+from drq_sn.runs.charts import chart_layout, tag
 from drq_sn.types import RunInfo
 
 Hyperparameters = Mapping[str, str | float | bool | None]
@@ -71,9 +71,8 @@ class TensorBoardLogger:
         if run.resumed_at is not None:  # TensorBoard ignores what older event files hold from there on
             self._add(run.resumed_at + 1, file_version="brain.Event:2")
             self._add(run.resumed_at + 1, session_log=SessionLog(status=SessionLog.START))
-        sigmas = [name for name in run.columns["train"] if name.startswith("sigma/")]
-        diagnostics = [name for name in run.columns.get("diagnostics", ()) if name not in SHARED]
-        layout = custom_scalars(chart_layout(sigmas, diagnostics))  # type: ignore[no-untyped-call]  # no hints
+        columns = run.columns["train"], run.columns.get("diagnostics", ())
+        layout = custom_scalars(chart_layout(*columns))  # type: ignore[no-untyped-call]  # no hints
         self._add(summary=layout)
         if self._hyperparameters:
             for summary in session_start(self._hyperparameters):

@@ -111,6 +111,7 @@ def test_the_layout_finds_the_layers_of_the_run_and_what_agents_report():
     assert charted(layout["Diagnostics: effective learning rates"]["actor"]) == {
         "network_layers/effective_lr/actor.head.first"
     }
+    assert set(chart_layout((), ())["Comparing runs"]) == {"Return of evaluations"}
     assert set(chart_layout((), ())) == {"Comparing runs", "Return", "Learning", "Throughput"}
     reported = {*DrQ.metric_names, *DrQV2.metric_names, *DQN.metric_names}
     for name in [name for _, names in layout["Learning"].values() for name in names]:
@@ -119,16 +120,23 @@ def test_the_layout_finds_the_layers_of_the_run_and_what_agents_report():
 
 def test_runs_with_other_layers_have_the_same_charts():
     """TensorBoard merges equal charts; one that differed would stand twice on the page."""
-    others = ("sigma/critic.q1.layers.1",), ("seconds", "sigma/critic.q1.layers.0", "effective_lr/actor.head.layers.0")
+    others = (
+        ("sigma/critic.q1.layers.1",),
+        ("smoothness", "sigma/critic.q1.layers.0", "effective_lr/actor.head.layers.0"),
+    )
     assert chart_layout(*others) == chart_layout(SIGMAS, DIAGNOSTICS)
 
 
 def test_charts_for_comparing_hold_one_quantity():
-    charts = chart_layout((), (*STATE_METRICS, *EPISODE_METRICS))["Comparing runs"]
-    names = ({*DrQ.metric_names} & {*DrQV2.metric_names}) | {*DQN.metric_names}
-    logged = {"eval/episode_return", "train/episode_return"} | {n if "/" in n else f"learner/{n}" for n in names}
-    logged |= {n.replace("grad_norm/", "grad_norm_max/") for n in logged}
-    logged |= {tag("diagnostics", name) for name in (*STATE_METRICS, *EPISODE_METRICS)}
+    diagnostics = (*STATE_METRICS, *EPISODE_METRICS)
+    names = {"episode_return", *DrQV2.metric_names}
+    names |= {name.replace("grad_norm/", "grad_norm_max/") for name in names}
+    charts = chart_layout(sorted(names), diagnostics)["Comparing runs"]
+    logged = {"eval/episode_return", *(tag("train", name) for name in names)}
+    logged |= {tag("diagnostics", name) for name in diagnostics}
+    assert {"Gradient norm (largest): encoder", "Critic loss"} <= set(charts)
+    assert "Gradient norm (mean): q_network" not in charts
+    assert "Gradient norm (mean): q_network" in chart_layout(DQN.metric_names, ())["Comparing runs"]
     for kind, patterns in charts.values():
         assert kind == "Multiline"
         assert len([name for name in logged for pattern in patterns if re.match(pattern, name)]) == 1
@@ -137,7 +145,11 @@ def test_charts_for_comparing_hold_one_quantity():
 
 
 def test_every_diagnostic_has_a_chart():
-    charted = {name for _, names in chart_layout((), DIAGNOSTICS)["Diagnostics"].values() for name in names}
+    charted = {
+        name
+        for _, names in chart_layout((), (*STATE_METRICS, *EPISODE_METRICS))["Diagnostics"].values()
+        for name in names
+    }
     assert {name.rstrip("$") for name in charted} == {
         tag("diagnostics", name) for name in (*STATE_METRICS, *EPISODE_METRICS)
     }

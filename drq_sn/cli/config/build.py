@@ -214,7 +214,7 @@ def replay_capacity(cfg: DictConfig) -> int:
 
 def build_loop(cfg: DictConfig) -> Loop:
     """The loop that `cfg` describes."""
-    validation.integer("num_random_steps", cfg.num_random_steps, minimum=cfg.n_step)  # so that the first update has one
+    validation.integer("num_random_steps", cfg.num_random_steps, minimum=cfg.n_step)  # the first update needs them
     return Loop(
         num_train_frames=cfg.num_train_frames,
         action_repeat=cfg.action_repeat,
