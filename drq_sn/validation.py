@@ -70,10 +70,13 @@ def real(name: str, value: Any, low: float, high: float = float("inf"), *, open_
     return float(value)
 
 
-def multiple(name: str, value: Any, divisor: int, minimum: int = 0) -> int:
-    """Return `value` if it is a multiple of `divisor` and >= `minimum`, else raise `InvalidInput`."""
+def multiple(name: str, value: Any, divisor: int, meaning: str, minimum: int = 0) -> int:
+    """Return `value` if it is a multiple of `divisor` and >= `minimum`, else raise `InvalidInput`.
+
+    `meaning` says in the message what the divisor is.
+    """
     integer(name, value, minimum)
-    _check(value % divisor == 0, name, value, f"a multiple of {divisor} (the action repeat)")
+    _check(value % divisor == 0, name, value, f"a multiple of {divisor} ({meaning})")
     return int(value)
 
 

@@ -114,11 +114,11 @@ def _check_options(cfg: DictConfig) -> None:
     check_ranges(cfg, dict.fromkeys(("num_updates", "log_every_updates", "num_states"), at_least_1))
     check_choices(cfg, {"normalizers": "normalizer"})
     validation.path("out_dir", cfg.out_dir)
-    for name in ("depths", "seeds"):
+    for name, check in {"depths": at_least_0, "seeds": seed}.items():
         cfg[name] = to_list(cfg[name])
         validation.integer(f"number of {name}", len(cfg[name]))
         for value in cfg[name]:
-            (seed if name == "seeds" else at_least_0)(name, value)
+            check(name, value)
     if cfg.run is None:
         raise validation.InvalidInput("run must be a run directory that still has its checkpoint")
 

@@ -59,10 +59,12 @@ class Loop:
     ) -> None:
         self.action_repeat = validation.integer("action_repeat", action_repeat)
         self.num_steps = (
-            validation.multiple("num_train_frames", num_train_frames, action_repeat, minimum=1) // action_repeat
+            validation.multiple("num_train_frames", num_train_frames, action_repeat, "the action repeat", minimum=1)
+            // action_repeat
         )
         self.eval_every_steps = (
-            validation.multiple("eval_every_frames", eval_every_frames, action_repeat, minimum=1) // action_repeat
+            validation.multiple("eval_every_frames", eval_every_frames, action_repeat, "the action repeat", minimum=1)
+            // action_repeat
         )
         self.num_random_steps = validation.integer("num_random_steps", num_random_steps)
         self.update_every_steps = validation.integer("update_every_steps", update_every_steps)

@@ -23,10 +23,10 @@ class Linear:
     """Linear from `initial` at `start_step` to `final` after `duration_steps`; constant before and after."""
 
     def __init__(self, initial: float, final: float, duration_steps: int, start_step: int = 0) -> None:
-        self.initial = validation.real("schedule.initial", initial, 0)
-        self.final = validation.real("schedule.final", final, 0)
-        self.duration_steps = validation.integer("schedule.duration_steps", duration_steps)
-        self.start_step = validation.integer("schedule.start_step", start_step, minimum=0)
+        self.initial = validation.real(".initial", initial, 0)
+        self.final = validation.real(".final", final, 0)
+        self.duration_steps = validation.integer(".duration_steps", duration_steps)
+        self.start_step = validation.integer(".start_step", start_step, minimum=0)
 
     def __call__(self, step: int) -> float:
         """Value at `step` (environment steps)."""

@@ -111,10 +111,13 @@ def test_good_command_lines_pass(words):
         ("head=modern2 head.critic.num_blocks=1000000000", "head.num_blocks must be an integer >= 0 and <= 1000"),
         ("agent.num_filters=100000000", "agent.num_filters must be an integer >= 1 and <= 16384"),
         ("agent.trunk_dim=1000000000000", "agent.trunk_dim must be an integer >= 1 and <= 1048576"),
-        ("agent.std_schedule.duration_steps=0", "schedule.duration_steps must be an integer >= 1"),
+        ("agent.std_schedule.duration_steps=0", "agent.std_schedule.duration_steps must be an integer >= 1"),
         ("batch_size=abc", "batch_size must be an integer >= 1, got 'abc'"),
         ("env._target_=./my_env.make_env", "env._target_ must be MODULE.FUNCTION without a path"),
-        ("agent=drq update_every_steps=3", "agent.actor_update_every_steps must be a multiple of update_every_steps=3"),
+        (
+            "agent=drq update_every_steps=3",
+            "agent.actor_update_every_steps must be a multiple of 3 (update_every_steps), got 2",
+        ),
         (
             "normalizer=spectral normalizer.num_iterations=1000000000",
             "normalizer.num_iterations must be an integer >= 1 and <= 1000",

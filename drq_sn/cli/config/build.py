@@ -59,18 +59,22 @@ def resolve(cfg: DictConfig) -> None:
 
 
 def instantiate(node: DictConfig, *arguments: Any, **options: Any) -> Any:
-    """Build the class that `node` names, from its options and the given ones; raises the class's `InvalidInput`."""
+    """Build the class that `node` names, from its options and the given ones.
+
+    Raises:
+        InvalidInput: that of the class; an option that begins with a dot is one of the part that the class is for.
+    """
     try:
         return hydra.utils.instantiate(node, *arguments, **options)
     except InstantiationException as error:
-        cause = error.__cause__
+        cause, key = error.__cause__, re.search(r"full_key: (\S+)", str(error))
         if isinstance(cause, validation.InvalidInput):
-            raise cause from None
+            raise validation.InvalidInput(f"{key[1]}{cause}") if key and str(cause).startswith(".") else cause from None
         if isinstance(cause, (TypeError, ValueError)):  # an option that the class does not take
             raise validation.InvalidInput(f"{node._target_}: {validation.first_line(cause)}") from error
         if str(error).startswith(CALL_FAILED):
             raise
-        key, target = re.search(r"full_key: (\S+)", str(error)), re.search(r"arget '([^']+)'", str(error))
+        target = re.search(r"arget '([^']+)'", str(error))
         raise validation.InvalidInput(
             f"{f'{key[1]}.' if key else ''}_target_ must be a class or function of this option, "
             f"got {(target[1] if target else node._target_)!r}"

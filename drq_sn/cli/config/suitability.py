@@ -39,10 +39,7 @@ def require_suitable(cfg: DictConfig, env: PixelStack | Specs) -> None:
         raise validation.InvalidInput(f"task must have {needed} actions for {agent}; those of {cfg.task} are {others}")
     step = validation.integer("update_every_steps", cfg.update_every_steps)
     for name in sorted(PERIODS & cfg.agent.keys()):
-        if validation.integer(f"agent.{name}", cfg.agent[name]) % step:
-            raise validation.InvalidInput(
-                f"agent.{name} must be a multiple of update_every_steps={step}, got {cfg.agent[name]}"
-            )
+        validation.multiple(f"agent.{name}", cfg.agent[name], step, "update_every_steps", minimum=1)
     if takes_discrete:
         _require(f"num_eval_processes must be 1 for {agent}, which draws actions in turn", cfg.num_eval_processes, 1)
         for option, neutral in (("conv_layers", "none"), ("trunk", False)):
