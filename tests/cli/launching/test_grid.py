@@ -30,6 +30,7 @@ NUM_RUNS = {
     "gogianu_all_layers": 4 * 3 * 10,
     # smaller ones of ours
     "laptop_table1": 2 * 3 * 5,
+    "laptop_table2": 1 * 3 * 3,
 }
 LAPTOP = {
     "gogianu_lr": (1 * 6 * 2, 500_000),
