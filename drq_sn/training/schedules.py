@@ -1,4 +1,8 @@
-"""Schedules: environment step -> value."""
+"""Schedules: environment step -> value.
+
+Errors name an option from its dot on, such as `.value`: whoever builds a schedule knows which option it is for
+(`cli.config.build.instantiate`).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ class Constant:
     """The same value at every step."""
 
     def __init__(self, value: float) -> None:
-        self.value = validation.real("lr_schedule.value", value, float("-inf"))
+        self.value = validation.real(".value", value, float("-inf"))
 
     def __call__(self, step: int) -> float:
         """Value at `step` (environment steps)."""
@@ -45,7 +49,7 @@ class LinearToZero:
 
     def __init__(self, num_train_frames: int, action_repeat: int, end: float = 1.0) -> None:
         num_frames = validation.integer("num_train_frames", num_train_frames)
-        fraction = validation.real("lr_schedule.end", end, 0, 1, open_low=True)
+        fraction = validation.real(".end", end, 0, 1, open_low=True)
         self.duration_steps = fraction * num_frames / validation.integer("action_repeat", action_repeat)
 
     def __call__(self, step: int) -> float:

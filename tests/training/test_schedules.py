@@ -33,7 +33,7 @@ def test_decays_may_end_before_the_run():
 
 
 def test_a_share_outside_the_run_is_refused():
-    with pytest.raises(InvalidInput, match=r"lr_schedule.end must be a number > 0 and <= 1, got 1.5"):
+    with pytest.raises(InvalidInput, match=r"^\.end must be a number > 0 and <= 1, got 1.5"):
         LinearToZero(2000, 2, end=1.5)
 
 
