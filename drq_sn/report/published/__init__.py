@@ -30,10 +30,11 @@ Columns: head; training memory in GB; acting memory in MB; training and acting t
 standard deviations over 5 runs where the paper gives them.
 """
 RELEASED = "released_curves.csv"
-"""Curves that the authors of DrQ and DrQ-v2 released with their code, at 100 000, 200 000, ..., 500 000 frames.
+"""Curves that the authors of DrQ and DrQ-v2 released with their code, up to 500 000 and 1 000 000 frames.
 
-Columns: agent; task (`cup_catch` for DrQ-v2 is `ball_in_cup_catch` for DrQ); frame; number of seeds; mean and standard
-deviation of the evaluation return over seeds.
+Every 20 000 frames, for three humanoid tasks every 100 000. Columns: agent; task (`cup_catch` for DrQ-v2 is
+`ball_in_cup_catch` for DrQ); frame; number of seeds; mean, standard deviation, minimum and maximum of the evaluation
+return over seeds.
 """
 
 
