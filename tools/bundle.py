@@ -1,8 +1,8 @@
-"""Write a folder that installs the project on a machine without a network: wheels, source, manifest.
+"""Write a directory that installs the project on a machine without a network: wheels, source, manifest.
 
 usage: bundle.py [--bundle FOLDER] [--pixels published] [--python 3.12] [--slim 1] [--dev 1] [--ray 1]
 
---bundle is the folder to write, --pixels the pair of dm_control and MuJoCo (see tools/pins), --python the other
+--bundle is the directory to write, --pixels the pair of dm_control and MuJoCo (see tools/pins), --python the other
 machine's Python (by default the one that runs this). --slim leaves out PyTorch and NumPy, for a Python that has them;
 --dev adds what the tests need, --ray what sweeps on Ray need (Slurm's are always included). The other machine is x86-64
 Linux. Needs the standard library, git, and pip, whose index decides which torch it is.

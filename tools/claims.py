@@ -18,10 +18,10 @@ PAGE = ROOT / "docs" / "claims.md"
 INTRODUCTION = """
 # Claims and evidence
 
-What the papers behind this benchmark claim, and what our own runs say. Verdicts are written by hand in
-`results/claims.yaml`; all numbers are computed from `results/` by `make figures`, and a test fails if they differ.
-A claim stays open until runs at a comparable setting, with several seeds, can tell. Hours are of wall-clock time, on
-the machine that each run's `run.json` names.
+What the papers behind this benchmark claim, and what our own runs say. Verdicts and reasons are written by hand in
+`results/claims.yaml`; the tables are computed from `results/` by `make figures`, and a test fails if they differ.
+A claim stays open until several seeds at a comparable setting decide it. Hours are wall-clock time, on the machine
+that each run's `run.json` names.
 """
 
 

@@ -120,7 +120,8 @@ def describe() -> str:
     lines = [
         f"make {name:16} {target.summary:36} {' '.join(names_of(target))}".rstrip() for name, target in TARGETS.items()
     ]
-    return "\n".join([*lines, f"everywhere: {' '.join(EVERYWHERE)}; ARGS='name=value ...' takes any other option"])
+    lines.append(f"everywhere: {' '.join(EVERYWHERE)}; ARGS='name=value ...', where listed, takes any other option")
+    return "\n".join(lines)
 
 
 def names_of(target: Target) -> list[str]:

@@ -2,7 +2,7 @@
 
 usage: setup_venv.py VENV PAIR [--dev] [--ray] [--slurm]
 
-VENV is the folder to make; PAIR is `published` or `current` (see tools/pins); --dev adds what the
+VENV is the directory to make; PAIR is `published` or `current` (see tools/pins); --dev adds what the
 tests need, --ray and --slurm what sweeps on such clusters need. Runs on any Python from 3.10 to 3.13
 and needs nothing but its standard library.
 """

@@ -53,7 +53,7 @@ class Step(NamedTuple):
 
 
 def plan(work: Path) -> list[Step]:
-    """Steps in order of worth; runs are trained below `work`."""
+    """Steps in order of priority; runs are trained below `work`."""
 
     def train(task: str, num_frames: int) -> Step:
         options = f"task={task} num_train_frames={num_frames} sweep_dir=sweeps/{task} {CUDA_GRAPH}"

@@ -106,7 +106,7 @@ def render(papers: Sequence[Paper], root: Path, read_runs: ReadRuns, introductio
     for claim in claims:
         lines += [f"### {claim.name}", ""]
         lines += [f"- **{claim.verdict.value.capitalize()}.** {claim.reason}", f"- Theirs: {claim.theirs}"]
-        lines += [f"- Command: `{claim.command}`", "" if claim.evidence else "- Ours: nothing was run yet.", ""]
+        lines += [f"- Command: `{claim.command}`", "" if claim.evidence else "- Ours: no runs yet.", ""]
         for item in claim.evidence:
             lines += ["Ours" + (f", {item['note']}:" if "note" in item else ":"), ""]
             lines += [format_markdown(evidence_table(item, root, read_runs)).strip(), ""]

@@ -104,6 +104,6 @@ def test_a_page_counts_verdicts_and_says_what_is_missing(tmp_path):
     page = render([paper], tmp_path, lambda _: RUNS, "# Claims")
     assert "2 claims: 1 confirmed, 0 contradicted, 1 open." in page
     first, second = page.partition("### B1")[2].split("### B2")
-    assert "Ours: nothing was run yet." in first
+    assert "Ours: no runs yet." in first
     assert "Ours, one seed:" in second
     assert "150.0 ± 50.0" in second

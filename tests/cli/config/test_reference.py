@@ -24,7 +24,7 @@ def test_help_fits_a_screen(command):
 def test_help_has_defaults_meanings_and_all_choices_of_groups():
     text = " ".join(format_help(config_dir(), "train", 120).split())
     assert "seed 1 seed of weights, exploration, batches and episodes; an integer >= 0" in text
-    assert "head modern4 layers behind the trunks: mlp2, mlp4, modern2, modern4, mlp_ln, d2rl, simba, bronet" in text
+    assert "head modern4 layers after the trunks: mlp2, mlp4, modern2, modern4, mlp_ln, d2rl, simba, bronet" in text
     assert "hydra" not in text
     assert "agent_preset" not in text
 
