@@ -99,8 +99,6 @@ class Environment(Protocol):
 class Agent(Protocol):
     """What the loop needs of an agent."""
 
-    metric_names: tuple[str, ...]
-
     def act(self, obs: np.ndarray | Tensor, step: int, explore: bool) -> np.ndarray:
         """Stacked frames (C, H, W) uint8, on any device -> action (A,) float32; the mean action unless `explore`.
 
@@ -114,13 +112,7 @@ class Agent(Protocol):
         """Whether all losses so far and all weights are finite; waits for the device."""
 
     def sigmas(self) -> Metrics:
-        """Estimated spectral norm of every normalized layer, by layer name."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, normalizer state and optimizer state as plain data and tensors."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Estimated spectral norm of every layer that tracks it, by layer name."""
 
 
 class Replay(Protocol):

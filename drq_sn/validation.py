@@ -65,8 +65,8 @@ def real(name: str, value: Any, low: float, high: float = float("inf"), *, open_
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
     ok = is_number and (low < value if open_low else low <= value) and value <= high
-    interval = f"a number {'>' if open_low else '>='} {low:g}" + ("" if high == float("inf") else f" and <= {high:g}")
-    _check(ok, name, value, interval)
+    bounds = [f"{'>' if open_low else '>='} {low:g}"] * (low > -math.inf) + [f"<= {high:g}"] * (high < math.inf)
+    _check(ok, name, value, f"a number {' and '.join(bounds)}".strip())
     return float(value)
 
 

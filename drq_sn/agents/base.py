@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from drq_sn import validation
 from drq_sn.agents.runtime import Runtime
-from drq_sn.networks.actor_critic import target_copy
-from drq_sn.networks.normalizers.base import Normalizer
+from drq_sn.networks.actor_critic import AnyModule, target_copy
+from drq_sn.networks.normalizers.base import NormalizedLayer, Normalizer
 from drq_sn.networks.normalizers.spectral import (
-    INITIAL_POWER_ITERATIONS,
     WARM_UP_FACTOR,
     WARM_UP_UPDATES,
     power_iterate_,
@@ -25,7 +24,6 @@ from drq_sn.networks.normalizers.spectral import (
 from drq_sn.types import Batch, Metrics
 
 TARGET = "_target"
-AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,13 +124,15 @@ class BaseAgent(abc.ABC):
     def initialize_(self, source: nn.ModuleDict, *names: str) -> None:
         """Copy the named networks from another agent's; call before the first update.
 
-        Target networks become copies of them. A normalizer's buffers are copied where both agents have them; other u
-        and v are iterated to fit the weights.
+        Target networks become copies of them. A normalizer's buffers are copied where both agents have them; others
+        are computed anew from the weights.
 
         Raises:
-            InvalidInput: if a network has other parameters there.
+            InvalidInput: if this agent has no such network, or a network has other parameters there.
         """
         for name in names:
+            if name not in self.networks:
+                raise validation.InvalidInput(f"init_networks must be all: {type(self).__name__} has no {name}")
             network, theirs = self.networks[name], source[name] if name in source else nn.Module()
             _require_same_parameters(name, network, theirs)
             given = {**dict(theirs.named_parameters()), **dict(theirs.named_buffers())}
@@ -142,9 +142,9 @@ class BaseAgent(abc.ABC):
                     tensor.copy_(given[key])
                 else:
                     fresh.add(key)
-            for key, layer in tracked_layers(network).items():
-                if {f"{key}.u", f"{key}.v"} & fresh:
-                    layer.power_iterate_(INITIAL_POWER_ITERATIONS)
+            for key, layer in network.named_modules():
+                if isinstance(layer, NormalizedLayer) and fresh & {f"{key}.{name}" for name in layer.buffer_names}:
+                    layer.fit_buffers_()
             if name + TARGET in self.networks:
                 self.networks[name + TARGET].load_state_dict(network.state_dict())
 
@@ -226,7 +226,7 @@ class BaseAgent(abc.ABC):
         return {}
 
     def at_step_(self, step: int) -> None:  # noqa: B027  # an agent without schedules of its own changes nothing
-        """Set what acting and learning read and depends on environment step `step`."""
+        """Set the tensors that acting and learning read and that depend on environment step `step`."""
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of every optimizer at environment step `step`."""

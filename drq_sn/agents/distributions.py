@@ -25,7 +25,7 @@ def bounded_log_std(x: Tensor) -> Tensor:
 
 
 def squashed_normal_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Sample tanh(Normal) by reparametrisation (Haarnoja et al. 2018, appendix C).
+    """Sample tanh(Normal) by reparameterization (Haarnoja et al. 2018, appendix C).
 
     Args:
         mean: (B, A) mean before the tanh.

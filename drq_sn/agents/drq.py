@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,15 @@ from drq_sn.agents.actor_critic import ActorCriticAgent, Components
 from drq_sn.agents.distributions import bounded_log_std, saturation_metrics, squashed_normal_sample
 from drq_sn.networks.actor_critic import Temperature
 from drq_sn.types import Batch, Metrics
+
+
+class Views(NamedTuple):
+    """Augmented observations (B, C, H, W) of a batch: two views of each."""
+
+    obs: Tensor
+    obs_aug: Tensor
+    next_obs: Tensor
+    next_obs_aug: Tensor
 
 
 class DrQ(ActorCriticAgent):
@@ -71,27 +81,30 @@ class DrQ(ActorCriticAgent):
         training mode: two per update in every network, for the two views, and one more per actor update in critic
         and actor.
         """
-        obs, obs_aug = self.augmentation(batch.obs), self.augmentation(batch.obs)
-        next_obs, next_obs_aug = self.augmentation(batch.next_obs), self.augmentation(batch.next_obs)
-        metrics = self.update_critic_(batch, obs, obs_aug, next_obs, next_obs_aug)
+        views = self.augment(batch)
+        metrics = self.update_critic_(batch, views)
         self.power_iterate_((2 + with_actor) * power_iteration_factor, "encoder", "critic")
         if with_actor:
-            period = self.actor_update_every_steps
-            metrics |= self.update_actor_(obs)
-            self.power_iterate_((2 * period + 1) * power_iteration_factor, "actor")
+            metrics |= self.update_actor_(views.obs)
             self.update_targets_()
-            self.power_iterate_(2 * period * power_iteration_factor, "encoder_target", "critic_target")
+        self.power_iterate_((2 + with_actor) * power_iteration_factor, "actor")
+        self.power_iterate_(2 * power_iteration_factor, "encoder_target", "critic_target")
         return metrics
 
-    def update_critic_(
-        self, batch: Batch, obs: Tensor, obs_aug: Tensor, next_obs: Tensor, next_obs_aug: Tensor
-    ) -> Metrics:
-        """Regress the Q values of both views on the mean of both targets."""
-        target = (self.td_target(batch, next_obs) + self.td_target(batch, next_obs_aug)) / 2
-        q = self.critic(self.encoder(obs), batch.action)
-        q_aug = self.critic(self.encoder(obs_aug), batch.action)
-        loss = losses.critic_loss(q, target) + losses.critic_loss(q_aug, target)
-        penalty = self.penalty(lambda pixels: self.critic(self.encoder(pixels), batch.action), obs)
+    def augment(self, batch: Batch) -> Views:
+        """Two independent augmentations of each observation."""
+        return Views(*(self.augmentation(obs) for obs in (batch.obs, batch.obs, batch.next_obs, batch.next_obs)))
+
+    def critic_regression(self, batch: Batch, views: Views) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of both views, 0-d, on the mean of both targets; that mean (B,); Q values of the first view."""
+        target = (self.td_target(batch, views.next_obs) + self.td_target(batch, views.next_obs_aug)) / 2
+        q, q_aug = (self.critic(self.encoder(view), batch.action) for view in (views.obs, views.obs_aug))
+        return losses.critic_loss(q, target) + losses.critic_loss(q_aug, target), target, q
+
+    def update_critic_(self, batch: Batch, views: Views) -> Metrics:
+        """Train critic and encoder on `critic_regression`."""
+        loss, target, q = self.critic_regression(batch, views)
+        penalty = self.penalty(lambda pixels: self.critic(self.encoder(pixels), batch.action), views.obs)
         grad_norms = self.descend_(loss + penalty, "encoder", "critic")
         return grad_norms | self.critic_metrics(batch, loss, penalty, target, q)
 
@@ -138,9 +151,5 @@ class DrQ(ActorCriticAgent):
         return mean
 
     def critic_loss(self, batch: Batch) -> Tensor:
-        """See `ActorCriticAgent`."""
-        obs, obs_aug = self.augmentation(batch.obs), self.augmentation(batch.obs)
-        next_obs, next_obs_aug = self.augmentation(batch.next_obs), self.augmentation(batch.next_obs)
-        target = (self.td_target(batch, next_obs) + self.td_target(batch, next_obs_aug)) / 2
-        q, q_aug = (self.critic(self.encoder(view), batch.action) for view in (obs, obs_aug))
-        return losses.critic_loss(q, target) + losses.critic_loss(q_aug, target)
+        """See `BaseAgent`."""
+        return self.critic_regression(batch, self.augment(batch))[0]

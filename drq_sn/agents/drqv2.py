@@ -124,7 +124,7 @@ class DrQV2(ActorCriticAgent):
         return pre_tanh
 
     def critic_loss(self, batch: Batch) -> Tensor:
-        """See `ActorCriticAgent`."""
+        """See `BaseAgent`."""
         obs, next_obs = self.augmentation(batch.obs), self.augmentation(batch.next_obs)
         q = self.critic(self.encoder(obs), batch.action)
         return losses.critic_loss(q, self.td_target(batch, next_obs))

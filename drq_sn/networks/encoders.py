@@ -11,7 +11,7 @@ from drq_sn.networks.initializers import orthogonal_init_
 
 KERNEL = 3
 STRIDES = (2, 1, 1, 1)
-MOST_FILTERS, LARGEST_TRUNK = 2**14, 2**20  # a machine's memory is a limit far below
+MOST_FILTERS, LARGEST_TRUNK = 2**14, 2**20  # more than any memory holds; no overflow
 MAX_PIXEL = 255.0
 MID_PIXEL = 128.0
 CPU_MICRO_BATCH = 16  # images whose feature maps fit in a CPU's cache

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from drq_sn import validation
 
-LARGEST_WIDTH, LARGEST_EXPANSION, MOST_LAYERS = 2**20, 1000, 1000  # a machine's memory is a limit far below
+LARGEST_WIDTH, LARGEST_EXPANSION, MOST_LAYERS = 2**20, 1000, 1000  # more than any memory holds; no overflow
 
 
 class Head(nn.Module, abc.ABC):
@@ -119,6 +119,13 @@ class ResidualBlock(nn.Module):
         return x + residual
 
 
+def residual_blocks(width: int, num_blocks: int, expansion: int) -> nn.Sequential:
+    """`num_blocks` of `ResidualBlock`."""
+    validation.integer("head.num_blocks", num_blocks, minimum=0, maximum=MOST_LAYERS)
+    validation.integer("head.expansion", expansion, maximum=LARGEST_EXPANSION)
+    return nn.Sequential(*(ResidualBlock(width, expansion) for _ in range(num_blocks)))
+
+
 class ModernHead(Head):
     """Linear and ReLU, then residual blocks, then Linear; no final LayerNorm.
 
@@ -130,10 +137,8 @@ class ModernHead(Head):
         self, in_dim: int, out_dim: int, width: int = 1024, num_blocks: int = 1, expansion: int = 2, pnorm: bool = False
     ) -> None:
         super().__init__(width, pnorm)
-        validation.integer("head.num_blocks", num_blocks, minimum=0, maximum=MOST_LAYERS)
-        validation.integer("head.expansion", expansion, maximum=LARGEST_EXPANSION)
         self.first = nn.Linear(in_dim, width)
-        self.blocks = nn.Sequential(*(ResidualBlock(width, expansion) for _ in range(num_blocks)))
+        self.blocks = residual_blocks(width, num_blocks, expansion)
         self.last = nn.Linear(width, out_dim)
 
     def features(self, x: Tensor) -> Tensor:
@@ -153,10 +158,8 @@ class SimBaHead(Head):
         self, in_dim: int, out_dim: int, width: int = 1024, num_blocks: int = 1, expansion: int = 4, pnorm: bool = False
     ) -> None:
         super().__init__(width, pnorm)
-        validation.integer("head.num_blocks", num_blocks, minimum=0, maximum=MOST_LAYERS)
-        validation.integer("head.expansion", expansion, maximum=LARGEST_EXPANSION)
         self.first = nn.Linear(in_dim, width)
-        self.blocks = nn.Sequential(*(ResidualBlock(width, expansion) for _ in range(num_blocks)))
+        self.blocks = residual_blocks(width, num_blocks, expansion)
         self.norm = nn.LayerNorm(width)
         self.last = nn.Linear(width, out_dim)
 

@@ -12,6 +12,7 @@ from drq_sn import validation
 from drq_sn.networks.initializers import xavier_init_
 
 KERNEL = 3
+MOST_CHANNELS, LARGEST_HIDDEN = 2**14, 2**20  # far more than any memory holds, and sizes do not overflow
 
 
 class QNetwork(nn.Module):
@@ -37,11 +38,11 @@ class QNetwork(nn.Module):
         option = "agent.q_network.channels"
         if isinstance(channels, str) or not isinstance(channels, Sequence) or not 1 <= len(channels) <= largest:
             raise validation.InvalidInput(f"{option} must be a list of 1 to {largest} numbers, got {channels!r}")
-        sizes = [in_channels, *(validation.integer(option, number) for number in channels)]
+        sizes = [in_channels, *(validation.integer(option, number, maximum=MOST_CHANNELS) for number in channels)]
         self.convs = nn.ModuleList(nn.Conv2d(a, b, KERNEL) for a, b in itertools.pairwise(sizes))
         lost = (KERNEL - 1) * len(channels)
         features = sizes[-1] * (height - lost) * (width - lost)
-        self.hidden = nn.Linear(features, validation.integer("agent.q_network.hidden", hidden))
+        self.hidden = nn.Linear(features, validation.integer("agent.q_network.hidden", hidden, maximum=LARGEST_HIDDEN))
         self.last = nn.Linear(hidden, num_outputs)
         xavier_init_(self)
         self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ MAX_PIXEL = 255.0
 RANK_FRACTION = 0.99  # of the sum of singular values (Kumar et al. 2021)
 DORMANT_THRESHOLD = 0.025  # of a layer's mean activity (Sokar et al. 2023)
 RELUS = (torch.relu, F.relu)
-SKETCH_SIZE, NUM_SKETCH_ITERATIONS = 6, 8  # of the randomized SVD: sigma to a fraction of a percent
+CONV_POWER_ITERATIONS = 100  # for the operator norm of a convolution
 STATE_METRICS = (
     "critic_loss",
     "action_gradient_mean",
@@ -85,11 +84,9 @@ class Diagnostics:
         return {"seconds": time.monotonic() - start, **values}
 
 
-@contextlib.contextmanager
-def preserve_random_state(device: torch.device) -> Iterator[None]:
+def preserve_random_state(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """Restore torch's random states, of the CPU and of `device`, at the end of the `with` block."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def state_metrics(agent: BaseAgent, batch: Batch) -> Metrics:
@@ -175,16 +172,16 @@ def linear_layers(agent: BaseAgent) -> dict[str, Any]:
 def operator_norm(conv: nn.Conv2d, size: tuple[int, int]) -> Tensor:
     """Largest singular value of a convolution of inputs of `size`, 0-d; see `TrackedConv2d`."""
     generator = torch.Generator().manual_seed(0)
-    return TrackedConv2d(conv, size, Strength(num_iterations=NUM_SKETCH_ITERATIONS), generator).sigma()
+    return TrackedConv2d(conv, size, Strength(num_iterations=CONV_POWER_ITERATIONS), generator).sigma()
 
 
 def largest_singular_value(weight: Tensor) -> Tensor:
-    """Largest singular value of a matrix, 0-d, by a randomized SVD (Halko et al. 2011); NaN if it is not finite."""
+    """Largest singular value of a matrix, 0-d, from the smaller Gram matrix; NaN if the matrix is not finite."""
     if not torch.isfinite(weight).all():
         return torch.full_like(weight[0, 0], torch.nan)
-    size = min(SKETCH_SIZE, *weight.shape)
-    singular_values: Tensor = torch.svd_lowrank(weight, size, NUM_SKETCH_ITERATIONS)[1]
-    return singular_values[0]
+    gram = weight @ weight.T if weight.shape[0] <= weight.shape[1] else weight.T @ weight
+    largest: Tensor = torch.linalg.eigvalsh(gram)[-1].sqrt()
+    return largest
 
 
 def effective_rank(features: Tensor) -> Tensor:

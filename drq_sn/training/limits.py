@@ -41,11 +41,7 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return True
-    try:
-        flags = (ROOT / "proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        return False
-    return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", flags) is not None  # bf16: ARM
+    return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", _read(ROOT / "proc/cpuinfo")) is not None  # bf16: ARM
 
 
 def num_available_cores() -> int:
@@ -105,7 +101,8 @@ def _cgroups(controller: str) -> Iterator[tuple[Path, bool]]:
     for root, point, controllers in _mounts():
         for _, names, path in memberships:
             is_v2 = controllers is None
-            if names == "" if controllers is None else {controller} <= {*names.split(",")} & {*controllers}:
+            is_member = names == "" if controllers is None else controller in {*controllers} & {*names.split(",")}
+            if is_member:
                 # in a container, the path may lie outside of the part that is mounted: then only that part counts
                 folder = point / path.removeprefix(root).lstrip("/")
                 for ancestor in (folder, *folder.parents):

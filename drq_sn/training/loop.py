@@ -16,8 +16,6 @@ from dm_env import specs
 from drq_sn import validation
 from drq_sn.types import Agent, DivergedStep, Environment, Episode, Recorder, Replay, SimulationDiverged
 
-NO_ACTIONS = np.zeros(0, np.float32)
-
 
 class TrainingDiverged(Exception):
     """A loss or a weight is not finite.
@@ -151,9 +149,7 @@ class Loop:
             "episode_return": self._episode_return,
             "episode_random_state": self._episode_random_state,
             "observation_digest": _digest(self._observation),
-            "episode_actions": torch.from_numpy(
-                np.array(self._episode_actions) if self._episode_actions else NO_ACTIONS
-            ),
+            "episode_actions": torch.from_numpy(np.array(self._episode_actions)),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

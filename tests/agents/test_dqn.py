@@ -155,3 +155,8 @@ def test_smoothness_is_the_largest_gradient_of_the_best_actions_value():
         agent.q_values(pixels).max().backward()
         norms.append(float(pixels.grad.norm()))
     assert values["smoothness"] == pytest.approx(max(norms), rel=1e-5)
+
+
+def test_it_has_no_encoder_to_start_from():
+    with pytest.raises(InvalidInput, match="init_networks must be all: DQN has no encoder"):
+        make_agent().initialize_(make_agent().networks, "encoder")

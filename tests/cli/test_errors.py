@@ -131,7 +131,10 @@ def test_good_command_lines_pass(words):
         ("n_step=1000000000000", "n_step must be an integer >= 1 and <= 1000"),
         ("augmentation.pad=100", "augmentation.pad must be an integer >= 1 and <= 23, got 100"),
         # without effect
-        ("normalizer=spectral normalizer.networks=[]", "normalizer.networks must name actor, critic or both, got []"),
+        (
+            "normalizer=spectral normalizer.networks=[]",
+            "normalizer.networks must be a list of actor, critic or both, got []",
+        ),
         ("+env.foo=1", "unexpected keyword argument 'foo'"),
         # of another kind
         ("agent._target_=os.system", "agent._target_ must be a class or function of this option, got 'os.system'"),

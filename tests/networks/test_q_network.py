@@ -47,7 +47,7 @@ def test_weights_start_xavier_uniform_and_biases_at_zero():
         assert not layer.bias.any()
 
 
-@pytest.mark.parametrize("channels", [[], [8] * 5, "8", [0], [2.5]])
+@pytest.mark.parametrize("channels", [[], [8] * 5, "8", [0], [2.5], [10**12, 10**12]])
 def test_wrong_channels_are_refused(channels):
     with pytest.raises(InvalidInput, match=r"agent\.q_network\.channels must be"):
         QNetwork(BREAKOUT, 6, channels, 16)

@@ -6,11 +6,12 @@ every step of every optimizer.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from drq_sn import validation
 
@@ -40,13 +41,11 @@ class Normalizer:
     kinds: tuple[type[nn.Module], ...] = (nn.Linear,)
 
     def __init__(self, networks: Sequence[str] = NETWORKS, layers: Layers = "inner") -> None:
-        if isinstance(networks, str) or not isinstance(networks, Sequence):
+        if isinstance(networks, str) or not isinstance(networks, Sequence) or not networks:
             raise validation.InvalidInput(
-                f"normalizer.networks must be a list of {' and '.join(NETWORKS)}, got {networks!r}"
+                f"normalizer.networks must be a list of actor, critic or both, got {networks!r}"
             )
         self.networks = tuple(validation.choice("normalizer.networks", name, NETWORKS) for name in networks)
-        if not networks:
-            raise validation.InvalidInput(f"normalizer.networks must name actor, critic or both, got {networks!r}")
         self.layers = check_layers("normalizer.layers", layers)
         self.num_layers = 0
         # a separate generator: with and without normalization, a seed gives the same initial weights
@@ -93,6 +92,21 @@ class Normalizer:
         optimizer.step()
 
 
+class NormalizedLayer(nn.Module, abc.ABC):
+    """Base class of layers with buffers that depend on their weight.
+
+    Attributes:
+        buffer_names: names of these buffers.
+    """
+
+    weight: Tensor
+    buffer_names: tuple[str, ...]
+
+    @abc.abstractmethod
+    def fit_buffers_(self) -> None:
+        """Compute the buffers anew, after another weight was copied into the layer."""
+
+
 class Unnormalized(Normalizer):
     """No normalization."""
 
@@ -124,6 +138,12 @@ def conv_input_sizes(network: nn.Module, obs_shape: tuple[int, int, int]) -> dic
     for hook in hooks:
         hook.remove()
     return sizes
+
+
+def chosen_input_sizes(head: nn.Module, chosen: NamedLayers) -> dict[nn.Module, tuple[int, int]]:
+    """`conv_input_sizes` of a head with convolutions among its `chosen` layers, which has `obs_shape`; else empty."""
+    has_convs = any(isinstance(layer, nn.Conv2d) for _, layer in chosen)
+    return conv_input_sizes(head, head.obs_shape) if has_convs else {}  # type: ignore[arg-type]
 
 
 def check_layers(option: str, layers: Any) -> Layers:

@@ -10,21 +10,33 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from drq_sn import validation
-from drq_sn.networks.normalizers.base import NETWORKS, Layers, NamedLayers, Normalizer, conv_input_sizes
+from drq_sn.networks.normalizers.base import (
+    NETWORKS,
+    Layers,
+    NamedLayers,
+    NormalizedLayer,
+    Normalizer,
+    chosen_input_sizes,
+)
 
 RELUS = {torch.relu, F.relu, "relu", nn.ReLU}
 NORMALIZED_NEXT = {nn.LayerNorm, *RELUS}  # consumers of normalized outputs: a LayerNorm is inserted before a ReLU
 
 
-class Projected(nn.Module):
+class Projected(NormalizedLayer):
     """Base class of layers that can be scaled back to their initial Frobenius norm.
 
     Attributes:
         initial_norm: 0-d buffer.
     """
 
-    weight: Tensor
     initial_norm: Tensor
+    buffer_names = ("initial_norm",)
+
+    @torch.no_grad()
+    def fit_buffers_(self) -> None:
+        """See `NormalizedLayer`."""
+        self.initial_norm.copy_(self.weight.norm())
 
     @torch.no_grad()
     def project_(self) -> None:
@@ -84,15 +96,14 @@ class NormalizeAndProject(Normalizer):
 
     def _normalize(self, head: nn.Module, chosen: NamedLayers) -> nn.Module:
         consumers = _consumers(head)
-        has_convs = any(isinstance(layer, nn.Conv2d) for _, layer in chosen)
-        sizes = conv_input_sizes(head, head.obs_shape) if has_convs else {}  # type: ignore[arg-type]
+        sizes = chosen_input_sizes(head, chosen)
         for name, layer in chosen:
             activated = not RELUS.isdisjoint(consumers[name])
             keeps_bias = not consumers[name] <= NORMALIZED_NEXT
             if layer in sizes:
                 projected: Projected = ProjectedConv2d(layer, keeps_bias)
-                lost = layer.kernel_size[0] - 1
-                shape = [layer.out_channels, *(size - lost for size in sizes[layer])]
+                dimensions = zip(sizes[layer], layer.kernel_size, layer.stride, strict=True)
+                shape = [layer.out_channels, *((size - kernel) // stride + 1 for size, kernel, stride in dimensions)]
             else:
                 projected, shape = ProjectedLinear(layer, keeps_bias), [layer.out_features]
             head.set_submodule(name, nn.Sequential(projected, nn.LayerNorm(shape)) if activated else projected)

@@ -7,6 +7,7 @@ reads of the weight do not.
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -21,9 +22,11 @@ from drq_sn.networks.normalizers.base import (
     NETWORKS,
     Layers,
     NamedLayers,
+    NormalizedLayer,
     Normalizer,
     check_layers,
     choose_layers,
+    chosen_input_sizes,
     conv_input_sizes,
     layers_of,
     replace_layers,
@@ -55,7 +58,7 @@ class Strength(NamedTuple):
     num_iterations: int = 1
 
     def __call__(self, sigma: Tensor) -> Tensor:
-        """The divisor of a weight with spectral norm `sigma`, both 0-d."""
+        """The divisor of a weight with spectral norm `sigma`, of its shape (one element)."""
         if not self.gradient_through_sigma:
             sigma = sigma.detach()
         return sigma if self.minimum_sigma is None else sigma.clamp_min(self.minimum_sigma)
@@ -70,7 +73,41 @@ def _random_unit(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return unit(torch.randn(shape, generator=generator))
 
 
-class TrackedLinear(nn.Linear):
+class Tracked(NormalizedLayer):
+    """Base class of layers that estimate their spectral norm.
+
+    Attributes:
+        u: buffer of length 1, left singular vector.
+        v: buffer of length 1, right singular vector.
+    """
+
+    u: Tensor
+    v: Tensor
+    strength: Strength
+    buffer_names = ("u", "v")
+
+    def power_iterate_(self, num_iterations: int = 1) -> None:
+        """Update u and v of this layer; see the function `power_iterate_`."""
+        power_iterate_([self], num_iterations)
+
+    def fit_buffers_(self) -> None:
+        """See `NormalizedLayer`."""
+        self.power_iterate_(INITIAL_POWER_ITERATIONS)
+
+    @abc.abstractmethod
+    def product(self, v: Tensor) -> Tensor:
+        """W v, without bias, of the shape of u."""
+
+    @abc.abstractmethod
+    def transposed_product(self, u: Tensor) -> Tensor:
+        """W^T u, of the shape of v."""
+
+    @abc.abstractmethod
+    def sigma(self) -> Tensor:
+        """Estimated spectral norm, 0-d; its gradient treats u and v as constants."""
+
+
+class TrackedLinear(Tracked, nn.Linear):
     """A linear layer that estimates its spectral norm; its output is not normalized.
 
     Args:
@@ -80,12 +117,8 @@ class TrackedLinear(nn.Linear):
 
     Attributes:
         weight, bias: the unnormalized parameters, as in `nn.Linear`.
-        u: (out,) buffer, left singular vector of length 1.
-        v: (in,) buffer, right singular vector of length 1.
+        u, v: (out,) and (in,).
     """
-
-    u: Tensor
-    v: Tensor
 
     def __init__(self, linear: nn.Linear, strength: Strength, generator: torch.Generator) -> None:
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
@@ -93,11 +126,7 @@ class TrackedLinear(nn.Linear):
         self.strength = strength
         self.register_buffer("u", _random_unit((linear.out_features,), generator).to(self.weight))
         self.register_buffer("v", _random_unit((linear.in_features,), generator).to(self.weight))
-        self.power_iterate_(INITIAL_POWER_ITERATIONS)
-
-    def power_iterate_(self, num_iterations: int = 1) -> None:
-        """Update u and v of this layer; see the function `power_iterate_`."""
-        power_iterate_([self], num_iterations)
+        self.fit_buffers_()
 
     def product(self, v: Tensor) -> Tensor:
         """W v: (in,) -> (out,)."""
@@ -108,7 +137,7 @@ class TrackedLinear(nn.Linear):
         return self.weight.t().mv(u)
 
     def sigma(self) -> Tensor:
-        """Estimated largest singular value, 0-d; its gradient treats u and v as constants."""
+        """See `Tracked`."""
         return torch.dot(self.u, self.product(self.v))
 
 
@@ -127,7 +156,7 @@ class SpectralLinear(TrackedLinear):
         return y * scale if self.bias is None else y * scale + self.bias
 
 
-class TrackedConv2d(Conv2d):
+class TrackedConv2d(Tracked, Conv2d):
     """A convolution that estimates its operator norm; its output is not normalized.
 
     The norm is that of the linear map from input images to output images. It depends on the size of the input and is
@@ -141,12 +170,8 @@ class TrackedConv2d(Conv2d):
         generator: draws the initial v.
 
     Attributes:
-        u: (1, out, H', W') buffer of length 1.
-        v: (1, in, H, W) buffer of length 1.
+        u, v: (1, out, H', W') and (1, in, H, W).
     """
-
-    u: Tensor
-    v: Tensor
 
     def __init__(
         self, conv: nn.Conv2d, input_size: tuple[int, int], strength: Strength, generator: torch.Generator
@@ -166,11 +191,7 @@ class TrackedConv2d(Conv2d):
             self.register_buffer("u", unit(self.product(self.v)))
         # rows and columns at the end of the input that the stride skips
         self._skipped = [(n - k) % s for n, k, s in zip(input_size, self.kernel_size, self.stride, strict=True)]
-        self.power_iterate_(INITIAL_POWER_ITERATIONS)
-
-    def power_iterate_(self, num_iterations: int = 1) -> None:
-        """Update u and v of this layer; see the function `power_iterate_`."""
-        power_iterate_([self], num_iterations)
+        self.fit_buffers_()
 
     def product(self, v: Tensor) -> Tensor:
         """The convolution of v, without bias: (1, in, H, W) -> (1, out, H', W')."""
@@ -181,7 +202,7 @@ class TrackedConv2d(Conv2d):
         return F.conv_transpose2d(u, self.weight, None, self.stride, output_padding=self._skipped)
 
     def sigma(self) -> Tensor:
-        """Estimated operator norm, 0-d; its gradient treats u and v as constants."""
+        """See `Tracked`."""
         return (self.u * self.product(self.v)).sum()
 
 
@@ -193,21 +214,20 @@ class SpectralConv2d(TrackedConv2d):
         return self.weight / self.strength(self.sigma())
 
 
-def tracked_layers(module: nn.Module) -> dict[str, TrackedLinear | TrackedConv2d]:
+def tracked_layers(module: nn.Module) -> dict[str, Tracked]:
     """All layers inside `module` that estimate their spectral norm, by dotted name."""
-    return {name: layer for name, layer in module.named_modules() if isinstance(layer, TrackedLinear | TrackedConv2d)}
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, Tracked)}
 
 
 def track_layers(
     head: nn.Module, chosen: NamedLayers, linear: Callable[[Any], nn.Module], conv: Callable[[Any, Any], nn.Module]
 ) -> nn.Module:
-    """`replace_layers` by `linear(layer)` and `conv(layer, input_size)`; a head with convolutions has `obs_shape`."""
-    has_convs = any(isinstance(layer, nn.Conv2d) for _, layer in chosen)
-    sizes = conv_input_sizes(head, head.obs_shape) if has_convs else {}  # type: ignore[arg-type]
+    """`replace_layers` by `linear(layer)` and `conv(layer, input_size)`."""
+    sizes = chosen_input_sizes(head, chosen)
     return replace_layers(head, chosen, lambda layer: conv(layer, sizes[layer]) if layer in sizes else linear(layer))
 
 
-def power_iterate_(layers: Sequence[TrackedLinear | TrackedConv2d], num_iterations: int = 1) -> None:
+def power_iterate_(layers: Sequence[Tracked], num_iterations: int = 1) -> None:
     """Update u and v of `layers` by `num_iterations` power iterations, times the factor in their `strength`.
 
     On a CPU one layer after the other, so that its weight stays in the cache; elsewhere together, in fewer kernels.
@@ -219,7 +239,7 @@ def power_iterate_(layers: Sequence[TrackedLinear | TrackedConv2d], num_iteratio
 
 
 @torch.no_grad()
-def iterate_together_(layers: Sequence[TrackedLinear | TrackedConv2d], num_iterations: int) -> None:
+def iterate_together_(layers: Sequence[Tracked], num_iterations: int) -> None:
     """`power_iterate_` of all layers at once."""
     counts = [num_iterations * layer.strength.num_iterations for layer in layers]
     for i in range(max(counts, default=0)):

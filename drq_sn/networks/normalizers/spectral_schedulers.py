@@ -107,8 +107,9 @@ class DivGrad(RhoNormalizer):
 
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained: Sequence[nn.Module]) -> None:
         """See `Normalizer`."""
-        divisors = _group_by_rho(network, trained) if self.scope == "product" else _group_by_layer(network)
-        for rho, parameters in divisors:
+        layers = tracked_layers(network).values()
+        by_layer = ((layer.strength(layer.sigma().detach()), [layer.weight]) for layer in layers)
+        for rho, parameters in _group_by_rho(network, trained) if self.scope == "product" else by_layer:
             torch._foreach_div_([p.grad for p in parameters if p.grad is not None], rho)
         optimizer.step()
 
@@ -144,12 +145,6 @@ def _group_by_rho(network: nn.Module, trained: Sequence[nn.Module]) -> Iterator[
             yield rho, parameters
     if shared:
         yield rhos.log().mean().exp(), list(shared.values())
-
-
-def _group_by_layer(network: nn.Module) -> Iterator[tuple[Tensor, list[Tensor]]]:
-    """The divisor, 0-d, of every tracked layer of `network`, with its weight."""
-    for layer in tracked_layers(network).values():
-        yield layer.strength(layer.sigma().detach()), [layer.weight]
 
 
 def _adam_step_(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], rho: Tensor) -> None:

@@ -14,6 +14,7 @@ from drq_sn.cli.config.saved import initialize_agent, load_agent
 from drq_sn.cli.running.checkpointing import Session
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import Stopped
+from drq_sn.networks.normalizers.nap import ProjectedLinear
 from drq_sn.networks.normalizers.spectral import tracked_layers
 from drq_sn.validation import InvalidInput
 from tests.cli.running.interruptions import terminate
@@ -58,6 +59,21 @@ def test_the_encoder_fits_another_task_agent_and_head(configure, source, name):
     for key, value in agent.networks.state_dict().items():
         is_encoder = key.startswith("encoder")  # or encoder_target, of DrQ
         assert torch.equal(value, expected[key.replace("_target", "")] if is_encoder else before[key])
+
+
+def test_projection_keeps_the_norms_of_the_other_run(configure):
+    agents = []
+    for normalizer in ("none", "nap"):
+        cfg = configure("head=modern2", f"normalizer={normalizer}", *["normalizer.layers=[-2]"] * (normalizer == "nap"))
+        with contextlib.closing(build_env(cfg, seed=0)) as env:
+            agents.append(build_agent(cfg, env, torch.device("cpu")))
+    theirs, agent = agents
+    with torch.no_grad():
+        theirs.actor.head.blocks[0].contract.weight.mul_(3)
+    agent.initialize_(theirs.networks, "actor")
+    layer = agent.actor.head.blocks[0].contract
+    assert isinstance(layer, ProjectedLinear)
+    assert torch.equal(layer.initial_norm, theirs.actor.head.blocks[0].contract.weight.norm())
 
 
 @pytest.mark.parametrize("overrides", [["normalizer.conv_layers=none"], ["env.image_size=32"]])

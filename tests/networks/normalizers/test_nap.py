@@ -103,3 +103,18 @@ def test_a_head_that_cannot_be_traced_is_named():
 
     with pytest.raises(InvalidInput, match="Branching cannot be traced"):
         NormalizeAndProject().head("critic", Branching(7, 2, width=8))
+
+
+def test_layer_norms_have_the_size_of_a_strided_convolutions_output():
+    class Network(nn.Module):
+        obs_shape = (3, 9, 8)
+
+        def __init__(self):
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 4, 3, stride=2), nn.Linear(4 * 4 * 3, 2)
+
+        def forward(self, x):
+            return self.last(torch.relu(self.conv(x)).flatten(1))
+
+    network = NormalizeAndProject().head("critic", Network())
+    assert network(torch.rand(5, 3, 9, 8)).shape == (5, 2)

@@ -156,7 +156,7 @@ def test_none_changes_nothing():
         ({"layers": "iner"}, "did you mean 'inner'"),
         ({"minimum_sigma": 0}, "minimum_sigma must be a number > 0, got 0"),
         ({"layers": [True]}, r"layers must be .*, got \[True\]"),
-        ({"networks": "actor"}, "networks must be a list of actor and critic"),
+        ({"networks": "actor"}, "networks must be a list of actor, critic or both"),
         ({"networks": ["acter"]}, "did you mean 'actor'"),
         ({"conv_layers": "al"}, "unknown normalizer.conv_layers 'al'"),
         ({"trunk": 1}, "normalizer.trunk must be true or false, got 1"),
