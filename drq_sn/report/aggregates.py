@@ -68,9 +68,9 @@ def collect_scores(runs: Sequence[Run], frame: float) -> tuple[Scores, tuple[str
     common = tuple(task for task in tasks if all(len(cells[v].get(task, ())) >= usual[v] / 2 for v in compared))
     at, notes = f"at frame {format_frame(frame)}", []
     if lost := ", ".join(task for task in tasks if task not in common):
-        notes.append(f"tasks that not every variant has {at}, with half its usual seeds or more, are left out: {lost}")
-    if late := ", ".join(v.label for v in variants if v not in compared):
-        notes.append(f"variants {at} on fewer than half as many tasks as the one on most are left out: {late}")
+        notes.append(f"tasks left out, where a variant has fewer than half its usual seeds {at}: {lost}")
+    if late := "; ".join(v.label for v in variants if v not in compared):
+        notes.append(f"variants left out, on fewer than half as many tasks as the one on most {at}: {late}")
     scores = {}
     for v in compared if common else []:
         least, most = (extreme(len(cells[v][task]) for task in common) for extreme in (min, max))
@@ -180,7 +180,8 @@ def aggregates_table(results: Sequence[tuple[str, Aggregates]]) -> Table:
             lines.append((*where, *names, value, f"{low} to {high}"))
         notes.append(f"{where[0]}, {settings}: {format_count(len(result.tasks), 'task')}: {', '.join(result.tasks)}.")
         records += aggregates_rows(result, settings)
-    return Table("aggregates", columns, lines, notes, FIELDS, records)
+    caption = "Interquartile means and probabilities of improvement, with 95 % bootstrap intervals."
+    return Table("aggregates", columns, lines, notes, FIELDS, records, caption=caption)
 
 
 def aggregates_figure(result: Aggregates, settings: str, name: str) -> Figure:
@@ -229,7 +230,7 @@ def _draw_profiles(axes: Any, result: Aggregates, styles: Mapping[str, Any]) -> 
     axes.set_title("performance profiles", fontsize=NORMAL)
     axes.tick_params(labelsize=SMALL)
     for label, (value, low, high) in result.profiles.items():
-        axes.plot(THRESHOLDS, value, **styles[label])
+        axes.plot(THRESHOLDS, value, **styles[label], markevery=20)
         axes.fill_between(THRESHOLDS, low, high, color=styles[label]["color"], alpha=0.15, linewidth=0)
     axes.set(ylim=(-0.02, 1.02))
     axes.set_xlabel("score: return / 1000", fontsize=NORMAL)

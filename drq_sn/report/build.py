@@ -18,7 +18,7 @@ from drq_sn.report.scores import (
     canonical,
     common_frame,
     experiment_cells,
-    has_bounded_return,
+    has_suite_return,
     released_curves,
     select_runs,
 )
@@ -26,7 +26,7 @@ from drq_sn.report.table_formats import format_csv, format_markdown, table_files
 from drq_sn.report.tables import all_runs_table, score_table
 from drq_sn.report.types import Experiment, Run, Section, agent_title
 from drq_sn.report.variants import group_by_protocol, name_variants, once_per_seed
-from drq_sn.report.warnings import general_warnings, left_out_warnings, missing_seeds, name_runs
+from drq_sn.report.warnings import general_warnings, left_out_warnings, missing_seeds, name_runs, other_settings
 from drq_sn.runs.progress import format_count
 
 RUNS, INDEX, WARNINGS = "runs.csv", "index.html", "warnings.txt"
@@ -76,13 +76,17 @@ def build_report(
     counted, duplicates = once_per_seed(name_variants(runs))
     by_task = dynamics_figure.group_runs(counted)
     limit = max(experiment.num_train_frames for experiment in experiments.values())
-    general = [*unreadable, *general_warnings([*counted, *(run for run, _ in duplicates)], duplicates)]
-    all_runs = _all_runs_section(counted)
+    general = [
+        *unreadable,
+        *general_warnings([*counted, *(run for run, _ in duplicates)], duplicates),
+        *(line for name, title in TABLES.items() for line in other_settings(experiments[name], counted, title)),
+    ]
+    all_runs = _all_runs_section(counted, choices.frame)
     sections = [
         *([Section("Warnings", warnings=general)] if general else []),
         all_runs,
         *_paper_sections(counted, experiments, profiles, choices.frame),
-        *(section for comparison in comparisons if (section := comparison_section(comparison, counted))),
+        *(section for comparison in comparisons if (section := comparison_section(comparison, counted, choices.frame))),
         _diagnostics_section(by_task),
         _aggregates_section(counted, limit, choices),
         Section("Cost per run", tables=[runs_table(counted, [run for run, _ in duplicates], start)]),
@@ -103,13 +107,13 @@ def build_report(
     return Report(files, "\n".join(map(format_markdown, all_runs.tables)), warnings)
 
 
-def _all_runs_section(runs: Sequence[Run]) -> Section:
+def _all_runs_section(runs: Sequence[Run], frame: float | None) -> Section:
     """Scores and learning curves of all runs, whatever the paper has."""
-    cells, figures = all_cells(runs), []
-    if (last := common_frame(runs)) is not None:
+    cells, figures = all_cells(runs, frame), []
+    if common_frame(runs) is not None:
         agents = {run.variant.agent for run in runs}
         released = released_curves(*agents) if len(agents) == 1 else {}
-        figures.append(learning_curves("curves", runs, sorted({run.task for run in runs}), released, last))
+        figures.append(learning_curves("curves", runs, sorted({run.task for run in runs}), released))
     return Section("Results", (), left_out_warnings(cells, "All runs"), [all_runs_table(runs, cells)], figures)
 
 
@@ -123,15 +127,12 @@ def _paper_sections(
     if profiles:
         others = [table3(profile, f"table3_profile{number}") for number, profile in enumerate(profiles[1:], start=2)]
         sections.append(Section("Table 3: memory and time", tables=[table3(profiles[0], "table3"), *others]))
-    figures = [
-        learning_curves(name, selected[name], [canonical(task) for task in experiment.tasks], released, last)
-        for name, experiment in experiments.items()
-        if name in CURVES and name in selected
-        for released, last in [
-            (released_curves(experiment.agent), common_frame(selected[name], experiment.num_train_frames))
-        ]
-        if last is not None
-    ]
+    figures = []
+    for name in (name for name in CURVES if name in selected):
+        tasks, limit = [canonical(task) for task in experiments[name].tasks], experiments[name].num_train_frames
+        if common_frame(selected[name], limit) is not None:
+            released = released_curves(experiments[name].agent)
+            figures.append(learning_curves(name, selected[name], tasks, released, limit))
     if figures:
         sections.append(Section("Figures 1, 2 and 4: learning curves", figures=figures))
     for task, groups in dynamics_figure.group_runs(selected.get(FIGURE3, [])).items():
@@ -161,8 +162,8 @@ def _aggregates_section(runs: Sequence[Run], limit: float, choices: Choices) -> 
     """Statistics of every agent under every protocol."""
     results: list[tuple[str, Aggregates]] = []
     figures, warnings = [], []
-    bounded = [run for run in runs if has_bounded_return(run.task)]
-    for number, (protocol, members) in enumerate(group_by_protocol(bounded).items(), start=1):
+    aggregated = [run for run in runs if has_suite_return(run)]
+    for number, (protocol, members) in enumerate(group_by_protocol(aggregated).items(), start=1):
         for agent in sorted({run.variant.agent for run in members}):
             present = [run for run in members if run.variant.agent == agent]
             result, notes = aggregate(agent, present, limit, choices.frame, choices.num_bootstrap, choices.seed)

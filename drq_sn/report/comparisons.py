@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from drq_sn.report.curves import Panel, draw
 from drq_sn.report.scores import Cell, common_frame, fill_cell, with_one_setting
 from drq_sn.report.style import save_figure
-from drq_sn.report.table_formats import NO_VALUE, format_frame, format_number
+from drq_sn.report.table_formats import format_frame, format_number
 from drq_sn.report.tables import diverged_notes, format_cell
 from drq_sn.report.types import Experiment, Figure, Row, Run, Section, Series, Table
 from drq_sn.report.warnings import left_out_warnings
@@ -25,19 +25,24 @@ RANDOM_RETURNS = {
 FIELDS = ("variant", "task", "frame", "mean", "se", "sd", "n", "normalized")
 LEARNING_RATE = "lr"  # how the name of a learning rate begins
 NORMALIZED = (
-    "normalized: (return - random) / (best - random), mean over games; random is the uniform policy's return, best the "
-    "highest of one run in this report. It is our definition: that of the paper's figures is not given."
+    "normalized: (return - random) / (best - random), mean over games, of variants with runs on all of them; random is "
+    "the uniform policy's return, best the highest of one run in this table. It is our definition: that of the paper's "
+    "figures is not given."
 )
 
 
-def comparison_section(experiment: Experiment, runs: Sequence[Run]) -> Section | None:
-    """Table and curves of the runs of `experiment` among `runs`; None if there are none."""
+def comparison_section(experiment: Experiment, runs: Sequence[Run], frame: float | None = None) -> Section | None:
+    """Table and curves of the runs of `experiment` among `runs`; None if there are none.
+
+    The table is at `frame`, or at the last one within the experiment that any run was evaluated at.
+    """
     found = _find_runs(experiment, runs)
     labelled = {label: members for label, each in found.items() if (members := with_one_setting(each))}
     if not labelled:
         return None
     selected = [run for members in labelled.values() for run in members]
-    frame = common_frame(selected, experiment.num_train_frames)
+    last = common_frame(selected, experiment.num_train_frames)
+    frame = last if frame is None else frame
     cells = {
         (label, task): fill_cell(members, task, members[0].variant, frame)
         for label, members in labelled.items()
@@ -50,7 +55,7 @@ def comparison_section(experiment: Experiment, runs: Sequence[Run]) -> Section |
         if len({run.setting for run in members}) > 1
     ]
     warnings += left_out_warnings(cells.values(), experiment.name)
-    figures = [_curves(experiment, labelled, frame or 0.0)]
+    figures = [_curves(experiment, labelled, last or 0.0)]
     if any(label.split()[-1].startswith(LEARNING_RATE) for label in labelled):
         figures.append(_by_learning_rate(experiment, cells))
     title = f"{experiment.name}: Gogianu et al. (2021) on MinAtar"
@@ -74,8 +79,7 @@ def _table(experiment: Experiment, cells: Mapping[tuple[str, str], Cell], frame:
     lines, records = [], []
     for label in labels:
         normalized = {task: _normalize(task, cells[label, task].mean, best[task]) for task in tasks}
-        known = [score for score in normalized.values() if score == score]  # not NaN
-        mean = format_number(statistics.fmean(known), 2) if known else NO_VALUE
+        mean = format_number(statistics.fmean(normalized.values()), 2)  # NaN, a dash, without a score on every game
         lines.append([label, *(format_cell(cells[label, task], digits=2) for task in tasks), mean])
         records += [_record(label, cells[label, task], normalized[task]) for task in tasks]
     notes = [
@@ -83,7 +87,9 @@ def _table(experiment: Experiment, cells: Mapping[tuple[str, str], Cell], frame:
         NORMALIZED,
         *diverged_notes(cells.values()),
     ]
-    return Table(experiment.name, ["variant", *tasks, "normalized"], lines, notes, FIELDS, records)
+    caption = f"{experiment.name.replace('_', ' ')}: return on MinAtar, mean ± standard error (sd, seeds)."
+    columns = ["variant", *tasks, "normalized"]
+    return Table(experiment.name, columns, lines, notes, FIELDS, records, caption=caption)
 
 
 def _normalize(task: str, score: float, best: float) -> float:

@@ -75,7 +75,7 @@ def runs_table(runs: Sequence[Run], duplicates: Collection[Run], start: Path) ->
         "hours: of wall-clock time, evaluations included. frames/s: median over training episodes with updates. "
         "Runs at the same time on one machine share it, and each counts in full."
     ]
-    return Table("runs", columns, lines, notes, FIELDS, records)
+    return Table("runs", columns, lines, notes, FIELDS, records, caption="Cost of each run.")
 
 
 def _run_record(run: Run, cost: Cost, counted: bool, start: Path) -> Row:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from drq_sn.report.published import ReleasedPoint
+from drq_sn.report.published import RELEASED_HEAD, ReleasedPoint
 from drq_sn.report.style import (
+    ABOVE,
     BELOW,
     COLUMN,
     CROSS,
@@ -36,12 +37,13 @@ FULL_SCALE = (0.0, 1000.0)  # of a return in the control suite
 MARGIN = 25.0
 MAX_COLUMNS = 5
 TITLE_CHARACTERS = 17  # per inch
-BELOW_HEIGHT = 0.025  # between the rows of marks below a log axis, as a share of the panel
+ROW_HEIGHT = 0.025  # between rows of marks at the edge of a panel, as a share of it
+MOST_MARKS = 0.5  # share of a panel that they take at most
 MAX_MARKED = 25  # curves with more points mark only lone ones
 BAND, THIN_LINE = "band: ± one standard error over seeds", "thin: not every seed has a value there"
 DIVERGED, CARRIED = "diverged", "diverged; its last evaluation is carried forward"
-BELOW_AXIS = "zero or negative, below a log axis"
-RELEASED_CURVE = "released by the agent's authors, mean ± sd"
+BELOW_AXIS, NOT_FINITE = "zero or negative, below a log axis", "infinite or NaN"
+RELEASED_CURVE = f"released by the agent's authors ({RELEASED_HEAD}), mean ± sd"
 
 Groups = Mapping[str, Sequence[Series]]
 """Label of a curve -> one series per seed."""
@@ -77,14 +79,14 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 
 def average(series: Sequence[Series], last: float = math.inf, log: bool = False) -> Curve:
-    """Seed average at every frame up to `last` that one of `series` has, gaps included.
+    """Seed average at every frame up to `last` that one of `series` has, those without a finite value included.
 
     Args:
         series: one per seed.
         last: end of the axis, to which the last values of diverged runs are carried forward.
         log: average logarithms; the mean is geometric.
     """
-    frames = {frame for each in series for frame in (*each.values, *each.gaps) if frame <= last}
+    frames = {frame for each in series for frame in (*each.values, *each.below, *each.missing) if frame <= last}
     if frames and math.isfinite(last) and any(each.value_at(last) is not None for each in series):
         frames.add(last)
     points = [(frame, *_average_at(series, frame, log)) for frame in sorted(frames)]
@@ -110,7 +112,7 @@ def draw(
 
     Args:
         panels: one or more.
-        last: end of the horizontal axis of all panels.
+        last: end of the horizontal axis of all panels; 1 if it is 0.
         y_label: at the left of the figure.
         columns: panels side by side; by their number if None.
         x_label: below the figure.
@@ -118,11 +120,13 @@ def draw(
     """
     from matplotlib.ticker import EngFormatter
 
+    last = last or 1.0
     columns = columns or max(3, math.ceil(math.sqrt(len(panels))) + (len(panels) > 6))
     columns = min(MAX_COLUMNS, len(panels), columns)
     rows, width = math.ceil(len(panels) / columns), COLUMN if columns == 1 else PAGE
     styles = line_styles(list(dict.fromkeys(label for panel in panels for label in panel.groups)))
-    figure = create_canvas(width, rows * (0.68 * width / columns + 0.2) + 0.5)
+    height = rows * (0.68 * width / columns + 0.2) + 0.5
+    figure = create_canvas(width, height)
     grid = figure.subplots(rows, columns, squeeze=False).flat
     marks: dict[str, Any] = {}
     for number, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
@@ -139,9 +143,9 @@ def draw(
         axes.tick_params(labelbottom=number + columns >= len(panels))
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    figure.supxlabel(x_label, fontsize=NORMAL)
-    figure.supylabel(y_label, fontsize=NORMAL)
     add_legend(figure, _label_curves(panels, styles) | marks)
+    figure.supxlabel(x_label, fontsize=NORMAL)
+    figure.supylabel(y_label, fontsize=NORMAL, y=0.5 * height / figure.get_figheight())
     return figure
 
 
@@ -164,19 +168,47 @@ def _draw_panel(axes: Any, panel: Panel, styles: Mapping[str, Style], last: floa
         frames, mean, sd = np.array([point[:3] for point in released]).T
         axes.errorbar(frames, mean, sd, **RELEASED, elinewidth=0.6, zorder=1.5)
         marks[RELEASED_CURVE] = Line2D([], [], **RELEASED)
-    for row, (label, curve) in enumerate(curves.items(), start=1):
+    for label, curve in curves.items():
         series, color = panel.groups[label], styles[label]["color"]
         marks |= _draw_curve(axes, curve, len(series), styles[label])
         for frame, value in _crosses(series, last):
             axes.plot(frame, value, color=color, **CROSS, zorder=5)
             name = CARRIED if any(each.carried for each in series) else DIVERGED
             marks[name] = Line2D([], [], color=GREY, **CROSS)
-        if gaps := sorted({frame for each in series for frame in each.gaps if frame <= last}):
-            place = {"color": color, "transform": axes.get_xaxis_transform()}  # heights are shares of the panel
-            axes.plot(gaps, [BELOW_HEIGHT * row] * len(gaps), **BELOW, **place)
-            marks[BELOW_AXIS] = Line2D([], [], color=GREY, **BELOW)
+    marks |= _draw_edges(axes, panel, styles, last)
     if panel.is_return and np.all((means >= FULL_SCALE[0]) & (means <= FULL_SCALE[1])):
         axes.set(ylim=(FULL_SCALE[0] - MARGIN, FULL_SCALE[1] + MARGIN), yticks=np.linspace(*FULL_SCALE, 5))
+    return marks
+
+
+def _draw_edges(axes: Any, panel: Panel, styles: Mapping[str, Style], last: float) -> dict[str, Any]:
+    """Mark what cannot be drawn at the edge where it lies, one row per curve; returns the marks, for the legend."""
+    from matplotlib.lines import Line2D
+
+    marks: dict[str, Any] = {}
+    low, high = axes.get_ylim()
+    span = math.log(high / low) if panel.log else high - low
+    for name, mark, kind in ((BELOW_AXIS, BELOW, "below"), (NOT_FINITE, ABOVE, "missing")):
+        frames = {
+            label: sorted({frame for each in series for frame in getattr(each, kind) if frame <= last})
+            for label, series in panel.groups.items()
+        }
+        marked = {label: places for label, places in frames.items() if places}
+        if not marked:
+            continue
+        step = min(ROW_HEIGHT, MOST_MARKS / (len(marked) + 1))
+        for row, (label, places) in enumerate(marked.items(), start=1):
+            height = step * row if kind == "below" else 1 - step * row  # shares of the panel
+            place = {"color": styles[label]["color"], "transform": axes.get_xaxis_transform()}
+            axes.plot(places, [height] * len(places), **mark, **place)
+        share = step * (len(marked) + 1)
+        room = span * share / (1 - share)
+        if kind == "below":
+            low = low / math.exp(room) if panel.log else low - room
+        else:
+            high = high * math.exp(room) if panel.log else high + room
+        marks[name] = Line2D([], [], color=GREY, **mark)
+    axes.set_ylim(low, high)
     return marks
 
 
@@ -189,13 +221,14 @@ def _draw_curve(axes: Any, curve: Curve, num_runs: int, style: Style) -> dict[st
     partial = curve.num_seeds < num_runs
     missing = np.isnan(np.concatenate([[np.nan], curve.mean, [np.nan]]))
     marked = missing[:-2] & missing[2:] if len(curve.frames) > MAX_MARKED else np.ones(len(curve.frames), bool)
-    mark: Style = {"marker": "o", "markersize": 2, "markevery": marked}
-    axes.plot(curve.frames, np.where(partial, np.nan, curve.mean), **style, **mark, zorder=3)
+    axes.plot(curve.frames, np.where(partial, np.nan, curve.mean), **style, markevery=marked, zorder=3)
     if partial.any():
         near_partial = partial.copy()  # neighbors included, which connects both lines
         near_partial[1:] |= partial[:-1]
         near_partial[:-1] |= partial[1:]
-        axes.plot(curve.frames, np.where(near_partial, curve.mean, np.nan), **{**style, **THIN}, **mark, zorder=2.5)
+        axes.plot(
+            curve.frames, np.where(near_partial, curve.mean, np.nan), **{**style, **THIN}, markevery=marked, zorder=2.5
+        )
         marks[THIN_LINE] = Line2D([], [], color=GREY, **THIN)
     if np.isfinite(curve.low).any():
         axes.fill_between(curve.frames, curve.low, curve.high, color=style["color"], alpha=0.15, linewidth=0)

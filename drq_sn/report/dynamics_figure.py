@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drq_sn.report.curves import Panel, draw
-from drq_sn.report.scores import has_bounded_return
+from drq_sn.report.scores import has_suite_return
 from drq_sn.report.style import save_figure
 from drq_sn.report.types import RETURN, Figure, Row, Run, Series
 from drq_sn.report.variants import label_variants
@@ -48,7 +48,7 @@ FIGURE3 = (
 )
 FURTHER = (
     Quantity("action_gradient_mean", "gradient of Q by the action, mean norm", DIAGNOSTICS, log=True),
-    Quantity("smoothness", "smoothness", DIAGNOSTICS, log=True),
+    Quantity("smoothness", "gradient of Q by the pixels, largest norm", DIAGNOSTICS, log=True),
     Quantity("overestimation", "overestimation", DIAGNOSTICS),
     Quantity("effective_rank/critic", "effective rank, critic", DIAGNOSTICS),
     Quantity("effective_rank/actor", "effective rank, actor", DIAGNOSTICS),
@@ -85,23 +85,29 @@ def group_runs(runs: Sequence[Run]) -> dict[str, list[Group]]:
 
 
 def read_series(run: Run, quantity: Quantity) -> Series:
-    """The values of `quantity` that can be drawn: finite, and positive on a logarithmic axis.
+    """The values of `quantity` that can be drawn: finite, and positive on a logarithmic axis; and where others are.
 
     Values of one bin become their mean, geometric on a logarithmic axis; a bin is at the frame it ends with. Without
     bins, the last of several rows with one frame counts.
     """
+    if quantity is RETURNS:
+        return run.returns
     bins: dict[float, list[float]] = {}
+    below, missing = set(), set()
     found = (list(run.logs[quantity.file].rows(columns)) for columns in quantity.columns or [quantity.name])
     rows, width = next(filter(None, found), []), quantity.bin_frames
     for frame, numbers in rows if width else dict(rows).items():
         value = quantity.combine(numbers)
-        values = bins.setdefault(math.ceil(frame / width) * width if width else frame, [])
-        if math.isfinite(value) and (value > 0 or not quantity.log):
-            values.append(value)
+        place = math.ceil(frame / width) * width if width else frame
+        if not math.isfinite(value):
+            missing.add(place)
+        elif quantity.log and value <= 0:
+            below.add(place)
+        else:
+            bins.setdefault(place, []).append(value)
     mean = statistics.geometric_mean if quantity.log else statistics.fmean
-    drawn = {frame: mean(bins[frame]) for frame in sorted(bins) if bins[frame]}
-    diverged_at = run.end_frame if run.diverged else None
-    return Series(drawn, frozenset(bins.keys() - drawn.keys()), diverged_at, quantity is RETURNS)
+    drawn = {frame: mean(bins[frame]) for frame in sorted(bins)}
+    return Series(drawn, frozenset(below), frozenset(missing), run.end_frame if run.diverged else None)
 
 
 def figure3(name: str, task: str, groups: Sequence[Group]) -> Figure:
@@ -121,19 +127,20 @@ def _present(quantities: Sequence[Quantity], groups: Sequence[Group]) -> list[Qu
 
 
 def _draw(name: str, task: str, quantities: Sequence[Quantity], groups: Sequence[Group], columns: int) -> Figure:
-    bounded = has_bounded_return(task)
+    is_return = all(has_suite_return(run) for group in groups for run in group.runs)
     panels = [
         Panel(
             quantity.title,
             {group.label: group.quantities[quantity.name] for group in groups},
             log=quantity.log,
-            is_return=bounded and quantity is RETURNS,
+            is_return=is_return and quantity is RETURNS,
         )
         for quantity in quantities
     ]
-    last = max((f for panel in panels for seeds in panel.groups.values() for s in seeds for f in s.values), default=0)
-    alt = f"Diagnostics of the runs on {task}, over frames: {', '.join(quantity.title for quantity in quantities)}."
-    return save_figure(name, alt, draw(panels, last or 1, "mean over seeds, geometric on log axes", columns))
+    series = [each for panel in panels for seeds in panel.groups.values() for each in seeds]
+    last = max((frame for each in series for frame in (*each.values, each.diverged_at or 0)), default=0)
+    alt = f"Diagnostics of the runs on {task}, over frames: {'; '.join(quantity.title for quantity in quantities)}."
+    return save_figure(name, alt, draw(panels, last, "mean over seeds, geometric on log axes", columns))
 
 
 def diagnostics_rows(groups: Iterable[Group]) -> list[Row]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from drq_sn.report.curves import Panel, draw
 from drq_sn.report.published import ReleasedPoint
-from drq_sn.report.scores import has_bounded_return
+from drq_sn.report.scores import common_frame, has_suite_return
 from drq_sn.report.style import save_figure
 from drq_sn.report.table_formats import format_frame
 from drq_sn.report.types import Figure, Run
@@ -18,13 +19,16 @@ def learning_curves(
     runs: Sequence[Run],
     tasks: Sequence[str],
     released: Mapping[str, Sequence[ReleasedPoint]],
-    last_frame: float,
+    limit: float = math.inf,
 ) -> Figure:
-    """Learning curves of all variants in `runs` up to `last_frame`, one panel for each of `tasks` with runs.
+    """Learning curves of all variants in `runs`, one panel for each of `tasks` with runs.
 
-    `released` has points of the original authors by task.
+    The axis ends at the last evaluation or divergence up to the frame `limit`. `released` has points of the original
+    authors by task.
     """
     labels = label_variants(runs)
+    diverged = [run.end_frame for run in runs if run.diverged and run.end_frame <= limit]
+    last_frame = max([common_frame(runs, limit) or 0.0, *diverged])
     panels = task_panels(runs, tasks, released)
     alt = (
         f"Learning curves of {', '.join(labels.values())} up to frame {format_frame(last_frame)}: mean evaluation "
@@ -47,5 +51,6 @@ def task_panels(
             if (series := [run.returns for run in present if run.variant == variant])
         }
         if groups:
-            panels.append(Panel(task, groups, is_return=has_bounded_return(task), released=released.get(task, ())))
+            is_return = all(map(has_suite_return, present))
+            panels.append(Panel(task, groups, is_return=is_return, released=released.get(task, ())))
     return panels

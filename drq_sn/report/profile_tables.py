@@ -104,6 +104,7 @@ def table_rows(measurements: Sequence[Row], paper: Mapping[str, dict[str, float]
             values = _values(measured, metric)
             row[metric] = statistics.mean(values) if values else None
             row[f"{metric}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+            row[f"{metric}_n"] = len(values)
             row[f"{metric}_paper"] = paper.get(head, {}).get(metric) if normalizer == PAPER_NORMALIZER else None
         flops = next((m["flops_per_update"] for m in measured if "flops_per_update" in m), None)
         row["gflops_per_update"] = flops and flops / 1e9
@@ -151,11 +152,12 @@ def table3(profile: Profile, name: str) -> Table:
             paper_mean, paper_sd = published.get(metric), published.get(f"{metric}_sd")
             line += [_with_sd(mean, sd), _with_sd(paper_mean, paper_sd)]
             records.append({"head": head, "normalizer": normalizer, "metric": metric, "mean": mean, "sd": sd,
-                            "n": row.get("num_rounds", 0), "paper": paper_mean, "paper_sd": paper_sd,
+                            "n": row.get(f"{metric}_n", 0), "paper": paper_mean, "paper_sd": paper_sd,
                             **device})  # fmt: skip
         lines.append(line)
     columns = ["head", "normalizer", *(title for metric in METRICS.values() for title in (metric, "paper"))]
-    return Table(name, columns, lines, _notes(profile), FIELDS, records)
+    caption = "Memory and time of training and acting, beside Table 3 of Bjorck et al. (2021)."
+    return Table(name, columns, lines, _notes(profile), FIELDS, records, caption=caption)
 
 
 def _with_sd(value: float | None, sd: float | None) -> str:

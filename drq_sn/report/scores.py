@@ -13,7 +13,8 @@ from drq_sn.report.types import PUBLISHED, Experiment, Run, Variant
 from drq_sn.report.variants import sort_variants
 
 SAME_TASK = {"cup_catch": "ball_in_cup_catch"}  # one task under two names
-UNBOUNDED = ("minatar_",)  # tasks whose returns are not between 0 and 1000
+SUITE = "drq_sn.envs.suite.make_env"
+OTHER_RETURNS = ("minatar_", "lift_", "place_", "reach_", "reassemble_", "stack_")  # games and manipulation tasks
 
 
 def canonical(task: str) -> str:
@@ -21,9 +22,9 @@ def canonical(task: str) -> str:
     return SAME_TASK.get(task, task)
 
 
-def has_bounded_return(task: str) -> bool:
-    """Whether returns are between 0 and 1000, as in the control suite; only such tasks are aggregated."""
-    return not task.startswith(UNBOUNDED)
+def has_suite_return(run: Run) -> bool:
+    """Whether returns are between 0 and 1000, as on tasks of the control suite; only such runs are aggregated."""
+    return run.options.get("env._target_", SUITE) == SUITE and not run.task.startswith(OTHER_RETURNS)
 
 
 def released_curves(agent: str) -> dict[str, list[ReleasedPoint]]:
@@ -36,8 +37,13 @@ def select_runs(experiment: Experiment, runs: Iterable[Run]) -> list[Run]:
 
     They have one setting; see `with_one_setting`.
     """
+    return with_one_setting(runs_of_tasks(experiment, runs))
+
+
+def runs_of_tasks(experiment: Experiment, runs: Iterable[Run]) -> list[Run]:
+    """Those of `runs` with tasks and choices of `experiment`, at whatever setting."""
     tasks = {canonical(task) for task in experiment.tasks}
-    return with_one_setting(run for run in runs if run.task in tasks and run.variant.choices in experiment.choices)
+    return [run for run in runs if run.task in tasks and run.variant.choices in experiment.choices]
 
 
 def with_one_setting(runs: Iterable[Run]) -> list[Run]:
@@ -114,6 +120,12 @@ def group_by_variant(runs: Sequence[Run]) -> list[list[Run]]:
     return [members for members in groups if members]
 
 
-def all_cells(runs: Sequence[Run]) -> list[Cell]:
-    """A cell for every task and variant in `runs`, each at the last frame that any of its seeds was evaluated at."""
-    return [fill_cell(group, group[0].task, group[0].variant, common_frame(group)) for group in group_by_variant(runs)]
+def all_cells(runs: Sequence[Run], frame: float | None = None) -> list[Cell]:
+    """A cell for every task and variant in `runs`.
+
+    They are at `frame`, or each at the last that any of its seeds was evaluated at.
+    """
+    return [
+        fill_cell(group, group[0].task, group[0].variant, common_frame(group) if frame is None else frame)
+        for group in group_by_variant(runs)
+    ]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drq_sn.report.types import Figure
 
-# Colors of Okabe and Ito, safe for color-blind readers, without yellow; 7 and 4 are coprime: 28 pairs
+# Colors of Okabe and Ito, safe for color-blind readers, without yellow; 7 and 4 are coprime: 28 pairs, then markers
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
-NUM_STYLES = len(COLORS) * len(LINES)
+MARKERS = "os^D"
+NUM_STYLES = len(COLORS) * len(LINES) * len(MARKERS)
 PAPER = {"modern4 + SN": 0, "modern4": 22, "mlp4": 23, "mlp2": 25}  # four colors and four lines
 
 Style = dict[str, Any]
@@ -24,17 +26,26 @@ SMALL, NORMAL = 6, 7  # points
 THIN: Style = {"linewidth": 0.7, "alpha": 0.55}
 CROSS: Style = {"marker": "x", "markersize": 5, "markeredgewidth": 1.6, "linestyle": ""}
 BELOW: Style = {"marker": "v", "markersize": 3, "markerfacecolor": "none", "linestyle": ""}
+ABOVE: Style = {**BELOW, "marker": "^"}
 RELEASED: Style = {"marker": "s", "markersize": 1.6, "color": "#999999", "linestyle": ""}
-LEGEND_CHARACTERS = 21  # per inch
+LEGEND_CHARACTERS, LEGEND_LINE = 21, 0.125  # per inch; inches
+LEGEND_LINES = 3  # for which figures have room
 
 
 def line_styles(labels: Sequence[str]) -> dict[str, Style]:
     """Label -> style: the paper's variants have one each in all figures, others get the rest in their order."""
     others = [label for label in labels if label not in PAPER]
-    free = [number for number in range(NUM_STYLES) if number not in PAPER.values()]
+    taken = {PAPER[label] for label in labels if label in PAPER}
+    free = [number for number in range(NUM_STYLES) if number not in taken]
     numbers = PAPER | {label: free[i % len(free)] for i, label in enumerate(others)}
     return {
-        label: {"color": COLORS[n % len(COLORS)], "linestyle": LINES[n % len(LINES)], "linewidth": 1.1}
+        label: {
+            "color": COLORS[n % len(COLORS)],
+            "linestyle": LINES[n % len(LINES)],
+            "linewidth": 1.1,
+            "marker": MARKERS[n // (len(COLORS) * len(LINES))],
+            "markersize": 2,
+        }
         for label in labels
         for n in [numbers[label]]
     }
@@ -56,15 +67,23 @@ def mark_empty(axes: Any, text: str) -> None:
 
 
 def add_legend(figure: Any, handles: Mapping[str, Any]) -> None:
-    """One legend above all panels of a matplotlib figure, in as many columns as fit; label -> handle."""
+    """One legend above all panels of a matplotlib figure, which grows with it, in as many columns as fit.
+
+    Args:
+        figure: the figure.
+        handles: label -> handle.
+    """
     if not handles:
         return
     longest = max(map(len, handles)) + 8
+    columns = max(1, min(len(handles), round(LEGEND_CHARACTERS * figure.get_figwidth()) // longest))
+    further = max(0, math.ceil(len(handles) / columns) - LEGEND_LINES)
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * further)
     figure.legend(
         list(handles.values()),
         list(map(escape_math, handles)),
         loc="outside upper left",
-        ncols=max(1, min(len(handles), round(LEGEND_CHARACTERS * figure.get_figwidth()) // longest)),
+        ncols=columns,
         frameon=False,
         fontsize=SMALL,
         handlelength=3.5,

@@ -64,8 +64,7 @@ def format_latex(table: Table) -> str:
 
     Wide ones span both columns of a page with two. The best values are bold, the notes are comments.
     """
-    title = table.notes[0] if table.notes else table.name.replace("_", " ").capitalize()
-    caption, columns, rows = table.latex or LatexTable(title, table.columns, table.rows)
+    columns, rows = table.latex or LatexTable(table.columns, table.rows)
     wide = "*" if sum(max(map(len, column)) for column in zip(columns, *rows, strict=True)) > COLUMN_CHARACTERS else ""
     cells = [
         [_bold(_latex(cell)) if (i, j) in table.best else _latex(cell) for j, cell in enumerate(row)]
@@ -75,7 +74,7 @@ def format_latex(table: Table) -> str:
     return "\n".join([
         rf"\begin{{table{wide}}}[t]",
         r"\centering\small\setlength{\tabcolsep}{4pt}",
-        rf"\caption{{{_latex(caption)}}}",
+        rf"\caption{{{_latex(table.caption or table.name)}}}",
         rf"\label{{tab:{table.name}}}\par\smallskip",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from drq_sn.report.published import TABLE1, TABLE2, Reported, read_scores
+from drq_sn.report.published import RELEASED_HEAD, TABLE1, TABLE2, Reported, read_scores
 from drq_sn.report.scores import Cell, canonical, released_curves
 from drq_sn.report.table_formats import NO_VALUE, format_frame, format_mean, format_number
-from drq_sn.report.types import Experiment, LatexTable, Row, Run, Table, Variant, agent_title
+from drq_sn.report.types import PUBLISHED, Experiment, LatexTable, Row, Run, Table, Variant, agent_title
 from drq_sn.report.variants import describe_settings, label_variants
 
 PAPER_FRAME = 500_000
 CSV_FIELDS = ("task", "variant", "mean", "se", "sd", "n", "num_diverged", "frame", "paper_mean", "paper_spread",
               "released_mean", "released_sd", "released_n")  # fmt: skip
 ALL_FIELDS = ("settings", "task", "agent", "variant", "mean", "se", "sd", "n", "num_diverged", "frame")
-RELEASED_HEAD = "mlp2"  # of the original authors' agents
 DREAMER = "dreamer"
 LATEX_CAPTION = "Evaluation return: mean and standard error over seeds"
 
@@ -42,6 +41,7 @@ SOURCES = {
 def score_table(experiment: Experiment, cells: Sequence[Cell]) -> Table:
     """Table 1 or 2 as the paper lays it out: tasks by variants, its scores beside our `cells`, all at one frame."""
     source, frame = SOURCES[experiment.name], cells[0].frame
+    setting = next((run.setting for cell in cells for run in cell.runs), PUBLISHED)  # all runs have one
     released_frame = PAPER_FRAME if frame is None else frame
     paper, released = read_scores(source.file), released_curves(experiment.agent)
     released_variant = Variant(experiment.agent, RELEASED_HEAD, "none")
@@ -74,10 +74,13 @@ def score_table(experiment: Experiment, cells: Sequence[Cell]) -> Table:
     notes = [*_frame_notes(experiment, frame), *source.notes, *diverged_notes(cells)]
     details = describe_settings(run for cell in cells for run in cell.runs)
     caption = f"{LATEX_CAPTION}, at {format_frame(frame)} frames, beside the results of Bjorck et al. (2021)."
-    latex = LatexTable(caption, columns, narrow)
+    if setting != PUBLISHED:
+        notes.append(f"Ours: {setting}, not the paper's setting.")
+        caption += f" {notes[-1]}"
     return Table(
-        experiment.name, columns, lines, notes, CSV_FIELDS, records + dreamer_records, details, frozenset(best), latex
-    )
+        experiment.name, columns, lines, notes, CSV_FIELDS, records + dreamer_records, details, frozenset(best),
+        caption, LatexTable(columns, narrow),
+    )  # fmt: skip
 
 
 def _frame_notes(experiment: Experiment, frame: float | None) -> list[str]:
@@ -105,10 +108,12 @@ def _format_reported(score: Reported | None, digits: int) -> str:
 
 
 def format_cell(cell: Cell, digits: int = 1) -> str:
-    """`853.2 ± 12.1 (38.3, 10)`, and how many seeds diverged."""
+    """`853.2 ± 12.1 (38.3, 10)`, of one seed `853.2 (1 seed)`, and how many seeds diverged."""
     if not cell.scores:
         return NO_VALUE
     diverged = f" †{len(cell.diverged)}" if cell.diverged else ""
+    if len(cell.scores) == 1:
+        return f"{format_number(cell.mean, digits)} (1 seed){diverged}"
     spread = f"({format_number(cell.sd, digits)}, {len(cell.scores)})"
     return f"{format_mean(cell.mean, cell.error, digits)} {spread}{diverged}"
 
@@ -179,7 +184,7 @@ def all_runs_table(runs: Sequence[Run], cells: Sequence[Cell]) -> Table:
     return Table(
         "all_runs", columns, lines(format_cell), notes, ALL_FIELDS, records, describe_settings(runs),
         frozenset((i, j) for i, row in enumerate(grid) for j, cell in enumerate(row, start=1) if cell in best),
-        LatexTable(caption, columns, lines(format_short_cell)),
+        caption, LatexTable(columns, lines(format_short_cell)),
     )  # fmt: skip
 
 

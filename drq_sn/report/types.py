@@ -105,13 +105,14 @@ class Series(NamedTuple):
     """One quantity of one run over frames."""
 
     values: Mapping[float, float]  # frame -> value, in the order of frames
-    gaps: frozenset[float] = frozenset()  # frames whose values cannot be drawn
+    below: frozenset[float] = frozenset()  # frames with values that are zero or negative, below a logarithmic axis
+    missing: frozenset[float] = frozenset()  # frames with values that are infinite or NaN
     diverged_at: float | None = None  # frame where training diverged; None if it did not
     carried: bool = False  # whether the last value of a diverged run is carried forward
 
     def value_at(self, frame: float) -> float | None:
         """The value at `frame`; for a diverged run that is carried forward, the last one up to it; None without one."""
-        if frame in self.values or not self.carried or self.diverged_at is None:
+        if frame in self.values or not self.carried or self.diverged_at is None or frame < self.diverged_at:
             return self.values.get(frame)
         return next((self.values[earlier] for earlier in sorted(self.values, reverse=True) if earlier < frame), None)
 
@@ -200,9 +201,8 @@ class Interval(NamedTuple):
 
 
 class LatexTable(NamedTuple):
-    """A table for a paper: caption, and columns and rows of the same shape as in the report, with shorter cells."""
+    """A table for a paper, with columns and rows of the same shape as in the report, but shorter cells."""
 
-    caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
 
@@ -219,6 +219,7 @@ class Table:
     records: Sequence[Row] = ()  # rows of the CSV file
     details: Sequence[str] = ()  # further lines, which the page folds
     best: frozenset[tuple[int, int]] = frozenset()  # row and column of each cell that is printed bold
+    caption: str = ""  # of the LaTeX file; its name if empty
     latex: LatexTable | None = None  # contents of the LaTeX file if they differ
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from drq_sn.report.table_formats import format_departures
-from drq_sn.report.types import PUBLISHED, Run, Variant, format_value
+from drq_sn.report.types import PUBLISHED, Run, Variant, agent_title, format_value
 
 HEADS, NORMALIZERS = ("mlp2", "mlp4", "modern2", "modern4"), ("none", "spectral")  # of the paper, in its order
 NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d+)?)")
@@ -47,7 +47,7 @@ def name_variants(runs: Sequence[Run]) -> list[Run]:
     named = []
     for index, run in enumerate(runs):
         shown = {titles[name]: column[index] for name, column in values.items()
-                 if column[index] != ABSENT and (few or name in run.changes)}  # fmt: skip
+                 if name in run.changes or (few and column[index] != ABSENT)}  # fmt: skip
         text = ", ".join(f"{title}={value}" for title, value in shown.items())
         if len(shown) > MAX_NAMED:
             text = f"settings {numbers.setdefault(run.setting, len(numbers) + 1)}"
@@ -100,17 +100,18 @@ def format_short(value: Any) -> str:
 
 
 def describe_settings(runs: Iterable[Run]) -> list[str]:
-    """One line per setting with its departures from the published one; none for the latter."""
-    settings: dict[str, list[Run]] = {}
+    """One line per agent and setting with its departures from the published one; none for the latter."""
+    settings: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        settings.setdefault(run.setting, []).append(run)
+        settings.setdefault((run.variant.agent, run.setting), []).append(run)
+    several_agents = len({agent for agent, _ in settings}) > 1
     lines = []
-    for members in settings.values():
+    for (agent, _), members in settings.items():
         if departures := ", ".join(format_departures(departure for run in members for departure in run.departures)):
             variants = sort_variants(run.variant for run in members)
             names = dict.fromkeys(v.label.removeprefix(v.choices.label).removeprefix(", ") for v in variants)
             title = "; ".join(filter(None, names)) or "all runs"
-            lines.append(f"{title}: {departures}.")
+            lines.append(f"{f'{agent_title(agent)}, ' if several_agents else ''}{title}: {departures}.")
     return lines
 
 

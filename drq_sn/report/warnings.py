@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from drq_sn.report.costs import UNKNOWN, read_fact
-from drq_sn.report.scores import Cell
+from drq_sn.report.scores import Cell, runs_of_tasks, select_runs
 from drq_sn.report.table_formats import format_frame
 from drq_sn.report.types import Experiment, Run
 from drq_sn.runs.status import Status
@@ -52,7 +52,8 @@ def _group(runs: Iterable[Run], key: Callable[[Run], Any]) -> dict[Any, list[Run
 def _mixed_frames(runs: Sequence[Run]) -> Iterator[str]:
     """Runs of one task under the same settings of the environment whose first frames differ."""
     environments = _group(
-        runs, lambda run: (run.task, *(d[:2] for d in run.departures if d.name.startswith(("env.", "action_repeat"))))
+        runs,
+        lambda run: (run.task, *(d.assignment for d in run.departures if d.name.startswith(("env.", "action_repeat")))),
     )
     for (task, *_), members in environments.items():
         yield from _mixed(f"{task}: first frames differ, so runs did not see the same pixels", members,
@@ -84,6 +85,19 @@ def missing_seeds(experiment: Experiment, cells: Iterable[Cell], where: str) -> 
     ]
 
 
+def other_settings(experiment: Experiment, runs: Sequence[Run], where: str) -> list[str]:
+    """Runs that the table `where` leaves out because of their settings; see `with_one_setting`."""
+    candidates, selected = runs_of_tasks(experiment, runs), select_runs(experiment, runs)
+    directories = {run.directory for run in selected}
+    if not (others := [run for run in candidates if run.directory not in directories]):
+        return []
+    if not selected:
+        return [
+            f"{where}: not shown, since runs have several settings and none is the published one: {name_runs(others)}"
+        ]
+    return [f"{where}: left out, at other settings than the published one: {name_runs(others)}"]
+
+
 def left_out_warnings(cells: Iterable[Cell], where: str) -> list[str]:
     """Runs that the table `where` leaves out because they have no score at the frame of their cell."""
     groups: dict[str, list[Run]] = {}
@@ -109,7 +123,7 @@ def name_runs(runs: Iterable[Run], limit: int | None = MAX_NAMED) -> str:
         groups.setdefault(run.title, []).append(run.seed)
     named = [f"{title} seed{'s' if len(seeds) > 1 else ''} {format_ranges(seeds)}" for title, seeds in groups.items()]
     shown = named[:limit]
-    return ", ".join(shown) + (f" and {len(named) - len(shown)} more" if len(shown) < len(named) else "")
+    return "; ".join(shown) + (f" and {len(named) - len(shown)} more" if len(shown) < len(named) else "")
 
 
 def format_ranges(numbers: Iterable[int]) -> str:

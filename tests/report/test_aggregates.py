@@ -113,7 +113,7 @@ def test_what_does_not_make_a_rectangle_is_left_out_and_named():
         "modern4 + SN": [[0.007, 0.008]],
     }
     assert notes == [
-        "tasks that not every variant has at frame 10, with half its usual seeds or more, are left out: c",
+        "tasks left out, where a variant has fewer than half its usual seeds at frame 10: c",
         "mlp2: 2 of up to 3 seeds are used, as many as every task has",
         "modern4 + SN: one seed per task says nothing about other seeds; ignore its intervals",
     ]
@@ -123,9 +123,7 @@ def test_a_variant_that_has_not_got_there_takes_no_other_with_it():
     behind = [make_run({0: 1.0}, task="a", variant=MODERN_SN)]
     scores, tasks, notes = collect_scores(runs_of({"a": [1, 2]}, MLP2) + behind, 10)
     assert (list(scores), tasks) == (["mlp2"], ("a",))
-    assert notes == [
-        "variants at frame 10 on fewer than half as many tasks as the one on most are left out: modern4 + SN"
-    ]
+    assert notes == ["variants left out, on fewer than half as many tasks as the one on most at frame 10: modern4 + SN"]
 
 
 FIVE = {task: [1, 2, 3, 4, 5] for task in "abcde"}
@@ -136,7 +134,7 @@ def test_a_stray_variant_takes_no_task_with_it():
     scores, tasks, notes = collect_scores(runs_of(FIVE, MLP2) + runs_of(FIVE, MODERN_SN) + stray, 10)
     assert {label: matrix.shape for label, matrix in scores.items()} == {"mlp2": (5, 5), "modern4 + SN": (5, 5)}
     assert tasks == tuple("abcde")
-    assert notes == ["variants at frame 10 on fewer than half as many tasks as the one on most are left out: simba"]
+    assert notes == ["variants left out, on fewer than half as many tasks as the one on most at frame 10: simba"]
 
 
 def test_a_task_with_one_seed_takes_no_seeds_with_it():
@@ -144,7 +142,7 @@ def test_a_task_with_one_seed_takes_no_seeds_with_it():
     scores, tasks, notes = collect_scores(runs_of(one_more, MLP2) + runs_of(one_more, MODERN_SN), 10)
     assert {label: matrix.shape for label, matrix in scores.items()} == {"mlp2": (5, 5), "modern4 + SN": (5, 5)}
     assert tasks == tuple("abcde")
-    assert notes == ["tasks that not every variant has at frame 10, with half its usual seeds or more, are left out: f"]
+    assert notes == ["tasks left out, where a variant has fewer than half its usual seeds at frame 10: f"]
 
 
 def test_half_of_the_tasks_and_of_the_seeds_is_enough():

@@ -12,6 +12,7 @@ from drq_sn.report.curves import (
     BELOW_AXIS,
     CARRIED,
     DIVERGED,
+    NOT_FINITE,
     RELEASED_CURVE,
     THIN_LINE,
     Panel,
@@ -121,6 +122,24 @@ def test_gaps_break_the_line_and_are_marked_below():
     assert np.isnan(axes.lines[0].get_ydata()[1])
     assert [line.get_xdata().tolist() for line in axes.lines if line.get_marker() == "v"] == [[10000]]
     assert BELOW_AXIS in legend(figure)
+    assert NOT_FINITE not in legend(figure)
+
+
+def test_marks_have_rows_of_their_own_that_curves_do_not_reach():
+    zero, infinite = ({kind: frozenset({10000.0})} for kind in ("below", "missing"))
+    groups = {
+        "a": [Series({0.0: 1.0, 20000.0: 1000.0})],
+        "b": [Series({0.0: 10.0}, **zero)],
+        "c": [Series({0.0: 10.0}, **zero, **infinite)],
+    }
+    figure = drawn(Panel("loss", groups, log=True))
+    (axes,) = figure.axes
+    rows = {mark: [line.get_ydata()[0] for line in axes.lines if line.get_marker() == mark] for mark in "v^"}
+    assert rows == {"v": pytest.approx([0.025, 0.05]), "^": pytest.approx([0.975])}
+    to_panel = axes.transScale + axes.transLimits
+    assert to_panel.transform((0, 1.0))[1] > 0.075
+    assert to_panel.transform((0, 1000.0))[1] < 0.95
+    assert {BELOW_AXIS, NOT_FINITE} <= set(legend(figure))
 
 
 def test_panels_share_the_scale_of_returns_where_they_can():

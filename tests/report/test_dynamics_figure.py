@@ -46,11 +46,18 @@ def test_evaluations_are_not_binned_and_the_last_row_of_a_frame_counts():
     assert read_series(run, RETURNS).values == {0: 1, 500: 3}
 
 
-def test_what_a_log_axis_cannot_show_is_a_gap():
+def test_what_an_axis_cannot_show_is_told_apart():
     log = make_log(frame=[0, 1, 2, 3, 4], critic_loss=[0, -1, "nan", "inf", 2])
     series = read_series(make_run(diagnostics=log), LOSS)
     assert series.values == pytest.approx({4: 2})
-    assert series.gaps == {0, 1, 2, 3}
+    assert (series.below, series.missing) == ({0, 1}, {2, 3})
+    assert read_series(make_run(diagnostics=log), LOSS._replace(log=False)).below == set()
+
+
+def test_a_bin_with_a_mean_and_a_zero_is_marked_too():
+    log = make_log(frame=[250, 500, 750, 1000], **{"grad_norm/actor": [0, 0, 0, 5]})
+    series = read_series(make_run(train=log), ACTOR)
+    assert (series.values, series.below) == (pytest.approx({1000: 5}), {1000})
 
 
 def test_layers_are_combined_and_targets_do_not_count():
@@ -117,7 +124,7 @@ def test_figures_have_panels_of_their_quantities():
     assert LOSS.title not in texts  # no run has it
     assert "mlp2 (2 seeds, 1 diverged)" in texts
     (figure,) = further_diagnostics("d", "cheetah_run", groups)
-    assert figure.alt == "Diagnostics of the runs on cheetah_run, over frames: overestimation, effective rank, critic."
+    assert figure.alt == "Diagnostics of the runs on cheetah_run, over frames: overestimation; effective rank, critic."
     assert further_diagnostics("d", "cheetah_run", groups_of(make_run({0: 1.0}))) == []
     assert figure3("empty", "cheetah_run", groups_of(make_run())).pdf
 

@@ -17,6 +17,6 @@ def test_a_panel_per_task_has_the_runs_of_each_variant():
 
 
 def test_the_figure_has_a_text_alternative():
-    figure = learning_curves("figure1", [make_run({0: 1.0})], ["cheetah_run"], {}, 20000)
+    figure = learning_curves("figure1", [make_run({20000: 1.0, 40000: 2.0})], ["cheetah_run"], {}, 30000)
     assert figure.alt.startswith("Learning curves of mlp2 up to frame 20 000")
     assert "cheetah_run" in svg_texts(figure.svg)

@@ -6,9 +6,10 @@ import math
 
 import pytest
 
-from drq_sn.report.scores import all_cells, common_frame, fill_cell, released_curves, select_runs
+from drq_sn.report.scores import all_cells, common_frame, fill_cell, has_suite_return, released_curves, select_runs
 from drq_sn.report.types import Departure, Experiment
 from drq_sn.report.variants import name_variants
+from drq_sn.report.warnings import other_settings
 from tests.builders import MLP2, MODERN_SN, make_log, make_run
 
 
@@ -53,16 +54,37 @@ def test_returns_that_are_not_finite_do_not_count_and_the_last_row_of_a_frame_do
     log = make_log(frame=[10, 0, 20, 20, 30], episode_return_mean=[7, 1, 3, 4, math.nan])
     run = make_run(eval=log, status="diverged", task="ball_in_cup_catch")
     assert list(run.evaluations.items()) == [(0, 1), (10, 7), (20, 4)]
-    assert (run.returns.value_at(15), run.returns.value_at(40)) == (7, 4)
+    assert (run.returns.value_at(15), run.returns.value_at(40)) == (None, 4)  # it had not diverged at 15
     assert fill_cell([run], "cup_catch", MLP2, 20).scores == (4.0,)  # one task under two names
 
 
 def test_an_experiment_takes_published_runs_or_those_of_the_only_setting():
     experiment = Experiment("table2", "drq", ("cheetah_run",), ({"head": "mlp2", "normalizer": "none"},), (1, 2), 20)
-    published, slow, fast = make_run(), *(make_run(departures=(Departure("lr", lr, 1),)) for lr in (2, 3))
+    published, slow, fast = (
+        make_run(),
+        *(make_run(departures=(Departure("lr", lr, 1),), directory=f"runs/{lr}") for lr in (2, 3)),
+    )
     assert select_runs(experiment, [slow, published, make_run(variant=MODERN_SN)]) == [published]
     assert select_runs(experiment, name_variants([slow, fast])) == []
     assert select_runs(experiment, [slow]) == [slow]
+    assert other_settings(experiment, [slow], "Table 2") == []
+    assert other_settings(experiment, [slow, published], "Table 2") == [
+        "Table 2: left out, at other settings than the published one: cheetah_run DrQ mlp2 seed 1"
+    ]
+    assert other_settings(experiment, [slow, fast], "Table 2")[0].startswith("Table 2: not shown, since runs have several")
+
+
+@pytest.mark.parametrize(
+    ("task", "target", "expected"),
+    [
+        ("cheetah_run", "drq_sn.envs.suite.make_env", True),
+        ("reacher_easy", "drq_sn.envs.suite.make_env", True),
+        ("reach_duplo", "drq_sn.envs.suite.make_env", False),
+        ("CarRacing-v3", "drq_sn.envs.gymnasium.make_env", False),
+    ],
+)
+def test_only_returns_of_the_suite_are_up_to_1000(task, target, expected):
+    assert has_suite_return(make_run(task=task, options={"env._target_": target})) is expected
 
 
 def test_every_task_and_variant_has_a_cell_at_its_own_last_frame():

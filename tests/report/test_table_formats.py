@@ -43,7 +43,7 @@ def test_latex_is_escaped_and_every_row_is_one_line():
     assert format_latex(strange).splitlines() == [
         r"\begin{table}[t]",
         r"\centering\small\setlength{\tabcolsep}{4pt}",
-        r"\caption{head=a b}",
+        r"\caption{t}",
         r"\label{tab:t}\par\smallskip",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         r"\begin{tabular}{lr}",

@@ -106,5 +106,5 @@ def test_why_runs_are_left_out():
 
 def test_names_of_many_runs_stay_short():
     runs = [run(seed, task=task) for task in "abcdef" for seed in (1, 2, 3, 7)]
-    assert name_runs(runs) == ", ".join(f"{task} DrQ mlp2 seeds 1-3, 7" for task in "abcd") + " and 2 more"
+    assert name_runs(runs) == "; ".join(f"{task} DrQ mlp2 seeds 1-3, 7" for task in "abcd") + " and 2 more"
     assert format_ranges([5, 1, 2, 2]) == "1-2, 5"

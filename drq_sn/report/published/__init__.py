@@ -29,6 +29,7 @@ TABLE3 = "bjorck_table3.csv"
 Columns: head; training memory in GB; acting memory in MB; training and acting time in ms; and
 standard deviations over 5 runs where the paper gives them.
 """
+RELEASED_HEAD = "mlp2"  # of the original authors' agents
 RELEASED = "released_curves.csv"
 """Curves that the authors of DrQ and DrQ-v2 released with their code, up to 500 000 and 1 000 000 frames.
 
