@@ -155,7 +155,8 @@ class RunInfo(NamedTuple):
         config: every option, as a tree.
         record: contents of `run.json`: choices, versions, git commit, device, ...
         columns: table -> names of its columns; see `Logger.log`.
-        resumed_at: last frame of the checkpoint if the run is resumed, else None; later rows are logged again.
+        resumed_at: last frame of the checkpoint if the run is resumed, else None. Episodes after it, and
+            evaluations from it on, are logged again.
     """
 
     run_dir: Path

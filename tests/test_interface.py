@@ -93,6 +93,16 @@ def test_train_needs_the_main_thread_and_valid_options(tmp_path, monkeypatch):
 
 
 @pytest.mark.process
+def test_a_callback_hears_of_a_diverged_run_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(drq_sn.agents.DrQV2, "is_finite", lambda agent: agent.num_updates < 30)
+    for _ in range(2):
+        frames = []
+        with pytest.raises(drq_sn.TrainingDiverged):
+            drq_sn.train(*SHORT, f"run_dir={tmp_path}/run", callback=lambda each: frames.append(each.frame))  # noqa: B023
+        assert frames == [0, 200]
+
+
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_callback_hears_of_every_evaluation_once_also_after_a_stop(tmp_path):
     """Called from within another Hydra application, which finds its own configuration afterwards."""

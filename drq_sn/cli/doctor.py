@@ -10,7 +10,7 @@ from hydra import compose
 
 from drq_sn.cli.config.build import build_env
 from drq_sn.cli.config.overrides import HELP_FLAGS, initialized
-from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
+from drq_sn.cli.running.exit_codes import ExitCode, exit_on_expected_errors
 from drq_sn.cli.running.memory import memory_parts
 from drq_sn.envs import gl, make_env
 from drq_sn.output import require_written
@@ -106,7 +106,7 @@ def main() -> None:
         print(f"error: doctor takes no arguments, got {' '.join(sys.argv[1:])}", file=sys.stderr)
         sys.exit(ExitCode.INVALID_INPUT)
     facts, problems = report()
-    with exit_on_invalid_input():
+    with exit_on_expected_errors():
         print("\n".join(facts))
         print("\n".join(f"problem: {problem}" for problem in problems) or "nothing is wrong")
         require_written()

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from drq_sn import validation
-from drq_sn.cli.config.build import build_env, partial_env, random_states_of
+from drq_sn.cli.config.build import build_env, random_states_of
 from drq_sn.cli.config.overrides import run_composed
 from drq_sn.cli.config.ranges import EVALUATE, check_ranges
 from drq_sn.cli.config.saved import load_agent_and_frame, load_config
@@ -44,8 +44,8 @@ def run_evaluation(
     agent, frame = load_agent_and_frame(run_dir, device, weights, trusted)
     path = run_dir / "video" / f"{frame}_seed_{seed}.mp4"
     with contextlib.ExitStack() as stack:
-        env = stack.enter_context(contextlib.closing(build_env(cfg)))
-        pool = EnvironmentPool(partial_env(cfg), 1, limit, exit_stalled)
+        env = build_env(cfg)
+        pool = EnvironmentPool(lambda: env, 1, limit, exit_stalled)
         stack.enter_context(contextlib.closing(pool))
         record = stack.enter_context(VideoRecorder(path, playback_rate(env))) if video else None
         start = time.monotonic()
@@ -59,7 +59,7 @@ def run_evaluation(
     if num_diverged := sum(episode.diverged for episode in episodes):
         print(f"{num_diverged} of them ended early because the simulation diverged")
     print("single returns: " + " ".join(f"{value:.1f}" for value in returns))
-    if video and path.is_file():
+    if record is not None and record.is_complete:
         print(f"video: {path}")
     return returns
 

@@ -45,9 +45,9 @@ def main() -> None:
     exit_on_signals()
     if command not in COMMANDS:
         from drq_sn import validation
-        from drq_sn.cli.running.exit_codes import exit_on_invalid_input  # imports torch, which takes seconds
+        from drq_sn.cli.running.exit_codes import exit_on_expected_errors  # imports torch, which takes seconds
 
-        with exit_on_invalid_input():
+        with exit_on_expected_errors():
             if command in RENAMED:
                 present = RENAMED[command]
                 raise validation.InvalidInput(f"{command} has been replaced by {present}; use drq-sn {present} ...")

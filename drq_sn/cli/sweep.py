@@ -32,7 +32,7 @@ from drq_sn.cli.config.overrides import (
 from drq_sn.cli.launching.grid import PlannedRun, plan, split_overrides
 from drq_sn.cli.launching.job import ExitCodes, Job, Launcher, describe_exit
 from drq_sn.cli.launching.live_table import Row, SweepTable
-from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input, run_command
+from drq_sn.cli.running.exit_codes import ExitCode, exit_on_expected_errors, run_command
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.report.types import Experiment
@@ -162,7 +162,7 @@ def main() -> None:
     if any(argument.startswith("-") for argument in arguments):
         _show()
         return
-    with exit_on_invalid_input():
+    with exit_on_expected_errors():
         arguments = quote_values(arguments, several=True)
         check_overrides(["-m", *arguments], CONFIG_NAME)
         sys.exit(sweep(arguments))

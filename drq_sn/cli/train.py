@@ -31,7 +31,7 @@ from drq_sn.cli.config.overrides import (
 from drq_sn.cli.config.search_path import directories_in_use
 from drq_sn.cli.launching.grid import compose_run, plan
 from drq_sn.cli.running.callback import CallbackFailed, EvaluationFeed
-from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input, run_command
+from drq_sn.cli.running.exit_codes import ExitCode, exit_on_expected_errors, run_command
 from drq_sn.cli.running.run import run
 from drq_sn.training.loop import TrainingDiverged
 from drq_sn.types import Evaluation
@@ -59,19 +59,25 @@ def train(*overrides: str, callback: Callable[[Evaluation], object] | None = Non
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("drq_sn.train must be called in the main thread; use a process for each run")
-    words, directories = take_directories(overrides)
+    options, directories = take_directories(overrides)
     with directories_in_use(directories), _own_hydra():
-        words = quote_values(words, several=False)
-        check_overrides(words, CONFIG_NAME)
-        cfg = compose_run(words)
+        options = quote_values(options, several=False)
+        check_overrides(options, CONFIG_NAME)
+        cfg = compose_run(options)
         resolve(cfg)
         run_dir, feed = Path(str(cfg.run_dir or "")), EvaluationFeed(callback)
+        diverged = None
         try:
-            run(cfg, feed)
+            try:
+                run(cfg, feed)
+            except TrainingDiverged as error:
+                diverged = error
             feed.announce()
             feed.deliver(run_dir)
         except CallbackFailed as error:
             raise error.__cause__ or error from None
+    if diverged is not None:
+        raise diverged
     return run_dir
 
 
@@ -92,13 +98,13 @@ def main() -> None:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in SWEEP_FLAGS)
     check_command_line(CONFIG_NAME)
     if set(sys.argv[1:2]) & SWEEP_FLAGS:
-        with exit_on_invalid_input():
+        with exit_on_expected_errors():
             _plan_multirun()
     diverged: list[str] = []
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
     def train_one(cfg: DictConfig) -> None:
-        with exit_on_invalid_input():
+        with exit_on_expected_errors():
             try:
                 run(cfg)
             except TrainingDiverged as error:

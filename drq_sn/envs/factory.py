@@ -23,7 +23,7 @@ SUITE = "drq_sn.envs.suite.make_env"
 RENDER_OPTIONS = ("camera", "shadows", "reflections", "shadow_map_size")
 MOST_FRAMES = 100  # per observation
 TIME_LIMIT_FRAMES = 1000  # of tasks without one; the longest episode of those that have one
-DM_ENV_METHODS = ("reset", "step", "observation_spec", "action_spec")
+DM_ENV_METHODS = ("reset", "step", "observation_spec", "action_spec", "close")
 
 Maker = Callable[..., Any]
 """Builds a `dm_env.Environment`; docs/environments.md has the contract."""

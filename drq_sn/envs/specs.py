@@ -31,7 +31,7 @@ class Specs(NamedTuple):
 
 
 def specs_of(env: Any) -> Specs:
-    """Those of an environment with the methods `observation_spec` and `action_spec`."""
+    """The specs of `env`, which has `observation_spec` and `action_spec`."""
     action = env.action_spec()
     num_actions = getattr(action, "num_values", None)
     return Specs(tuple(env.observation_spec().shape), tuple(action.shape), num_actions and int(num_actions))

@@ -175,7 +175,7 @@ class RunLogger:
 
     def video(self, recorder: VideoRecorder | None, frame: int) -> None:
         """Log an evaluation episode, if it was recorded and could be written."""
-        if recorder and recorder.path.is_file():
+        if recorder and recorder.is_complete:
             self._call("video", recorder.path, np.stack(recorder.frames), frame)
 
     def end(self, success: bool) -> None:

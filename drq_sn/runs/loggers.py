@@ -1,4 +1,4 @@
-"""Loggers: CSV files, and nothing."""
+"""Loggers: `CsvLogger`, and `NullLogger`, a base class that does nothing."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class ProgressBar:
             self._console.show_cursor(True)  # it would stay hidden after a SIGKILL
 
     def move(self, frame: int) -> None:
-        """The run is at `frame` now."""
+        """Move the bar to `frame`."""
         self._progress.update(self._task, completed=frame)
         if not self._is_live and time.monotonic() - self._printed >= LOG_SECONDS:
             self._print()

@@ -63,6 +63,8 @@ def select_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise validation.InvalidInput(f"device must be auto or cpu, as PyTorch finds no CUDA device, got {name!r}")
     valid = [
         "auto",
         "cpu",
@@ -70,7 +72,7 @@ def select_device(name: str) -> torch.device:
         *(f"cuda:{i}" for i in range(torch.cuda.device_count())),
     ]
     device = torch.device(validation.choice("device", name, valid))
-    if device.type == "cuda":
+    if device.index is not None:  # torch refuses `cuda` alone
         torch.cuda.set_device(device)
     return device
 
@@ -124,4 +126,4 @@ def processor_name() -> str:
 
 def frame_hash(env: Any) -> str:
     """SHA-256 of the first frame of `env`; equal hashes mean equal pixels."""
-    return hashlib.sha256(env.reset().observation[-3:].tobytes()).hexdigest()
+    return hashlib.sha256(env.reset().observation[-env.frame_shape[0] :].tobytes()).hexdigest()

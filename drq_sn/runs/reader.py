@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drq_sn.validation import InvalidInput
+from drq_sn.validation import InvalidInput, first_line
 
 CONFIG, RECORD = "config.yaml", "run.json"
 EVAL, TRAIN, DIAGNOSTICS = "eval.csv", "train.csv", "diagnostics.csv"
@@ -69,7 +69,10 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
     """
     runs: dict[Path, Path] = {}
     for pattern in patterns:
-        directories = _directories(pattern)
+        try:
+            directories = _directories(pattern)
+        except (OSError, RuntimeError) as error:  # a name that is too long, the home of an unknown user
+            raise InvalidInput(f"runs={pattern!r}: {first_line(error)}; {VALID}") from None
         matches = [run for directory in directories for run in _search(directory)]
         if not matches:
             reason = "holds no run" if directories else "matches no directory"
@@ -140,7 +143,7 @@ def read_log(path: Path) -> Log:
 
     try:
         table = pd.read_csv(io.StringIO(text), header=None, dtype=str, keep_default_na=False, skip_blank_lines=False)
-    except pd.errors.ParserError as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InvalidInput(f"{path}: not readable as CSV ({str(error).strip()})") from None
     names = [str(name) for name in table.iloc[0]]
     if "frame" not in names:

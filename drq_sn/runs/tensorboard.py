@@ -82,7 +82,7 @@ class TensorBoardLogger:
             self._add(run.resumed_at or 0, summary=summary)
 
     def log(self, table: str, row: Mapping[str, float]) -> None:
-        """Write what a chart shows of `row`."""
+        """Write the columns of `row` that have a chart."""
         for column, value in row.items():
             if name := tag(table, column):
                 self._add(int(row["frame"]), summary=Summary(value=[Summary.Value(tag=name, simple_value=value)]))

@@ -36,12 +36,13 @@ class VideoRecorder:
     Attributes:
         path: the file.
         frames: (H, W, 3) uint8, at half the size.
+        is_complete: whether the file was written.
     """
 
     def __init__(self, path: Path, frames_per_second: float) -> None:
         self.path = path
         self.frames: list[np.ndarray] = []
-        self._failed = False
+        self.is_complete = self._failed = False
         self._writer: Any = None
         self._partial = path.with_name(f".{path.name}")
         with self._warn_on_error():
@@ -69,6 +70,7 @@ class VideoRecorder:
                 self._writer.close()
                 if kind is None and not self._failed:
                     self._partial.replace(self.path)
+                    self.is_complete = True
         with contextlib.suppress(OSError):
             self._partial.unlink()
 

@@ -1,12 +1,14 @@
-"""The commit of a checkout, whoever owns it."""
+"""Devices, and the commit of a checkout, whoever owns it."""
 
 from __future__ import annotations
 
 import subprocess
 
 import pytest
+import torch
 
 from drq_sn.runs import provenance
+from drq_sn.validation import InvalidInput
 
 
 @pytest.fixture
@@ -47,3 +49,19 @@ def test_without_a_checkout_there_is_no_commit_and_no_warning(tmp_path, monkeypa
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
     assert provenance.git_commit() is None
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("name", "current"), [("auto", None), ("cuda", None), ("cuda:1", 1)])
+def test_cuda_devices_with_and_without_an_index(monkeypatch, name, current):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(torch._utils._get_device_index(device)))
+    assert provenance.select_device(name).type == "cuda"
+    assert chosen == ([] if current is None else [current])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_named():
+    with pytest.raises(InvalidInput, match="device must be auto or cpu, as PyTorch finds no CUDA device, got 'cuda'"):
+        provenance.select_device("cuda")

@@ -44,7 +44,8 @@ def test_checkpoints_films_hidden_folders_and_older_runs_are_not_searched(make_r
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("nowhere", "no directory"), ("no*", "no directory"), ("empty", "holds no run")]
+    ("name", "reason"),
+    [("nowhere", "no directory"), ("no*", "no directory"), ("empty", "holds no run"), ("x" * 300, "name too long")],
 )
 def test_what_holds_no_run_is_named(tmp_path, name, reason):
     (tmp_path / "empty").mkdir()
@@ -112,6 +113,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path, make):
         ("frame,a\nnan,2\n", "line 2: frame must be a number >= 0, got 'nan'"),
         ("frame,a\n-1,2\n", "line 2: frame must be a number >= 0, got '-1'"),
         ('frame,a\n1,"2\n', "not readable as CSV"),
+        ("\nframe,a\n1,2\n", "not readable as CSV"),
         (b"frame,a\n1,2\n\xff,3\n", "line 3: not readable as text"),
     ],
 )

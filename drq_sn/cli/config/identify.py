@@ -28,7 +28,7 @@ GROUPS = ("agent", "head", "normalizer")  # of a variant
 PRESET = "published"
 OTHER, ABSENT = "other", "absent"
 BASE = Variant("drqv2", "modern4", "none")  # whose published setting an unknown part is compared with
-NOT_COMPARED = MAY_DIFFER | INTERNAL_GROUPS | {"run_suffix", "seed", "task"}
+NOT_COMPARED = MAY_DIFFER | INTERNAL_GROUPS | {"seed", "task"}
 LONGEST_NAME = 100
 FREE_IN_HEADS = {"width", "pnorm"}  # options that do not make another head
 

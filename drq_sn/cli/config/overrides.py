@@ -22,7 +22,7 @@ from drq_sn import validation
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.reference import NOT_CHOSEN, format_help
 from drq_sn.cli.config.search_path import own_directories, use_directories
-from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
+from drq_sn.cli.running.exit_codes import ExitCode, exit_on_expected_errors
 
 HELP_FLAGS = {"-h", "--help"}
 SWEEP_FLAGS = {"-m", "--multirun"}
@@ -58,7 +58,7 @@ def run_composed(
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
     def call(cfg: DictConfig) -> None:
-        with exit_on_invalid_input():
+        with exit_on_expected_errors():
             function(cfg)
 
     call()
@@ -73,7 +73,7 @@ def check_command_line(config_name: str, sweeps_by_itself: str | None = None) ->
     """
     use_own_directories()
     answer_help(config_name)
-    with exit_on_invalid_input():
+    with exit_on_expected_errors():
         if sweeps_by_itself and SWEEP_FLAGS & set(sys.argv[1:]):
             raise validation.InvalidInput(f"--multirun: {sweeps_by_itself}")
         flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
@@ -89,7 +89,7 @@ def check_command_line(config_name: str, sweeps_by_itself: str | None = None) ->
 
 def use_own_directories() -> None:
     """Use the configuration directories that this process's command line names, and take them off it."""
-    with exit_on_invalid_input():
+    with exit_on_expected_errors():
         sys.argv[1:], directories = take_directories(sys.argv[1:])
         use_directories(directories)
 

@@ -22,7 +22,7 @@ from drq_sn.cli.config.overrides import take_directories
 from drq_sn.cli.config.search_path import directories_in_use
 from drq_sn.cli.launching.grid import compose_run
 from drq_sn.cli.launching.job import ExitCodes, Job, describe_exit, limit_cpus
-from drq_sn.cli.running.exit_codes import ExitCode, exit_on_invalid_input
+from drq_sn.cli.running.exit_codes import ExitCode, exit_on_expected_errors
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import SIGNALED, SignalHandler
 from drq_sn.runs.progress import format_count
@@ -55,7 +55,7 @@ class RemoteRun:
         code = 0
         try:
             overrides, directories = take_directories(self.overrides)
-            with exit_on_invalid_input(), directories_in_use(directories):
+            with exit_on_expected_errors(), directories_in_use(directories):
                 run(compose_run(overrides))
         except SystemExit as end:
             code = int(end.code or 0)

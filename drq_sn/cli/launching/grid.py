@@ -173,8 +173,8 @@ def _planned(cfg: DictConfig, overrides: tuple[str, ...]) -> PlannedRun:
     if (run_dir / CONFIG).is_file() and not cfg.fresh:
         resolved = copy.deepcopy(cfg)
         OmegaConf.resolve(resolved)
-        saved, cure = OmegaConf.to_yaml(read_config(run_dir)), "set a run_suffix, or move that directory away"
-        require_same(run_dir, saved, own_options(resolved), cure)
+        remedy = "set a run_suffix, or move that directory away"
+        require_same(run_dir, read_config(run_dir), own_options(resolved), remedy)
         status = Status(read_record(run_dir).get("status"))
         if status is Status.FINISHED and (frame := saved_length(run_dir)) < num_train_frames:
             if not (run_dir / FOLDER).is_dir():

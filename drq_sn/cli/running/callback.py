@@ -24,11 +24,11 @@ class EvaluationFeed:
 
     def __init__(self, function: Callable[[Evaluation], object] | None = None) -> None:
         self._function, self._last_frame = function, -1.0
-        self._is_due = function is not None
+        self._is_due = True
 
     def announce(self) -> None:
         """Note that there is a new row."""
-        self._is_due = self._function is not None
+        self._is_due = True
 
     def deliver(self, run_dir: Path) -> None:
         """Pass on what is new in `run_dir`; costs nothing if nothing was announced.

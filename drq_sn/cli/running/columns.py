@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from drq_sn.runs.tensorboard import Hyperparameters
 
 CHOICES = ("agent", "head", "normalizer", "preset", "lr_schedule", "penalty", "augmentation")
-WORDS = ("normalizer.networks", "normalizer.layers")  # of normalizers that have them; lists are written out
+LISTS = ("normalizer.networks", "normalizer.layers")  # of normalizers that have them; lists are written out
 OPTIONS = (
     "num_train_frames",
     "lr",
@@ -34,7 +34,7 @@ def hyperparameters_of(cfg: DictConfig) -> Hyperparameters:
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     columns: dict[str, str | float | bool | None] = {"task": cfg.task, "seed": cfg.seed}
     columns |= {group: str(choices.get(group, "")) for group in CHOICES}
-    columns |= {name: _written_out(OmegaConf.select(cfg, name)) for name in WORDS}
+    columns |= {name: _written_out(OmegaConf.select(cfg, name)) for name in LISTS}
     columns["head.pnorm"] = bool(OmegaConf.select(cfg, "head.pnorm"))
     return columns | {name: OmegaConf.select(cfg, name) for name in OPTIONS}
 

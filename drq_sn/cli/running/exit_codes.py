@@ -39,7 +39,7 @@ class ExitCode(enum.IntEnum):
 
 
 @contextlib.contextmanager
-def exit_on_invalid_input() -> Iterator[None]:
+def exit_on_expected_errors() -> Iterator[None]:
     """Turn expected exceptions into one line on stderr and an exit code (docs/runs.md); broken output ends nothing."""
     tolerate_broken_output()
     try:
@@ -70,7 +70,7 @@ def exit_on_invalid_input() -> Iterator[None]:
 
 def run_command(main: Callable[[], None]) -> None:
     """Run `main` of a command as a process of its own: a signal ends it with one line at any moment."""
-    with exit_on_invalid_input(), interrupt_on_signals():
+    with exit_on_expected_errors(), interrupt_on_signals():
         main()
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import secrets
 import socket
-import sys
 from pathlib import Path
 
 from filelock import SoftFileLock, Timeout
@@ -154,7 +154,7 @@ def move_to_backup(path: Path) -> Path | None:
     if not any(map(is_content, path.iterdir())):
         return None
     path = path.resolve() if path.is_symlink() else path
-    number = next(n for n in range(1, sys.maxsize) if not os.path.lexists(path.with_name(f"{path.name}.{n}")))
+    number = next(n for n in itertools.count(1) if not os.path.lexists(path.with_name(f"{path.name}.{n}")))
     backup = path.with_name(f"{path.name}.{number}")
     try:
         path.rename(backup)
@@ -162,12 +162,12 @@ def move_to_backup(path: Path) -> Path | None:
         raise InvalidInput(
             f"{path} cannot be moved to {backup} ({error.strerror}); move its files yourself, or use another directory"
         ) from None
-    path.mkdir()
+    path.mkdir(exist_ok=True)  # another process may have been faster
     return backup
 
 
 def is_content(path: Path) -> bool:
-    """Whether a file in a run directory is anything else than a lock."""
+    """Whether a file in a run directory is anything other than a lock."""
     return not path.name.startswith(LOCK)
 
 

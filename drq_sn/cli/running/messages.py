@@ -56,12 +56,9 @@ def warn_of_no_update(cfg: DictConfig, num_steps: int) -> None:
 
 
 def announce_end(cfg: DictConfig, run_dir: Path, episodes: Sequence[Episode]) -> None:
-    """Print the final return, where the files are, and the next commands.
-
-    There are no `episodes` of the last evaluation if the run was resumed after it.
-    """
+    """Print the final return, that of `episodes`, where the files are, and the next commands."""
     place, files = shlex.quote(str(run_dir)), [name for name in RESULTS if (run_dir / name).exists()]
-    result = f": {format_return([episode.episode_return for episode in episodes])}" if episodes else ""
-    print(f"{cfg.task}: finished at frame {cfg.num_train_frames}{result}")
+    returns = format_return([episode.episode_return for episode in episodes])
+    print(f"{cfg.task}: finished at frame {cfg.num_train_frames}: {returns}")
     print(f"results in {run_dir}: {', '.join(files)}")
     print(f"next: drq-sn evaluate run={place} video=true, drq-sn report runs={place}, tensorboard --logdir {place}")

@@ -23,6 +23,7 @@ from drq_sn.cli.config.build import (
     resolve,
 )
 from drq_sn.cli.config.identify import record_choices
+from drq_sn.cli.config.older_runs import parse_config
 from drq_sn.cli.config.overrides import own_options
 from drq_sn.cli.config.ranges import TRAIN, check_ranges
 from drq_sn.cli.config.saved import initialize_agent, read_config, saved_length
@@ -97,19 +98,20 @@ def run(cfg: DictConfig, feed: EvaluationFeed = EvaluationFeed()) -> None:  # no
         _require_own_run(run_dir, checkpoint, own)
         if _has_finished(run_dir, cfg, checkpoint):
             return
+        if checkpoint is not None:
+            _require_resumable(run_dir, cfg, checkpoint)
         drawn_by, preset = backend if env.renders else None, choices["choices"]["preset"]
         announce_start(cfg, run_dir, device, drawn_by, repeats_episodes, preset)
         if not loop.updates:
             warn_of_no_update(cfg, loop.num_steps)
         if checkpoint is not None:
-            _require_more_frames(run_dir, cfg, checkpoint.step * loop.action_repeat)
             session.restore(checkpoint)
-            print(f"resuming at frame {loop.step * loop.action_repeat}")
+            print(f"resuming at frame {checkpoint.step * loop.action_repeat}")
         else:
             initial = initial or initialize_agent(agent, cfg)
             if (backup := lock.move_to_backup()) is not None:
                 print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
-        frame = loop.step * loop.action_repeat if checkpoint else None
+        frame = checkpoint.step * loop.action_repeat if checkpoint else None
         facts = _description(cfg, choices, device, backend) | environment | initial
         try:
             with recorded(run_dir, facts, frame) as results:
@@ -221,15 +223,32 @@ def _delete_checkpoints(cfg: DictConfig, store: CheckpointStore) -> None:
 def _require_own_run(run_dir: Path, checkpoint: Checkpoint | None, own: DictConfig) -> None:
     """Refuse a directory with a run of other settings, or with an unfinished run of older code."""
     if checkpoint is not None:
-        if checkpoint.state.get("format") != FORMAT:
-            commit = read_record(run_dir).get("git_commit") or "unknown"
-            raise validation.InvalidInput(
-                f"{run_dir} holds an unfinished run of commit {commit}, which this version cannot resume; "
-                "resume it at that commit, or use another run_dir"
-            )
-        require_same(run_dir, str(checkpoint.state.get("config", "")), own)
+        if not Status(read_record(run_dir).get("status")).is_final:
+            _require_format(run_dir, checkpoint)
+        saved = parse_config(str(checkpoint.state.get("config", "")), run_dir / CONFIG)
+        require_same(run_dir, OmegaConf.create(saved), own)
     elif (run_dir / CONFIG).is_file():
-        require_same(run_dir, OmegaConf.to_yaml(read_config(run_dir)), own)
+        require_same(run_dir, read_config(run_dir), own)
+
+
+def _require_format(run_dir: Path, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint of older code."""
+    if checkpoint.state.get("format") != FORMAT:
+        commit = read_record(run_dir).get("git_commit") or "unknown"
+        raise validation.InvalidInput(
+            f"{run_dir} holds an unfinished run of commit {commit}, which this version cannot resume; "
+            "resume it at that commit, or use another run_dir"
+        )
+
+
+def _require_resumable(run_dir: Path, cfg: DictConfig, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint of older code, or one after the end that `cfg` wants."""
+    _require_format(run_dir, checkpoint)
+    if cfg.num_train_frames < (frame := checkpoint.step * cfg.action_repeat):
+        raise validation.InvalidInput(
+            f"num_train_frames must be at least {frame}, where the run in {run_dir} already is, "
+            f"got {cfg.num_train_frames}"
+        )
 
 
 def _has_finished(run_dir: Path, cfg: DictConfig, checkpoint: Checkpoint | None) -> bool:
@@ -240,9 +259,12 @@ def _has_finished(run_dir: Path, cfg: DictConfig, checkpoint: Checkpoint | None)
         TrainingDiverged: for a run that diverged.
     """
     record = read_record(run_dir)
-    if Status(record.get("status")) is Status.DIVERGED:
+    status = Status(record.get("status"))
+    if status.is_final and not read_config(run_dir).get("keep_checkpoint"):
+        CheckpointStore(run_dir).delete()  # if it was killed before it did so
+    if status is Status.DIVERGED:
         raise TrainingDiverged(record.get("frame", 0))
-    if record.get("status") != Status.FINISHED:
+    if status is not Status.FINISHED:
         return False
     frame = saved_length(run_dir)
     if cfg.num_train_frames > frame:
@@ -252,18 +274,8 @@ def _has_finished(run_dir: Path, cfg: DictConfig, checkpoint: Checkpoint | None)
                 "(keep_checkpoint=true); use another run_dir, or fresh=true to start over"
             )
         return False
-    if not read_config(run_dir).get("keep_checkpoint"):
-        CheckpointStore(run_dir).delete()  # if it was killed before it did so
     print(f"{run_dir} already finished at frame {frame}; fresh=true starts over")
     return True
-
-
-def _require_more_frames(run_dir: Path, cfg: DictConfig, frame: int) -> None:
-    if cfg.num_train_frames < frame:
-        raise validation.InvalidInput(
-            f"num_train_frames must be at least {frame}, where the run in {run_dir} already is, "
-            f"got {cfg.num_train_frames}"
-        )
 
 
 def _description(cfg: DictConfig, choices: dict[str, Any], device: torch.device, backend: Backend) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
-from drq_sn.cli.config.older_runs import FORMER_MEANING, parse_config
+from drq_sn.cli.config.older_runs import FORMER_MEANING
 from drq_sn.cli.running.callback import CallbackFailed
 from drq_sn.cli.running.lock import RunDirectoryLost, RunLock, is_content
 from drq_sn.cli.running.signals import Stopped
@@ -28,6 +28,7 @@ from drq_sn.types import SimulationDiverged
 # options that may change when a run is resumed
 MAY_DIFFER = {
     "run_dir",
+    "run_suffix",
     "fresh",
     "device",
     "num_threads",
@@ -45,7 +46,7 @@ MAY_DIFFER = {
     "diagnose_states",
     "logger",
 }
-HALF_WRITTEN = re.compile(r"\.(run\.json|config\.yaml)\.\d+")  # of a run that was killed; see `write_atomically`
+HALF_WRITTEN = re.compile(r"\.(run\.json|config\.yaml|(weights|best)\.pt|(eval|train|diagnostics)\.csv)\.\d+")
 NUM_NAMED = 3
 MADE_BY = ("versions", "gl", "device", "git_commit", "first_frame_sha256")  # may change when a run is resumed
 
@@ -88,6 +89,9 @@ def claimed(path: Path, fresh: bool) -> Iterator[RunLock]:
         )
     lock = RunLock(make_folder(path))
     with contextlib.closing(lock):
+        for file in path.iterdir():
+            if HALF_WRITTEN.fullmatch(file.name):  # by a killed process; see `write_atomically`
+                file.unlink()
         if fresh:
             lock.move_to_backup()
         yield lock
@@ -99,15 +103,17 @@ def _has_run(path: Path) -> bool:
     return "status" in read_record(path) or (config.is_file() and b"drq_sn." in config.read_bytes())
 
 
-def require_same(path: Path, saved: str, cfg: DictConfig, remedy: str = "another run_dir, or fresh=true") -> None:
-    """Refuse to resume a run with other settings than `saved`, its configuration as YAML.
+def require_same(
+    path: Path, saved: DictConfig, cfg: DictConfig, remedy: str = "another run_dir, or fresh=true"
+) -> None:
+    """Refuse to resume a run with other settings than `saved`, its configuration.
 
     `remedy` is what the user can do besides using the same settings.
 
     Raises:
         InvalidInput: with the options that differ.
     """
-    before = FORMER_MEANING | flatten(parse_config(saved, path / CONFIG))
+    before = FORMER_MEANING | flatten(OmegaConf.to_container(saved))
     now = FORMER_MEANING | flatten(OmegaConf.to_container(cfg, resolve=True))
     changed = [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"

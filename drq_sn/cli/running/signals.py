@@ -21,7 +21,7 @@ class Stopped(Exception):
     """The run was asked to stop by a signal.
 
     Attributes:
-        exit_code: 143 for SIGTERM, 130 for SIGINT, 129 for SIGHUP.
+        exit_code: 128 plus the signal's number: 143 for SIGTERM, 130 for SIGINT, 129 for SIGHUP.
     """
 
     def __init__(self, signal_number: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from drq_sn.cli.running import exit_codes
 from drq_sn.cli.running.checkpointing import Session
-from drq_sn.cli.running.exit_codes import exit_on_invalid_input
+from drq_sn.cli.running.exit_codes import exit_on_expected_errors
 from drq_sn.cli.running.signals import SignalHandler, Stopped
 from drq_sn.runs.checkpoints import CheckpointsUnreadable
 from drq_sn.training.loop import TrainingDiverged
@@ -38,7 +38,7 @@ from drq_sn.validation import InvalidInput
     ],
 )
 def test_every_ending_has_its_code_and_line(capsys, error, code, line):
-    with pytest.raises(SystemExit) as end, exit_on_invalid_input():
+    with pytest.raises(SystemExit) as end, exit_on_expected_errors():
         raise error
     assert end.value.code == code
     said = capsys.readouterr().err
@@ -47,7 +47,7 @@ def test_every_ending_has_its_code_and_line(capsys, error, code, line):
 
 
 def test_other_errors_are_not_hidden():
-    with pytest.raises(PermissionError), exit_on_invalid_input():
+    with pytest.raises(PermissionError), exit_on_expected_errors():
         raise PermissionError(errno.EACCES, "Permission denied")
 
 

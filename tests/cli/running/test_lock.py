@@ -216,9 +216,9 @@ def test_a_kill_while_a_run_is_moved_leaves_it_whole(tmp_path, run_dir, lock, mo
     before = tree(run_dir)
     first, original = lock(run_dir), getattr(Path, call)
 
-    def killed(self, *arguments):
+    def killed(self, *arguments, **options):
         if call == "rename":
-            original(self, *arguments)
+            original(self, *arguments, **options)
         raise KeyboardInterrupt  # stands for SIGKILL
 
     with monkeypatch.context() as patch:

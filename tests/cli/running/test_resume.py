@@ -171,7 +171,7 @@ def test_a_signal_during_an_evaluation_with_video_stops_within_a_step(configure,
 def test_a_moved_run_may_resume_with_more_frames(configure, tmp_path, stopped_run):
     run(configure("num_train_frames=600", run_dir="uninterrupted"))
     shutil.move(stopped_run, tmp_path / "elsewhere")
-    run(configure("num_train_frames=600", run_dir="elsewhere"))
+    run(configure("num_train_frames=600", "run_suffix=_of_a_name", run_dir="elsewhere"))
     assert training_result(tmp_path / "elsewhere") == training_result(tmp_path / "uninterrupted")
 
 
@@ -248,6 +248,15 @@ def test_an_unfinished_run_of_older_code_is_refused_with_its_commit_and_left_unc
     ):
         run(configure())
     assert {path: path.read_bytes() for path in files} == files
+
+
+def test_a_finished_run_of_older_code_is_finished(configure, monkeypatch, capsys):
+    run(configure("keep_checkpoint=true"))
+    monkeypatch.setattr("drq_sn.cli.running.run.FORMAT", 1_000)
+    run(configure("keep_checkpoint=true"))
+    assert "already finished at frame 400" in capsys.readouterr().out
+    with pytest.raises(InvalidInput, match="which this version cannot resume"):
+        run(configure("keep_checkpoint=true", "num_train_frames=600"))
 
 
 def test_a_run_without_a_readable_checkpoint_is_moved_to_a_backup(configure, tmp_path, stopped_run):

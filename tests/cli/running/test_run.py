@@ -176,8 +176,10 @@ def test_divergence_ends_the_run_and_its_weights_are_kept(configure, tmp_path, m
     assert [path.name for path in (tmp_path / "run" / "checkpoint").iterdir()] == ["diverged.pt"]
     for status in ("diverged", "crashed"):  # `crashed` is from older versions
         (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "status": status}))
+        (tmp_path / "run" / "checkpoint" / "replay_000000000_000000100.npz").write_text("")  # of a run that was killed
         with pytest.raises(TrainingDiverged, match="frame 260"):
             run(configure())
+        assert [path.name for path in (tmp_path / "run" / "checkpoint").iterdir()] == ["diverged.pt"]
 
 
 def test_non_finite_weights_are_detected_at_the_end_of_an_episode(configure, monkeypatch):

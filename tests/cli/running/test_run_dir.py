@@ -43,5 +43,7 @@ def test_an_older_record_lacks_what_nobody_wrote(tmp_path):
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_run_killed_in_its_first_write_can_be_started_again(tmp_path, fresh):
     (tmp_path / ".run.json.4711").write_text("{")
+    (tmp_path / ".weights.pt.4711").write_text("")
     with claimed(tmp_path, fresh) as lock:
         assert lock.path == tmp_path
+        assert not list(tmp_path.glob("*.4711"))
