@@ -19,6 +19,7 @@ ABOUT = {
     "override them.",
     "env_preset": "Applied when `env` and preset are these.",
     "agent_preset": "Applied when agent and preset are these.",
+    "augmentation_preset": "Applied when augmentation and preset are these.",
     EXPERIMENT: "The papers' runs: `make table1`, or `drq-sn sweep experiment=table1`. `task=`, `seed=`, "
     "`num_train_frames=` and other options of a run select a part of it, or change it.",
     "launcher": "Where a sweep trains: `make sweep LAUNCHER=slurm`, or `drq-sn sweep launcher=slurm`.",
@@ -30,7 +31,7 @@ INTRODUCTION = """# Options
 A command takes options as `name=value`, in any order: `make train TASK=walker_walk ARGS="lr=3e-4 head.width=512"`, or
 `drq-sn train task=walker_walk lr=3e-4 head.width=512`. A group takes the name of one of its choices (`head=mlp2`),
 which brings its own options (`head.width`). `drq-sn train --cfg job` prints the options of a run without starting it.
-An unknown name is an error that suggests the nearest ones. [how-to.md](how-to.md) adds a choice.
+An unknown name is an error that suggests the nearest ones. [how-to.md](how-to.md) explains how to add a choice.
 
 In the tables, *value of `lr`* means that an option defaults to another one; *per task, else 3* means that the
 default depends on the task, *per agent* on the agent (`tuned`).

@@ -24,7 +24,7 @@ from drq_sn.cli.config.overrides import (
     search_path_overrides,
 )
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
-from drq_sn.cli.launching.job import ExitCodes, Job
+from drq_sn.cli.launching.job import CPU_OPTIONS, ExitCodes, Job
 from drq_sn.cli.launching.local import LocalLauncher
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.cli.workload import (
@@ -32,6 +32,7 @@ from drq_sn.cli.workload import (
     at_least_real_steps,
     build_row,
     check_choices,
+    check_row,
     results_directory,
     to_list,
 )
@@ -95,6 +96,7 @@ def run_bench(cfg: DictConfig, overrides: list[str]) -> Path:
 
 def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -> None:
     """Fill in the defaults for `device`, make list options lists, and check everything."""
+    has_default = cfg.runs_at_once is None
     apply_device_settings(cfg, device)
     check_choices(cfg, GROUPS, overrides)
     check_ranges(cfg, RANGES)
@@ -106,36 +108,65 @@ def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -
     for task in cfg.rendered_tasks:
         require_task(task)
     most = num_available_cores() if device.type == "cpu" else validation.LARGEST_INTEGER  # on GPUs, runs share cores
+    if has_default:
+        cfg.runs_at_once = [number for number in cfg.runs_at_once if number <= most]
     for number in cfg.runs_at_once:
         validation.integer("runs_at_once", number, maximum=most)
     with initialized():
         validation.choice("training_preset", cfg.training_preset, group_options()["preset"])
+    _check_varied(cfg)
+    _check_rows(cfg, overrides)
+
+
+def _check_varied(cfg: DictConfig) -> None:
     if bool(cfg.vary) != bool(cfg["values"]):
         raise validation.InvalidInput("vary and values must be set together, such as vary=batch_size values=[64,128]")
+    if cfg.vary in {*GROUPS, *GROUPS.values(), *LISTS, *RANGES, *OTHERS, "out_dir"}:
+        raise validation.InvalidInput(f"vary must be an option of train.yaml without a list of its own, got {cfg.vary}")
     for value in cfg["values"]:
         check_overrides([f"{cfg.vary}={value}"], CONFIG_NAME)
 
 
-def _updates(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
-    """Every head with every normalizer, runtime and value, one agent after the other."""
+def _check_rows(cfg: DictConfig, overrides: list[str]) -> None:
+    """Raise `InvalidInput` if nothing is to be measured, or the agent of a row cannot be built."""
+    validation.integer("number of parts", len(cfg.parts))
+    if "rendering" in cfg.parts:
+        validation.integer("number of rendered_tasks", len(cfg.rendered_tasks))
+    if "games" in cfg.parts:
+        validation.integer("number of q_networks", len(cfg.q_networks))
+    rows = [*(update_rows(cfg) if "updates" in cfg.parts else []), *(game_rows(cfg) if "games" in cfg.parts else [])]
+    for row in (row for row in rows if row["runtime"] == cfg.runtimes[0]):  # which changes nothing here
+        check_row(CONFIG_NAME, row, overrides)
+
+
+def update_rows(cfg: DictConfig) -> list[dict[str, Any]]:
+    """Columns of the part `updates`: every agent and head with every normalizer, runtime and value."""
     varied = [{cfg.vary: value} for value in cfg["values"]] or [{}]
+    choices = itertools.product(cfg.agents, cfg.heads, cfg.normalizers, cfg.runtimes, varied)
+    return [
+        {"agent": agent, "head": head, "normalizer": normalizer, "runtime": runtime, **more}
+        for agent, head, normalizer, runtime, more in choices
+    ]
+
+
+def game_rows(cfg: DictConfig) -> list[dict[str, Any]]:
+    """Columns of the part `games`, DQN on MinAtar: every Q network with every normalizer and runtime."""
+    choices = itertools.product(cfg.q_networks, cfg.normalizers, cfg.runtimes)
+    return [
+        {"agent": "dqn", "task": GAME, CHANNELS: str(channels), "normalizer": normalizer, "runtime": runtime}
+        for channels, normalizer, runtime in choices
+    ]
+
+
+def _updates(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
+    """The rows of one agent in turns, one agent after the other."""
     for agent in cfg.agents:
-        choices = itertools.product(cfg.heads, cfg.normalizers, cfg.runtimes, varied)
-        rows = [
-            {"agent": agent, "head": head, "normalizer": normalizer, "runtime": runtime, **more}
-            for head, normalizer, runtime, more in choices
-        ]
+        rows = [row for row in update_rows(cfg) if row["agent"] == agent]
         yield from _in_turns(cfg, rows, cfg.num_updates, overrides, results)
 
 
 def _games(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
-    """DQN on MinAtar: every Q network with every normalizer and runtime."""
-    choices = itertools.product(cfg.q_networks, cfg.normalizers, cfg.runtimes)
-    rows = [
-        {"agent": "dqn", "task": GAME, CHANNELS: str(channels), "normalizer": normalizer, "runtime": runtime}
-        for channels, normalizer, runtime in choices
-    ]
-    yield from _in_turns(cfg, rows, cfg.num_game_updates, overrides, results)
+    yield from _in_turns(cfg, game_rows(cfg), cfg.num_game_updates, overrides, results)
 
 
 def _in_turns(
@@ -211,8 +242,9 @@ def train_in_parallel(folder: Path, options: list[str], number: int) -> dict[str
         started to the last one. Or the `error`.
     """
     run_dirs = [folder / f"seed_{seed}" for seed in range(1, number + 1)]
+    sets_cpus = tuple(name for name in CPU_OPTIONS if any(option.startswith(f"{name}=") for option in options))
     jobs = [
-        Job(path.name, (*options, f"seed={seed}", f"run_dir={path}"), path.with_suffix(".log"))
+        Job(path.name, (*options, f"seed={seed}", f"run_dir={path}"), path.with_suffix(".log"), sets_cpus)
         for seed, path in enumerate(run_dirs, 1)
     ]
     launcher = LocalLauncher(number, max(1, num_available_cores() // number), num_retries=0)

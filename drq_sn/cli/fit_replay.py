@@ -8,6 +8,7 @@ import csv
 import hashlib
 import itertools
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.cli.config.build import build_replay
 from drq_sn.cli.config.overrides import initialized, run_composed
-from drq_sn.cli.config.ranges import at_least_0, at_least_1, check_ranges, seed
+from drq_sn.cli.config.ranges import MOST_STATES, at_least_0, check_ranges, seed
 from drq_sn.cli.config.saved import build_saved_agent, build_saved_env, load_config
 from drq_sn.cli.config.suitability import require_actor
 from drq_sn.cli.running.checkpointing import seed_everything
@@ -40,7 +41,7 @@ from drq_sn.training.replay import UniformReplay
 CONFIG_NAME = "fit_replay"
 DEPTH_OPTIONS = ("num_blocks", "num_hidden_layers")
 SETTINGS, PARTS = "settings.json", "fits"
-SEED_STRIDE = 1_000_000  # between the batch seeds of two seeds; larger than any number of updates
+SEED_STRIDE = 1_000_000  # between the batch seeds of two seeds; the largest number of updates
 
 
 class Fit(NamedTuple):
@@ -74,9 +75,12 @@ def run_study(cfg: DictConfig) -> Path:
     fits = [Fit(*values) for values in itertools.product(cfg.normalizers, cfg.depths, cfg.seeds)]
     configs = {(fit.normalizer, fit.depth): _fit_config(run_cfg, fit) for fit in fits}
     with contextlib.closing(build_saved_env(run_dir, run_cfg, seed=0)) as env:
-        for config in configs.values():  # fail now if one cannot be built
-            with torch.device("meta"):
-                require_actor(build_saved_agent(run_dir, config, env, torch.device("meta")))
+        for (_, depth), config in configs.items():  # fail now if one cannot be built
+            try:
+                with torch.device("meta"):
+                    require_actor(build_saved_agent(run_dir, config, env, torch.device("meta")))
+            except validation.InvalidInput as error:
+                raise validation.InvalidInput(f"depth {depth}: {error}") from None
         replay, replay_sha256 = _load_replay(run_dir, run_cfg, env, device)
         out_dir = _prepare_directory(cfg, replay_sha256, device)
         in_order = sorted(fits, key=lambda fit: fit.seed)
@@ -111,7 +115,8 @@ def _fit_rows(
 
 def _check_options(cfg: DictConfig) -> None:
     """Check every option of the study; lists lose duplicates, and single values become lists."""
-    check_ranges(cfg, dict.fromkeys(("num_updates", "log_every_updates", "num_states"), at_least_1))
+    most = {"num_updates": SEED_STRIDE, "log_every_updates": SEED_STRIDE, "num_states": MOST_STATES}
+    check_ranges(cfg, {name: partial(validation.integer, maximum=number) for name, number in most.items()})
     check_choices(cfg, {"normalizers": "normalizer"})
     validation.path("out_dir", cfg.out_dir)
     for name, check in {"depths": at_least_0, "seeds": seed}.items():
@@ -160,7 +165,12 @@ def _prepare_directory(cfg: DictConfig, replay_sha256: str, device: torch.device
     settings = {name: cfg[name] for name in ("num_updates", "log_every_updates", "num_states")}
     settings |= {"replay_sha256": replay_sha256, "device": provenance.device_name(device)}
     if (out_dir / SETTINGS).is_file():
-        earlier = json.loads((out_dir / SETTINGS).read_text())["settings"]
+        try:
+            earlier = json.loads((out_dir / SETTINGS).read_text())["settings"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise validation.InvalidInput(
+                f"{out_dir / SETTINGS} is damaged ({validation.first_line(error)}); use another out_dir"
+            ) from None
         if earlier != settings:
             raise validation.InvalidInput(
                 f"{out_dir} holds a study with {earlier}; use the same settings, or another out_dir"

@@ -13,10 +13,17 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from drq_sn import validation
-from drq_sn.cli.config.build import build_env
+from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.cli.config.overrides import run_composed
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
-from drq_sn.cli.workload import apply_device_settings, at_least_real_steps, build_row, check_choices, results_directory
+from drq_sn.cli.workload import (
+    apply_device_settings,
+    at_least_real_steps,
+    build_row,
+    check_choices,
+    check_row,
+    results_directory,
+)
 from drq_sn.profiling.turns import take_turns
 from drq_sn.report.profile_tables import PROFILE_FILE, write_profile
 from drq_sn.runs import provenance
@@ -71,8 +78,13 @@ def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -
     check_choices(cfg, {"heads": "head", "normalizers": "normalizer"}, overrides)
     if any(override.startswith("runtime=") for override in overrides):
         raise validation.InvalidInput("runtime must be eager, whose phases can be traced; bench compares runtimes")
-    build_env(cfg).close()  # fail now if it cannot be built
     check_ranges(cfg, RANGES)
+    for head, normalizer in itertools.product(cfg.heads, cfg.normalizers):
+        agent = check_row(
+            CONFIG_NAME, {"head": head, "normalizer": normalizer}, [*overrides, f"batch_size={cfg.batch_size}"]
+        )
+        if not isinstance(agent, ActorCriticAgent):
+            raise validation.InvalidInput("agent must have an actor; 'drq-sn bench parts=[games]' measures DQN")
     validation.boolean("trace", cfg.trace)
     validation.path("out_dir", cfg.out_dir)
     paper = cfg.device_settings.cuda

@@ -7,6 +7,7 @@ from drq_sn.cli.running.signals import exit_on_signals
 if __name__ == "__main__":
     exit_on_signals()  # before the seconds that importing torch takes
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,17 +19,17 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
-from drq_sn.cli.config.build import config_dir, instantiate
+from drq_sn.cli.config.build import config_dir, instantiate, resolve
 from drq_sn.cli.config.experiments import PUBLISHED, load_experiment
 from drq_sn.cli.config.overrides import (
     SWEEP_FLAGS,
-    answer_help,
-    check_overrides,
+    alternatives,
+    check_command_line,
     initialized,
-    quote_values,
+    parse_override,
     search_path_overrides,
-    use_own_directories,
 )
+from drq_sn.cli.config.saved import saved_length
 from drq_sn.cli.launching.grid import PlannedRun, plan, split_overrides
 from drq_sn.cli.launching.job import ExitCodes, Job, Launcher, describe_exit
 from drq_sn.cli.launching.live_table import Row, SweepTable
@@ -63,10 +64,11 @@ def sweep(overrides: Sequence[str]) -> int:
     sweep_overrides, run_overrides = split_overrides(overrides, OPTIONS)
     presets = [override.split("=", 1)[1] for override in run_overrides if override.startswith("preset=")]
     cfg, experiment = _settings(sweep_overrides, presets[-1] if presets else PUBLISHED)
-    for override in run_overrides:
+    for line in (line for several in run_overrides for line in alternatives(parse_override(several))):
+        override = parse_override(line)
         for start, reason in SINGLE_RUN_ONLY.items():
-            if override.lstrip("+").startswith(start):
-                raise validation.InvalidInput(f"{override} is not available in a sweep: {reason}")
+            if f"{override.key_or_group}={override.value()}".startswith(start):
+                raise validation.InvalidInput(f"{line} is not available in a sweep: {reason}")
     runs = plan(run_overrides, experiment)
     todo = [run for run in runs if not run.is_over]
     print(f"{format_count(len(runs), 'run')}, {len(runs) - len(todo)} already ended")
@@ -92,7 +94,10 @@ def _settings(overrides: Sequence[str], preset: str) -> tuple[DictConfig, Experi
             raise validation.InvalidInput(f"{override}: only options of runs take several values")
     with initialized():
         cfg = compose(CONFIG_NAME, [override for override in overrides if not override.startswith("experiment")])
+        cfg = OmegaConf.masked_copy(cfg, ["launcher", "sweep_dir", "dry_run"])
+        resolve(cfg)
     validation.boolean("dry_run", cfg.dry_run)
+    validation.path("sweep_dir", cfg.sweep_dir)
     experiments = [override.split("=", 1)[1] for override in overrides if override.startswith("experiment=")]
     return cfg, load_experiment(experiments[0], preset) if experiments else None
 
@@ -103,13 +108,16 @@ def _train(cfg: DictConfig, runs: Sequence[PlannedRun], todo: Sequence[PlannedRu
     directory = make_folder(Path(str(cfg.sweep_dir)), "sweep_dir")
     jobs = {
         run: Job(
-            run.name, (*search_path_overrides(), *run.overrides), directory / f"{i}_{run.name.replace('/', '_')}.log"
+            run.name,
+            (*search_path_overrides(), *run.overrides),
+            directory / f"{i}_{run.name.replace('/', '_')}.log",
+            run.sets_cpus,
         )
         for i, run in enumerate(todo, start=1)
     }
     print(f"training {format_count(len(todo), 'run')}; logs in {directory}", flush=True)
     exit_codes: ExitCodes = {}
-    rows = [Row(run.name, run.num_train_frames, partial(read_progress, run.run_dir)) for run in runs]
+    rows = [Row(run.name, run.num_train_frames, partial(_progress, run)) for run in runs]
     try:
         with SweepTable(rows) as table:
             launcher.launch(list(jobs.values()), table.say, exit_codes)
@@ -123,7 +131,7 @@ def _summarize(
     runs: Sequence[PlannedRun], jobs: Mapping[PlannedRun, Job], exit_codes: ExitCodes, directory: Path | None
 ) -> int:
     """Print how all runs ended, also to `directory`, and return the exit code; see `sweep`."""
-    progress = {run: read_progress(run.run_dir) for run in runs}
+    progress = {run: _progress(run) for run in runs}
     unfinished = {run: state for run, state in progress.items() if state.status != Status.FINISHED}
     lines = [f"{len(runs) - len(unfinished)} of {format_count(len(runs), 'run')} finished"]
     lines += [_describe(run, state, jobs.get(run), exit_codes) for run, state in unfinished.items()]
@@ -137,6 +145,15 @@ def _summarize(
         return ExitCode.DIVERGED
     print(f"logs in {directory}; rerun the same command to resume")
     return ExitCode.FAILED
+
+
+def _progress(run: PlannedRun) -> Progress:
+    """Progress of `run`; a shorter run that has finished in its directory is waiting to be trained further."""
+    state = read_progress(run.run_dir)
+    with contextlib.suppress(validation.InvalidInput):  # a damaged file: what `run.json` says counts
+        if state.status is Status.FINISHED and saved_length(run.run_dir) < run.num_train_frames:
+            return state._replace(status=Status.WAITING)
+    return state
 
 
 def _describe(run: PlannedRun, state: Progress, job: Job | None, exit_codes: ExitCodes) -> str:
@@ -156,16 +173,14 @@ def _show(cfg: DictConfig) -> None:
 
 def main() -> None:
     """Check the command line, then sweep; Hydra answers other flags than `--help`."""
-    use_own_directories()
-    answer_help(CONFIG_NAME)
-    arguments = [argument for argument in sys.argv[1:] if argument not in SWEEP_FLAGS]
-    if any(argument.startswith("-") for argument in arguments):
+    sys.argv.insert(1, "-m")  # options may have several values
+    check_command_line(CONFIG_NAME)
+    sys.argv[1:] = [argument for argument in sys.argv[1:] if argument not in SWEEP_FLAGS]
+    if any(argument.startswith("-") for argument in sys.argv[1:]):
         _show()
         return
     with exit_on_expected_errors():
-        arguments = quote_values(arguments, several=True)
-        check_overrides(["-m", *arguments], CONFIG_NAME)
-        sys.exit(sweep(arguments))
+        sys.exit(sweep(sys.argv[1:]))
 
 
 if __name__ == "__main__":

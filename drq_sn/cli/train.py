@@ -31,7 +31,7 @@ from drq_sn.cli.config.overrides import (
 from drq_sn.cli.config.search_path import directories_in_use
 from drq_sn.cli.launching.grid import compose_run, plan
 from drq_sn.cli.running.callback import CallbackFailed, EvaluationFeed
-from drq_sn.cli.running.exit_codes import ExitCode, exit_on_expected_errors, run_command
+from drq_sn.cli.running.exit_codes import RERUN, ExitCode, exit_on_expected_errors, run_command
 from drq_sn.cli.running.run import run
 from drq_sn.training.loop import TrainingDiverged
 from drq_sn.types import Evaluation
@@ -94,8 +94,6 @@ def _own_hydra() -> Iterator[None]:
 
 def main() -> None:
     """Check the command line as a whole, then let Hydra run it; `--multirun` trains one run after the other."""
-    # Hydra takes flags before or after all overrides; `make train ARGS="-m ..."` puts them between
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in SWEEP_FLAGS)
     check_command_line(CONFIG_NAME)
     if set(sys.argv[1:2]) & SWEEP_FLAGS:
         with exit_on_expected_errors():
@@ -104,7 +102,7 @@ def main() -> None:
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)
     def train_one(cfg: DictConfig) -> None:
-        with exit_on_expected_errors():
+        with exit_on_expected_errors("rerun the command without fresh=true" if cfg.fresh else RERUN):
             try:
                 run(cfg)
             except TrainingDiverged as error:

@@ -13,14 +13,23 @@ from typing import Any
 import numpy as np
 import torch
 from hydra import compose
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 import drq_sn
 from drq_sn import validation
 from drq_sn.agents.base import BaseAgent
 from drq_sn.agents.runtime import Eager, Runtime
 from drq_sn.cli.config.build import build_agent, build_env, build_replay
-from drq_sn.cli.config.overrides import group_options, initialized, search_path_overrides, take_directories
+from drq_sn.cli.config.overrides import (
+    group_options,
+    initialized,
+    not_composed,
+    search_path_overrides,
+    take_directories,
+)
+from drq_sn.cli.config.ranges import TRAIN, check_ranges
 from drq_sn.cli.config.search_path import use_directories
 from drq_sn.cli.running.checkpointing import seed_everything
 from drq_sn.cli.running.lock import move_to_backup
@@ -110,6 +119,23 @@ def row_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
     cfg.num_train_frames = cfg.action_repeat * (cfg.replay_steps + 1)
     OmegaConf.resolve(cfg)
     return cfg
+
+
+def check_row(config_name: str, columns: Mapping[str, Any], overrides: Sequence[str]) -> BaseAgent:
+    """Build the agent of a row, without memory for its weights, and return it.
+
+    Raises:
+        InvalidInput: if it cannot be built.
+    """
+    options = [f"{name}={value}" for name, value in columns.items()]
+    try:
+        cfg = row_config(config_name, [*overrides, *options])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise not_composed(error, " ".join(options)) from None
+    check_ranges(cfg, TRAIN)
+    meta = torch.device("meta")
+    with contextlib.closing(build_env(cfg)) as env, meta:
+        return build_agent(cfg, env, meta)
 
 
 def build_profiler(config_name: str, overrides: Sequence[str]) -> AgentProfiler:

@@ -123,6 +123,12 @@ def test_a_run_that_fails_is_a_row_with_its_reason(tmp_path, monkeypatch, launch
         (["runs_at_once=10000"], "runs_at_once must be an integer >= 1 and <="),
         (["rendered_tasks=[cheetah_rum]"], "did you mean 'cheetah_run'"),
         (["training_preset=desktop"], "training_preset must be one of"),
+        (["parts=[updates]", "task=cartpole_balence"], "did you mean 'cartpole_balance'"),
+        (["parts=[updates]", "batch_size=-5"], "batch_size must be an integer >= 1"),
+        (["parts=[updates]", "normalizer.layers=all"], "'normalizer.layers' with agent=drqv2 head=mlp2"),
+        (["vary=heads", "values=[mlp4]"], "vary must be an option of train.yaml without a list of its own, got heads"),
+        (["parts=[]"], "number of parts must be"),
+        (["parts=[rendering]", "rendered_tasks=[]"], "number of rendered_tasks must be"),
     ],
 )
 def test_invalid_values_are_named(overrides, message):

@@ -99,6 +99,7 @@ def test_good_command_lines_pass(words):
         ("normalizer=spectral normalizer.gradient_through_sigma=abc", "must be true, false or linear"),
         ("env.shadows=dark task=cartpole_balance", "env.shadows must be"),
         ("seed=4294967296", "seed must be"),
+        ("run_suffix=null", "run_suffix must be text"),
         ("agent.pixel_offset=abc", "agent.pixel_offset must be"),
         ("+head.critic.bogus=1", "unexpected keyword argument 'bogus'"),
         # far too large: refused, not tried
@@ -272,6 +273,7 @@ def test_what_may_not_be_meant_literally_is_refused_with_its_quoted_form(words, 
     [
         (["seed=1,2"], "one value with a comma needs quotes: 'seed=\"1,2\"'"),
         (["--seed=3"], "--seed=3: options have no dashes; use seed=VALUE"),
+        (["--cfg", "job", "taks=foo"], "unknown option 'taks'; did you mean 'task'?"),
         (["-m", "lr=1e-3,1e-4"], "run_suffix=_lr${lr}"),
         (["-m", "run_dir=x,y/../x"], "set a run_dir that differs"),
         (["-m", "task=synthetic_point,synthetic_pont"], "did you mean 'synthetic_point'"),
@@ -324,6 +326,7 @@ def test_options_of_an_evaluation_are_checked(option, message):
         (fit_replay.main, ["run=nowhere", "out_dir="], "out_dir must be a path, got ''"),
         (profile.main, ["out_dir="], "out_dir must be a path, got ''"),
         (bench.main, ["out_dir="], "out_dir must be a path, got ''"),
+        (profile.main, ["heads=a,b"], "heads=a,b: several values need brackets: heads=[a,b]"),
         (doctor.main, ["foo"], "doctor takes no arguments, got foo"),
     ],
 )

@@ -15,6 +15,7 @@ from drq_sn.cli import sweep as command
 from drq_sn.cli.launching.grid import PlannedRun
 from drq_sn.cli.launching.job import Job
 from drq_sn.cli.sweep import sweep
+from drq_sn.runs.status import Status
 from tests.builders import TINY, invoke
 
 pytestmark = pytest.mark.process  # composes many configurations, starts runs
@@ -97,6 +98,13 @@ def test_the_summary_says_how_runs_ended_and_the_last_line_of_their_logs(tmp_pat
     assert lines[4].endswith("running: running at frame 0")
 
 
+def test_a_shorter_run_that_has_finished_is_waiting(tmp_path):
+    (tmp_path / "config.yaml").write_text("num_train_frames: 400\n")
+    (tmp_path / "run.json").write_text('{"status": "finished"}')
+    statuses = [command._progress(PlannedRun((), tmp_path, num_frames)).status for num_frames in (400, 500)]
+    assert statuses == [Status.FINISHED, Status.WAITING]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -117,6 +125,16 @@ def test_the_summary_says_how_runs_ended_and_the_last_line_of_their_logs(tmp_pat
         (["launcher.runs_per_gpu=0"], "launcher.runs_per_gpu must be"),
         (["+launcher.nonsense=1"], "unexpected keyword argument 'nonsense'"),
         (["dry_run=maybe"], "dry_run must be true or false"),
+        (["device=cpu,cuda:1"], "CUDA_VISIBLE_DEVICES"),
+        (["seed=--5"], "seed must be an integer >= 0"),
+        (["seed=1,2", "run_suffix=_lr${lrr}"], "Interpolation key 'lrr' not found"),
+        (["run_suffix=null"], "run_suffix must be text"),
+        (["sweep_dir=null"], "sweep_dir must be text"),
+        (["sweep_dir=${lrr}"], "Interpolation key 'lrr' not found"),
+        (["experiment=table2", "agent.noise_clip=0.2"], "unknown option 'agent.noise_clip'"),
+        (["experiment=table1", "normalizer.layers=all"], "with task=cup_catch"),
+        (["head=mlp2,modern4", "head.critic.num_blocks=2"], "'head.critic.num_blocks' with head=mlp2"),
+        (["--seed=1"], "options have no dashes; use seed=VALUE"),
     ],
 )
 def test_wrong_values_are_one_line_and_nothing_is_written(tmp_path, monkeypatch, capsys, overrides, message):

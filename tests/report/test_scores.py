@@ -71,7 +71,9 @@ def test_an_experiment_takes_published_runs_or_those_of_the_only_setting():
     assert other_settings(experiment, [slow, published], "Table 2") == [
         "Table 2: left out, at other settings than the published one: cheetah_run DrQ mlp2 seed 1"
     ]
-    assert other_settings(experiment, [slow, fast], "Table 2")[0].startswith("Table 2: not shown, since runs have several")
+    assert other_settings(experiment, [slow, fast], "Table 2")[0].startswith(
+        "Table 2: not shown, since runs have several"
+    )
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,9 @@ def _encoder_dtype(name: str, device: torch.device) -> torch.dtype | None:
 def build_head(head: DictConfig, network: str) -> HeadFactory:
     """Factory of the head of the `actor` or `critic`: the options of `head`, then those of `head.{network}`."""
     shared = OmegaConf.masked_copy(head, [str(key) for key in head if key not in NETWORKS])
-    factory: HeadFactory = instantiate(DictConfig(OmegaConf.merge(shared, head[network])))
+    if "_target_" not in head:
+        raise validation.InvalidInput("head._target_ must name the class of the head")
+    factory: HeadFactory = instantiate(DictConfig(OmegaConf.merge(shared, head.get(network) or {}), key="head"))
     return factory
 
 

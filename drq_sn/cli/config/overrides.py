@@ -19,18 +19,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from drq_sn import validation
-from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.config.build import config_dir, resolve
 from drq_sn.cli.config.reference import NOT_CHOSEN, format_help
 from drq_sn.cli.config.search_path import own_directories, use_directories
 from drq_sn.cli.running.exit_codes import ExitCode, exit_on_expected_errors
 
 HELP_FLAGS = {"-h", "--help"}
-SWEEP_FLAGS = {"-m", "--multirun"}
+SWEEP_FLAGS, SHOW_FLAGS = {"-m", "--multirun"}, {"-c", "--cfg"}
 DIRECTORY_FLAGS, SEARCH_PATH = ("--config-dir", "-cd"), "hydra.searchpath"
 NOT_PLAIN = ("[", "{", "'", '"', "~")  # how values begin that may not be meant literally
 HYDRA_GROUPS = "hydra/"  # such as hydra/job_logging
 INTERNAL_GROUPS = {"hydra", *NOT_CHOSEN}
-SWEEP, SWEEP_GROUPS = "sweep", {"experiment", "launcher"}  # what one command alone chooses from
+TRAIN, SWEEP, SWEEP_GROUPS = "train", "sweep", {"experiment", "launcher"}  # what one command alone chooses from
 
 RENAMED = {  # options and values of earlier versions -> their present names
     "agent.lr": "lr",
@@ -59,6 +59,7 @@ def run_composed(
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
     def call(cfg: DictConfig) -> None:
         with exit_on_expected_errors():
+            resolve(cfg)
             function(cfg)
 
     call()
@@ -73,18 +74,25 @@ def check_command_line(config_name: str, sweeps_by_itself: str | None = None) ->
     """
     use_own_directories()
     answer_help(config_name)
+    sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)  # Hydra refuses flags between overrides
     with exit_on_expected_errors():
         if sweeps_by_itself and SWEEP_FLAGS & set(sys.argv[1:]):
             raise validation.InvalidInput(f"--multirun: {sweeps_by_itself}")
         flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
-        if flags <= SWEEP_FLAGS:  # else Hydra is asked for something else than runs: `--help`, `--cfg job`
-            sys.argv[1:] = quote_values(sys.argv[1:], several=bool(flags))
-            check_overrides(sys.argv[1:], config_name)
+        if flags <= SWEEP_FLAGS | SHOW_FLAGS:  # else Hydra is asked for something else than runs
+            sys.argv[1:] = quote_values(sys.argv[1:], several=bool(flags & SWEEP_FLAGS))
+            shows = bool(flags & SHOW_FLAGS)  # `--cfg job` has an argument that is no override
+            checked = [a for a in sys.argv[1:] if _is_override(a) or a in SWEEP_FLAGS or not shows]
+            check_overrides(checked, config_name, sweeps_by_itself)
         for flag in flags:
             name = flag.lstrip("-").split("=")[0].replace("-", "_")
             with initialized():
                 if name in _options(compose(config_name)) or name in group_options(config_name):
                     raise validation.InvalidInput(f"{flag}: options have no dashes; use {name}=VALUE")
+
+
+def _is_override(argument: str) -> bool:
+    return "=" in argument and not argument.startswith("-")
 
 
 def use_own_directories() -> None:
@@ -146,7 +154,7 @@ def quote_values(arguments: Sequence[str], several: bool) -> list[str]:
     Raises:
         InvalidInput: if a value may also be meant as a list or as several values; shows how to quote it.
     """
-    return [argument if argument.startswith("-") else _quote_value(argument, several) for argument in arguments]
+    return [_quote_value(argument, several) if _is_override(argument) else argument for argument in arguments]
 
 
 def _quote_value(argument: str, several: bool) -> str:
@@ -177,6 +185,11 @@ def parse_override(argument: str) -> Override:
     raise validation.InvalidInput(f"{argument}: special characters need quotes, such as {shlex.quote(quoted)}")
 
 
+def parse_value(text: str) -> Any:
+    """The value that `text` has on a command line: 0.001 for `1e-3`."""
+    return parse_override(f"value={text}").value()
+
+
 def _parse(argument: str) -> Override | None:
     try:
         return OverridesParser.create().parse_override(argument)
@@ -189,8 +202,10 @@ def _quote(text: str) -> str:
     return quoted
 
 
-def check_overrides(arguments: Sequence[str], config_name: str) -> None:
+def check_overrides(arguments: Sequence[str], config_name: str, sweeps_by_itself: str | None = None) -> None:
     """Compose every configuration of `config_name` that `arguments`, a command line, ask for.
+
+    A command that `sweeps_by_itself` takes lists instead of several values.
 
     Raises:
         InvalidInput: for an unknown option or choice, with the nearest ones that exist.
@@ -199,12 +214,18 @@ def check_overrides(arguments: Sequence[str], config_name: str) -> None:
     with initialized():
         try:
             parsed = [parse_override(argument) for argument in arguments if argument not in flags]
-            _check_sweeps(parsed, bool(flags))
+            if not flags:
+                _refuse_several(parsed, config_name, sweeps_by_itself)
             _check_renamed(parsed)
             _check_choices(parsed, config_name)
-            _check_keys(parsed, config_name)
+            _check_keys([*_agent_of_experiment(parsed), *parsed], config_name)
         except (HydraException, OmegaConfBaseException) as error:
             raise validation.InvalidInput(validation.first_line(error)) from None
+
+
+def not_composed(error: Exception, choices: str) -> validation.InvalidInput:
+    """The error of a composition as one line with the `choices` that it was for."""
+    return validation.InvalidInput(f"{validation.first_line(error).rstrip('.')} with {choices}")
 
 
 def own_options(cfg: DictConfig) -> DictConfig:
@@ -235,14 +256,25 @@ def alternatives(override: Override) -> Iterator[str]:
     return iter([line])
 
 
-def _check_sweeps(parsed: list[Override], multirun: bool) -> None:
+def _refuse_several(parsed: list[Override], config_name: str, sweeps_by_itself: str | None) -> None:
     for override in parsed:
-        if override.is_sweep_override() and not multirun:
+        if override.is_sweep_override():
             name, _, value = str(override.input_line).partition("=")
+            sweep = " or 'drq-sn sweep'" if config_name == TRAIN else ""
+            several = f"brackets: {name}=[{value}]" if sweeps_by_itself else f"--multirun (sequential){sweep}"
             raise validation.InvalidInput(
-                f"{override.input_line}: several values need --multirun (sequential) or 'drq-sn sweep', "
+                f"{override.input_line}: several values need {several}, "
                 f"one value with a comma needs quotes: {shlex.quote(f'{name}={_quote(value)}')}"
             )
+
+
+def _agent_of_experiment(parsed: list[Override]) -> list[Override]:
+    """The agent of the experiment that `parsed` name, unless they name an agent, too."""
+    values = {override.key_or_group: override.value() for override in parsed}
+    if "experiment" not in values or "agent" in values:
+        return []
+    experiment = compose(f"experiment/{values['experiment']}").experiment
+    return [parse_override(f"agent={experiment.agent}")]
 
 
 def _check_renamed(parsed: list[Override]) -> None:
@@ -285,7 +317,11 @@ def _check_keys(parsed: list[Override], config_name: str) -> None:
     # what a plain option is set to cannot change which options there are: one of its values will do
     values = (list(alternatives(o)) if o.key_or_group in groups else [next(alternatives(o))] for o in parsed)
     for lines in itertools.product(*values):
-        compose(config_name, list(lines))
+        try:
+            compose(config_name, list(lines))
+        except HydraException as error:
+            names = " ".join(line for line in lines if line.split("=", 1)[0] in groups)
+            raise not_composed(error, names or "the defaults") from None
 
 
 def _options(cfg: DictConfig, prefix: str = "") -> dict[str, list[str]]:

@@ -38,7 +38,9 @@ def run_directory(name: str, value: Any) -> str:
 
 
 TRAIN: dict[str, Check] = {
+    "task": validation.text,
     "seed": seed,
+    "run_suffix": validation.text,
     "fresh": validation.boolean,
     "batch_size": at_least_1,
     "init_networks": partial(validation.choice, valid=("all", "encoder")),

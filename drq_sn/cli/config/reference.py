@@ -18,7 +18,7 @@ import yaml
 
 PACKAGE = "# @package "
 TUNED, EXPERIMENT = "tuned", "experiment"  # groups whose files hold tasks, and experiments, instead of options
-LAST = (TUNED, "preset", "env_preset", "agent_preset")  # groups that set options of others
+LAST = (TUNED, "preset", "env_preset", "agent_preset", "augmentation_preset")  # groups that set options of others
 NOT_CHOSEN = (TUNED, "env_preset", "agent_preset", "augmentation_preset")  # groups that follow from others
 SCREEN = 120  # columns of help where there is no terminal
 LONG = 200  # characters of a default that the reference does not show

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from drq_sn.cli.config.build import config_dir
-from drq_sn.validation import InvalidInput
+from drq_sn.validation import InvalidInput, first_line
 
 FILE, PACKAGE = "file://", "pkg://"
 Result = TypeVar("Result")
@@ -76,10 +77,22 @@ def use_directories(values: Sequence[str]) -> None:
             name = file.relative_to(config_dir())
             if directory != config_dir() and (directory / name).is_file():
                 raise InvalidInput(f"{directory / name} must not have the name of a file in cfg/")
+        for file in sorted(directory.rglob("*.yaml")):
+            _require_options(file)
     _use(directories)
     for parent in (str(directory.parent) for directory in directories):
         if parent not in sys.path:
             sys.path.append(parent)
+
+
+def _require_options(file: Path) -> None:
+    """Raise `InvalidInput` unless `file` holds named options in YAML, or nothing."""
+    try:
+        options = yaml.safe_load(file.read_text()) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InvalidInput(f"{file}: not readable as YAML ({first_line(error)})") from None
+    if not isinstance(options, dict):
+        raise InvalidInput(f"{file} must hold named options, got {type(options).__name__}")
 
 
 @contextlib.contextmanager

@@ -111,7 +111,7 @@ class RayLauncher:
         try:
             with signals.installed():
                 for job in jobs:
-                    remote_run = RemoteRun(limit_cpus(job.overrides, self._num_cpus), job.log.absolute(), Path.cwd())
+                    remote_run = RemoteRun(limit_cpus(job, self._num_cpus), job.log.absolute(), Path.cwd())
                     pending[task.remote(remote_run)] = job
                 while pending:
                     signals.check()

@@ -11,12 +11,23 @@ from pathlib import Path
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config import ranges
-from drq_sn.cli.config.overrides import alternatives, group_options, initialized, own_options, parse_override
+from drq_sn.cli.config.build import resolve
+from drq_sn.cli.config.overrides import (
+    alternatives,
+    group_options,
+    initialized,
+    not_composed,
+    own_options,
+    parse_override,
+    parse_value,
+)
 from drq_sn.cli.config.saved import read_config, saved_length
+from drq_sn.cli.launching.job import CPU_OPTIONS
 from drq_sn.cli.running.run_dir import require_same
 from drq_sn.envs import require_task
 from drq_sn.envs.factory import SUITE
@@ -37,6 +48,7 @@ class PlannedRun:
     overrides: tuple[str, ...]  # command-line arguments of `drq_sn.cli.train`
     run_dir: Path  # its directory
     num_train_frames: int  # its length
+    sets_cpus: tuple[str, ...] = ()  # see `Job`
     is_over: bool = field(default=False, compare=False)  # whether nothing is left to do for it
 
     @property
@@ -128,14 +140,17 @@ def _select_variants(given: Axes, experiment: Experiment) -> list[dict[str, str]
     for key in (key for key in variants[0] if all(key in variant for variant in variants)):
         names = list(dict.fromkeys(variant[key] for variant in variants))
         for override in given.get(key, []):
-            if override.split("=", 1)[1] not in names:
+            if parse_value(override.partition("=")[2]) not in map(parse_value, names):
                 raise validation.InvalidInput(
                     f"experiment={experiment.name} only has {key} {' and '.join(names)}, got {override}"
                 )
     selected = [
         variant
         for variant in variants
-        if all(key not in given or f"{key}={value}" in given[key] for key, value in variant.items())
+        if all(
+            key not in given or parse_value(value) in (parse_value(o.partition("=")[2]) for o in given[key])
+            for key, value in variant.items()
+        )
     ]
     if not selected:
         requested = " ".join(",".join(given[key]) for key in variants[0] if key in given)
@@ -148,7 +163,11 @@ def _runs(axes: Axes) -> Iterator[PlannedRun]:
     """One run per combination; runs that differ only in their seed are composed once."""
     seeds = [_seed(override) for override in axes.get(SEED, [])]
     for overrides in itertools.product(*(values for key, values in axes.items() if key != SEED)):
-        cfg = compose_run(overrides)
+        try:
+            cfg = compose_run(overrides)
+        except HydraException as error:
+            raise not_composed(error, " ".join(overrides)) from None
+        resolve(copy.deepcopy(cfg))  # fail now if an interpolation names no option
         if cfg.env._target_ == SUITE:
             _require_task(cfg.task)
         for seed in seeds or [cfg.seed]:
@@ -160,8 +179,7 @@ _require_task = functools.cache(require_task)
 
 
 def _seed(override: str) -> int:
-    value = override.partition("=")[2]
-    number: int = ranges.seed(SEED, int(value) if value.lstrip("-").isdigit() else value)
+    number: int = ranges.seed(SEED, parse_value(override.partition("=")[2]))
     return number
 
 
@@ -183,4 +201,5 @@ def _planned(cfg: DictConfig, overrides: tuple[str, ...]) -> PlannedRun:
                     f"(keep_checkpoint=true); set a run_suffix for runs of {num_train_frames} frames"
                 )
             status = Status.WAITING
-    return PlannedRun(overrides, run_dir, num_train_frames, status.is_final)
+    sets_cpus = tuple(name for name in CPU_OPTIONS if cfg[name] is not None)
+    return PlannedRun(overrides, run_dir, num_train_frames, sets_cpus, status.is_final)

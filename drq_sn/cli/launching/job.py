@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 from drq_sn.cli.running.exit_codes import ExitCode
 from drq_sn.cli.running.signals import SIGNALED
 
+CPU_OPTIONS = ("num_threads", "num_eval_processes")
+
 
 class Job(NamedTuple):
     """One training run as a launcher sees it."""
@@ -17,6 +19,7 @@ class Job(NamedTuple):
     name: str  # short name for messages
     overrides: tuple[str, ...]  # command-line arguments of `drq_sn.cli.train`
     log: Path  # file that the run's output is appended to
+    sets_cpus: tuple[str, ...] = ()  # those of `CPU_OPTIONS` that its configuration sets
 
 
 ExitCodes = dict[Job, "int | None"]
@@ -40,14 +43,12 @@ class Launcher(Protocol):
         """
 
 
-def limit_cpus(overrides: tuple[str, ...], num_cpus: int) -> tuple[str, ...]:
-    """`overrides` with as many threads and evaluation processes as `num_cpus`, unless they set their number.
+def limit_cpus(job: Job, num_cpus: int) -> tuple[str, ...]:
+    """The overrides of `job` with as many threads and evaluation processes as `num_cpus`, unless it sets their number.
 
     For a run that shares its cores with others.
     """
-    names = {override.split("=", 1)[0] for override in overrides}
-    limits = [name for name in ("num_threads", "num_eval_processes") if name not in names]
-    return (*overrides, *(f"{name}={num_cpus}" for name in limits))
+    return (*job.overrides, *(f"{name}={num_cpus}" for name in CPU_OPTIONS if name not in job.sets_cpus))
 
 
 def describe_exit(code: int | None) -> str:

@@ -49,7 +49,7 @@ class Slot(NamedTuple):
         """Arguments of the run's process."""
         if self.is_pinned:
             return (*job.overrides, f"cores=[{','.join(map(str, self.cores))}]")
-        return limit_cpus(job.overrides, len(self.cores))
+        return limit_cpus(job, len(self.cores))
 
 
 @dataclass

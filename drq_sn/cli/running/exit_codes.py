@@ -38,9 +38,15 @@ class ExitCode(enum.IntEnum):
     INTERRUPTED = 130
 
 
+RERUN = "rerun the same command"
+
+
 @contextlib.contextmanager
-def exit_on_expected_errors() -> Iterator[None]:
-    """Turn expected exceptions into one line on stderr and an exit code (docs/runs.md); broken output ends nothing."""
+def exit_on_expected_errors(remedy: str = RERUN) -> Iterator[None]:
+    """Turn expected exceptions into one line on stderr and an exit code (docs/runs.md); broken output ends nothing.
+
+    `remedy` is what resumes a run.
+    """
     tolerate_broken_output()
     try:
         yield
@@ -51,7 +57,7 @@ def exit_on_expected_errors() -> Iterator[None]:
     except (SimulationDiverged, CheckpointsUnreadable, RunDirectoryLost) as error:
         _exit(f"error: {error}", ExitCode.FAILED)
     except Stopped as stop:
-        _exit(f"{stop}; rerun the same command to resume", stop.exit_code)
+        _exit(f"{stop}; {remedy} to resume", stop.exit_code)
     except Interrupted as error:
         _exit(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -63,7 +69,7 @@ def exit_on_expected_errors() -> Iterator[None]:
             raise
         _exit(
             f"error: {os.strerror(error.errno).lower()}; the last checkpoint is intact; free some disk space, "
-            "then rerun the same command to resume",
+            f"then {remedy} to resume",
             ExitCode.DISK_FULL,
         )
 

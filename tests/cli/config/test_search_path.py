@@ -147,7 +147,12 @@ def test_a_package_can_be_named(own):
 
 def test_what_cannot_be_used_is_one_line(own, tmp_path):
     (own / "head" / "mlp2.yaml").write_text("")
+    for name, text in {"broken": "a: [", "list": "- 1"}.items():
+        (tmp_path / name / "head").mkdir(parents=True)
+        (tmp_path / name / "head" / "x.yaml").write_text(text)
     for words, message in [
+        (["--config-dir", tmp_path / "broken"], "broken/head/x.yaml: not readable as YAML"),
+        (["--config-dir", tmp_path / "list"], "list/head/x.yaml must hold named options, got list"),
         (["--config-dir"], "--config-dir must be followed by a directory"),
         (["--config-dir", "missing"], "must name directories of YAML files, got 'missing'"),
         (["hydra.searchpath=[1]"], "hydra.searchpath must be a list of directories, got [1]"),

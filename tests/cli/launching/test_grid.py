@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from drq_sn.cli.config.experiments import load_experiment
-from drq_sn.cli.config.overrides import INTERNAL_GROUPS
+from drq_sn.cli.config.overrides import INTERNAL_GROUPS, check_overrides
 from drq_sn.cli.config.search_path import choices_of
 from drq_sn.cli.launching.grid import compose_run, plan, split_overrides
 from drq_sn.validation import InvalidInput
@@ -143,6 +143,16 @@ def test_two_runs_in_one_directory_are_refused_and_the_remedy_works(overrides):
     directories = {run.run_dir for run in plan([*others, remedy])}
     assert len(directories) == 2
     assert all("{" not in str(directory) for directory in directories)
+
+
+def test_options_of_an_experiment_are_those_of_its_agent_and_numbers_are_compared_as_numbers():
+    check_overrides(["-m", "experiment=figure3", "agent.initial_temperature=0.2"], "sweep")
+    runs = plan(["preset=laptop", "lr=1e-3", "seed=1"], load_experiment("gogianu_lr", "laptop"))
+    assert [run.run_dir.parts[-2] for run in runs] == [
+        "dqn_none_none_24x3_none_lr1e-3_laptop", "dqn_none_spectral_24x3_sn-2_lr1e-3_laptop"
+    ]  # fmt: skip
+    assert {run.sets_cpus for run in runs} == {("num_threads", "num_eval_processes")}
+    assert plan(["num_threads=2"])[0].sets_cpus == ("num_threads",)
 
 
 def test_paths_of_two_runs_are_compared_and_not_their_names():

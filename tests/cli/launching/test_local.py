@@ -97,8 +97,8 @@ def test_slots_divide_gpus_and_cores(monkeypatch, num_cores, options, gpus, slot
 def test_a_cpu_quota_limits_the_number_of_runs_and_their_threads_but_pins_nothing(monkeypatch):
     slots = make_launcher(monkeypatch, 64, cores_per_run=2, quota=4).slots([])
     assert len(slots) == 2
-    job = Job("a", ("seed=1", "num_threads=1"), Path("a.log"))
-    assert slots[0].overrides(job) == ("seed=1", "num_threads=1", "num_eval_processes=2")
+    job = Job("a", ("seed=1",), Path("a.log"), sets_cpus=("num_threads",))
+    assert slots[0].overrides(job) == ("seed=1", "num_eval_processes=2")
     assert Slot(None, (3, 4)).overrides(job)[-1] == "cores=[3,4]"
 
 
