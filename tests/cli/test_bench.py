@@ -78,6 +78,7 @@ def test_whole_runs_are_of_each_agents_first_and_last_model(monkeypatch):
         return {"frames_per_second": [1.0] * number}
 
     monkeypatch.setattr("drq_sn.cli.bench.train_in_parallel", train)
+    monkeypatch.setattr("drq_sn.cli.bench.num_available_cores", lambda: 2)
     overrides = ["agents=[drqv2,drq]", "heads=[mlp2,mlp4,modern4]", "normalizers=[none,spectral]", "runs_at_once=[2]"]
     results = []
     cfg = compose_config(*overrides, config="bench")
