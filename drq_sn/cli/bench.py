@@ -159,7 +159,7 @@ def game_rows(cfg: DictConfig) -> list[dict[str, Any]]:
 
 
 def _updates(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any]]) -> Iterator[None]:
-    """The rows of one agent in turns, one agent after the other."""
+    """The rows of one agent interleaved, one agent after the other."""
     for agent in cfg.agents:
         rows = [row for row in update_rows(cfg) if row["agent"] == agent]
         yield from _in_turns(cfg, rows, cfg.num_updates, overrides, results)
