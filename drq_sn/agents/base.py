@@ -15,7 +15,7 @@ from drq_sn import validation
 from drq_sn.agents.runtime import Runtime
 from drq_sn.networks.actor_critic import AnyModule, target_copy
 from drq_sn.networks.normalizers.base import NormalizedLayer, Normalizer
-from drq_sn.networks.normalizers.spectral import (
+from drq_sn.networks.normalizers.power_iteration import (
     WARM_UP_FACTOR,
     WARM_UP_UPDATES,
     power_iterate_,

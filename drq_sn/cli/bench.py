@@ -16,13 +16,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
-from drq_sn.cli.config.overrides import (
-    check_overrides,
-    group_options,
-    initialized,
-    run_composed,
-    search_path_overrides,
-)
+from drq_sn.cli.config.command_line import run_composed
+from drq_sn.cli.config.overrides import check_overrides, group_options, initialized, search_path_overrides
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
 from drq_sn.cli.launching.job import CPU_OPTIONS, ExitCodes, Job
 from drq_sn.cli.launching.local import LocalLauncher

@@ -9,7 +9,8 @@ import torch
 from hydra import compose
 
 from drq_sn.cli.config.build import build_env
-from drq_sn.cli.config.overrides import HELP_FLAGS, initialized
+from drq_sn.cli.config.command_line import HELP_FLAGS
+from drq_sn.cli.config.overrides import initialized
 from drq_sn.cli.running.exit_codes import ExitCode, exit_on_expected_errors
 from drq_sn.cli.running.memory import memory_parts
 from drq_sn.envs import gl, make_env

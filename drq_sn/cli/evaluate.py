@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from drq_sn import validation
 from drq_sn.cli.config.build import build_env, random_states_of
-from drq_sn.cli.config.overrides import run_composed
+from drq_sn.cli.config.command_line import run_composed
 from drq_sn.cli.config.ranges import EVALUATE, check_ranges
 from drq_sn.cli.config.saved import load_agent_and_frame, load_config
 from drq_sn.cli.running.exit_codes import exit_stalled

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.cli.config.build import build_env
-from drq_sn.cli.config.overrides import run_composed
+from drq_sn.cli.config.command_line import run_composed
 from drq_sn.cli.config.ranges import EXPORT, check_ranges
 from drq_sn.cli.config.saved import load_agent_and_frame, load_config
 from drq_sn.cli.config.suitability import require_actor

@@ -21,7 +21,8 @@ from rich.progress import track
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.cli.config.build import build_replay
-from drq_sn.cli.config.overrides import initialized, run_composed
+from drq_sn.cli.config.command_line import run_composed
+from drq_sn.cli.config.overrides import initialized
 from drq_sn.cli.config.ranges import MOST_STATES, at_least_0, check_ranges, seed
 from drq_sn.cli.config.saved import build_saved_agent, build_saved_env, load_config
 from drq_sn.cli.config.suitability import require_actor
@@ -80,7 +81,7 @@ def run_study(cfg: DictConfig) -> Path:
                 with torch.device("meta"):
                     require_actor(build_saved_agent(run_dir, config, env, torch.device("meta")))
             except validation.InvalidInput as error:
-                raise validation.InvalidInput(f"depth {depth}: {error}") from None
+                raise validation.InvalidInput(f"{error}, with depth {depth}") from None
         replay, replay_sha256 = _load_replay(run_dir, run_cfg, env, device)
         out_dir = _prepare_directory(cfg, replay_sha256, device)
         in_order = sorted(fits, key=lambda fit: fit.seed)

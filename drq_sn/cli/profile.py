@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.cli.config.overrides import run_composed
+from drq_sn.cli.config.command_line import run_composed
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
 from drq_sn.cli.workload import (
     apply_device_settings,

@@ -11,9 +11,9 @@ from urllib.parse import quote
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
+from drq_sn.cli.config.command_line import run_composed
 from drq_sn.cli.config.experiments import load_experiment
 from drq_sn.cli.config.identify import read_run
-from drq_sn.cli.config.overrides import run_composed
 from drq_sn.cli.config.ranges import REPORT, check_ranges
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.output import require_written

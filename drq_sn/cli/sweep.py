@@ -20,15 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir, instantiate, resolve
+from drq_sn.cli.config.command_line import check_command_line
 from drq_sn.cli.config.experiments import PUBLISHED, load_experiment
-from drq_sn.cli.config.overrides import (
-    SWEEP_FLAGS,
-    alternatives,
-    check_command_line,
-    initialized,
-    parse_override,
-    search_path_overrides,
-)
+from drq_sn.cli.config.overrides import SWEEP_FLAGS, alternatives, initialized, parse_override, search_path_overrides
 from drq_sn.cli.config.saved import saved_length
 from drq_sn.cli.launching.grid import PlannedRun, plan, split_overrides
 from drq_sn.cli.launching.job import ExitCodes, Job, Launcher, describe_exit

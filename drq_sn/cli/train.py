@@ -20,14 +20,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from drq_sn.cli.config.build import config_dir, resolve
-from drq_sn.cli.config.overrides import (
-    SWEEP_FLAGS,
-    check_command_line,
-    check_overrides,
-    parse_override,
-    quote_values,
-    take_directories,
-)
+from drq_sn.cli.config.command_line import check_command_line
+from drq_sn.cli.config.overrides import SWEEP_FLAGS, check_overrides, parse_override, quote_values, take_directories
 from drq_sn.cli.config.search_path import directories_in_use
 from drq_sn.cli.launching.grid import compose_run, plan
 from drq_sn.cli.running.callback import CallbackFailed, EvaluationFeed

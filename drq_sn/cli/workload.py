@@ -35,7 +35,7 @@ from drq_sn.cli.running.checkpointing import seed_everything
 from drq_sn.cli.running.lock import move_to_backup
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.envs.wrappers import PixelStack
-from drq_sn.networks.normalizers.spectral import WARM_UP_UPDATES
+from drq_sn.networks.normalizers.power_iteration import WARM_UP_UPDATES
 from drq_sn.output import tolerate_broken_output
 from drq_sn.profiling.profiler import AgentProfiler
 from drq_sn.profiling.turns import Row, serve

@@ -17,7 +17,7 @@ from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.agents.base import BaseAgent
 from drq_sn.agents.distributions import saturation_metrics
 from drq_sn.networks.normalizers.base import conv_input_sizes
-from drq_sn.networks.normalizers.spectral import Strength, TrackedConv2d
+from drq_sn.networks.normalizers.power_iteration import Strength, TrackedConv2d
 from drq_sn.training.metrics import to_host
 from drq_sn.types import Batch, Episode, Metrics
 

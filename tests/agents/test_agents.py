@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from drq_sn.networks.actor_critic import Critic, soft_update_, target_copy
 from drq_sn.networks.heads import ModernHead
 from drq_sn.networks.normalizers import Spectral
-from drq_sn.networks.normalizers.spectral import tracked_layers
+from drq_sn.networks.normalizers.power_iteration import tracked_layers
 from drq_sn.validation import InvalidInput
 
 AGENTS = ["agent=drq", "agent=drqv2"]

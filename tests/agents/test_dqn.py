@@ -11,9 +11,17 @@ import torch
 from drq_sn.agents.dqn import DQN, QComponents
 from drq_sn.agents.returns import CategoricalReturn, ExpectedReturn
 from drq_sn.agents.runtime import Eager
-from drq_sn.networks.normalizers import DivGrad, DivOut, MulEps, NormalizeAndProject, Spectral, Unnormalized, spectral
+from drq_sn.networks.normalizers import (
+    DivGrad,
+    DivOut,
+    MulEps,
+    NormalizeAndProject,
+    Spectral,
+    Unnormalized,
+    power_iteration,
+)
 from drq_sn.networks.normalizers.base import conv_input_sizes
-from drq_sn.networks.normalizers.spectral import tracked_layers
+from drq_sn.networks.normalizers.power_iteration import tracked_layers
 from drq_sn.networks.q_network import QNetwork
 from drq_sn.training.diagnostics import Diagnostics
 from drq_sn.training.schedules import Constant
@@ -110,7 +118,9 @@ def test_every_normalizer_learns_and_reports(normalizer):
 def test_an_update_iterates_once_and_acting_never(monkeypatch):
     agent = make_agent(normalizer=functools.partial(Spectral, layers=[-2, -3]))
     calls = []
-    monkeypatch.setattr(spectral, "iterate_together_", lambda layers, n: calls.extend((layer, n) for layer in layers))
+    monkeypatch.setattr(
+        power_iteration, "iterate_together_", lambda layers, n: calls.extend((layer, n) for layer in layers)
+    )
     agent.act(q_batch(1).obs[0].numpy(), step=0, explore=True)
     assert calls == []
     agent.update(q_batch(), step=1)

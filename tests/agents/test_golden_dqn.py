@@ -17,8 +17,8 @@ import torch
 from drq_sn.agents.dqn import DQN, QComponents
 from drq_sn.agents.returns import CategoricalReturn, ExpectedReturn
 from drq_sn.agents.runtime import Eager
-from drq_sn.networks.normalizers import DivGrad, Spectral, Unnormalized, spectral
-from drq_sn.networks.normalizers.spectral import TrackedConv2d, tracked_layers
+from drq_sn.networks.normalizers import DivGrad, Spectral, Unnormalized, power_iteration
+from drq_sn.networks.normalizers.power_iteration import TrackedConv2d, tracked_layers
 from drq_sn.networks.q_network import QNetwork
 from drq_sn.training.schedules import Constant
 from drq_sn.types import Batch
@@ -118,15 +118,15 @@ def iterate_in_the_published_order(layers, num_iterations):
     for layer in layers:
         for _ in range(num_iterations):
             if isinstance(layer, TrackedConv2d):
-                layer.u.copy_(spectral.unit(layer.product(layer.v)))
-            layer.v.copy_(spectral.unit(layer.transposed_product(layer.u)))
+                layer.u.copy_(power_iteration.unit(layer.product(layer.v)))
+            layer.v.copy_(power_iteration.unit(layer.transposed_product(layer.u)))
             if not isinstance(layer, TrackedConv2d):
-                layer.u.copy_(spectral.unit(layer.product(layer.v)))
+                layer.u.copy_(power_iteration.unit(layer.product(layer.v)))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_float64_updates_equal_the_published_implementation(case, monkeypatch):
-    monkeypatch.setattr(spectral, "iterate_together_", iterate_in_the_published_order)
+    monkeypatch.setattr(power_iteration, "iterate_together_", iterate_in_the_published_order)
     agent = make_agent(*CASES[case])
     for update, expected in enumerate(GOLDEN[case]["updates"]):
         metrics = agent.update(q_batch(update), step=update + 1)

@@ -6,7 +6,7 @@ import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from drq_sn.agents import base
-from drq_sn.networks.normalizers.spectral import iterate_together_
+from drq_sn.networks.normalizers.power_iteration import iterate_together_
 from drq_sn.training.metrics import MetricAccumulator
 
 NO_KERNEL = {"empty", "empty_like", "new_empty", "_record_function_enter_new", "_record_function_exit"}

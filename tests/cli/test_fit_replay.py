@@ -90,7 +90,7 @@ def test_every_head_sees_the_same_batches(study, monkeypatch):
         (["depths=[-1]"], "depths must be"),
         (["num_updates=0"], "num_updates must be"),
         (["num_updates=2000000"], "num_updates must be an integer >= 1 and <= 1000000"),
-        (["depths=[5000]"], "depth 5000: "),
+        (["depths=[5000]"], "got 5000, with depth 5000"),
         (["seeds=[a]"], "seeds must be"),
         (["seeds=[5000000000]"], "seeds must be an integer >= 0 and <= 4294967295"),
     ],

@@ -7,7 +7,7 @@ import torch
 
 from drq_sn.cli.config import build
 from drq_sn.networks.encoders import ConvEncoder, Trunk
-from drq_sn.networks.normalizers.spectral import tracked_layers
+from drq_sn.networks.normalizers.power_iteration import tracked_layers
 from drq_sn.validation import InvalidInput
 
 

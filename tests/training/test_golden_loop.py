@@ -10,7 +10,7 @@ import torch
 
 from drq_sn import agents
 from drq_sn.cli.running import run as running
-from drq_sn.networks.normalizers.spectral import tracked_layers
+from drq_sn.networks.normalizers.power_iteration import tracked_layers
 from drq_sn.training.replay import UniformReplay
 from drq_sn.types import Episode
 

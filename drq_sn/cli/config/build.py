@@ -185,7 +185,9 @@ def build_head(head: DictConfig, network: str) -> HeadFactory:
     shared = OmegaConf.masked_copy(head, [str(key) for key in head if key not in NETWORKS])
     if "_target_" not in head:
         raise validation.InvalidInput("head._target_ must name the class of the head")
-    factory: HeadFactory = instantiate(DictConfig(OmegaConf.merge(shared, head.get(network) or {}), key="head"))
+    if not OmegaConf.is_dict(head.get(network)):
+        raise validation.InvalidInput(f"head.{network} must hold the arguments of the {network}'s head alone, or {{}}")
+    factory: HeadFactory = instantiate(DictConfig(OmegaConf.merge(shared, head[network]), key="head"))
     return factory
 
 

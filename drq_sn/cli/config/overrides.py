@@ -1,15 +1,13 @@
-"""The command line, checked as a whole before anything runs: every mistake is one line."""
+"""Overrides, `option=value`: parsed, quoted and checked before anything runs."""
 
 from __future__ import annotations
 
 import itertools
 import shlex
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,13 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from drq_sn import validation
-from drq_sn.cli.config.build import config_dir, resolve
-from drq_sn.cli.config.reference import NOT_CHOSEN, format_help
-from drq_sn.cli.config.search_path import own_directories, use_directories
-from drq_sn.cli.running.exit_codes import ExitCode, exit_on_expected_errors
+from drq_sn.cli.config.build import config_dir
+from drq_sn.cli.config.reference import NOT_CHOSEN
+from drq_sn.cli.config.search_path import own_directories
 
-HELP_FLAGS = {"-h", "--help"}
-SWEEP_FLAGS, SHOW_FLAGS = {"-m", "--multirun"}, {"-c", "--cfg"}
+SWEEP_FLAGS = {"-m", "--multirun"}
 DIRECTORY_FLAGS, SEARCH_PATH = ("--config-dir", "-cd"), "hydra.searchpath"
 NOT_PLAIN = ("[", "{", "'", '"', "~")  # how values begin that may not be meant literally
 HYDRA_GROUPS = "hydra/"  # such as hydra/job_logging
@@ -47,59 +43,9 @@ RENAMED = {  # options and values of earlier versions -> their present names
 }
 
 
-def run_composed(
-    config_name: str, function: Callable[[DictConfig], object], sweeps_by_itself: str | None = None
-) -> None:
-    """Check this process's command line, and call `function` with the configuration that it asks for.
-
-    Expected exceptions end the process with one line; see `check_command_line` for the other arguments.
-    """
-    check_command_line(config_name, sweeps_by_itself)
-
-    @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
-    def call(cfg: DictConfig) -> None:
-        with exit_on_expected_errors():
-            resolve(cfg)
-            function(cfg)
-
-    call()
-
-
-def check_command_line(config_name: str, sweeps_by_itself: str | None = None) -> None:
-    """Check this process's command line and quote what Hydra needs quoted; where it is wrong, end with one line.
-
-    Args:
-        config_name: see `check_overrides`; `--help` describes its options and ends the process.
-        sweeps_by_itself: what to say to `--multirun`, where a command does not take it.
-    """
-    use_own_directories()
-    answer_help(config_name)
-    sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)  # Hydra refuses flags between overrides
-    with exit_on_expected_errors():
-        if sweeps_by_itself and SWEEP_FLAGS & set(sys.argv[1:]):
-            raise validation.InvalidInput(f"--multirun: {sweeps_by_itself}")
-        flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
-        if flags <= SWEEP_FLAGS | SHOW_FLAGS:  # else Hydra is asked for something else than runs
-            sys.argv[1:] = quote_values(sys.argv[1:], several=bool(flags & SWEEP_FLAGS))
-            shows = bool(flags & SHOW_FLAGS)  # `--cfg job` has an argument that is no override
-            checked = [a for a in sys.argv[1:] if _is_override(a) or a in SWEEP_FLAGS or not shows]
-            check_overrides(checked, config_name, sweeps_by_itself)
-        for flag in flags:
-            name = flag.lstrip("-").split("=")[0].replace("-", "_")
-            with initialized():
-                if name in _options(compose(config_name)) or name in group_options(config_name):
-                    raise validation.InvalidInput(f"{flag}: options have no dashes; use {name}=VALUE")
-
-
-def _is_override(argument: str) -> bool:
+def is_override(argument: str) -> bool:
+    """Whether a command-line argument is `option=value` and not a flag."""
     return "=" in argument and not argument.startswith("-")
-
-
-def use_own_directories() -> None:
-    """Use the configuration directories that this process's command line names, and take them off it."""
-    with exit_on_expected_errors():
-        sys.argv[1:], directories = take_directories(sys.argv[1:])
-        use_directories(directories)
 
 
 def take_directories(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -139,13 +85,6 @@ def search_path_overrides() -> list[str]:
     return [f"{SEARCH_PATH}=[{paths}]"] if paths else []
 
 
-def answer_help(config_name: str) -> None:
-    """Describe the options of a command and end, if this process's command line asks for help."""
-    if HELP_FLAGS & set(sys.argv[1:]):
-        print(format_help(config_dir(), config_name, own=own_directories()), end="")
-        sys.exit(ExitCode.SUCCESS)
-
-
 def quote_values(arguments: Sequence[str], several: bool) -> list[str]:
     """Put values that Hydra's grammar refuses, such as paths with `=` or `#`, between quotes.
 
@@ -154,7 +93,7 @@ def quote_values(arguments: Sequence[str], several: bool) -> list[str]:
     Raises:
         InvalidInput: if a value may also be meant as a list or as several values; shows how to quote it.
     """
-    return [_quote_value(argument, several) if _is_override(argument) else argument for argument in arguments]
+    return [_quote_value(argument, several) if is_override(argument) else argument for argument in arguments]
 
 
 def _quote_value(argument: str, several: bool) -> str:
@@ -303,7 +242,7 @@ def _check_keys(parsed: list[Override], config_name: str) -> None:
     choices = [list(alternatives(o)) for o in parsed if o.key_or_group in groups]
     known: dict[str, list[str]] = {}
     for chosen in itertools.product(*choices):
-        known |= _options(compose(config_name, list(chosen)))
+        known |= options_of(compose(config_name, list(chosen)))
     for override in parsed:
         name = override.key_or_group
         if override.is_delete():
@@ -324,7 +263,7 @@ def _check_keys(parsed: list[Override], config_name: str) -> None:
             raise not_composed(error, names or "the defaults") from None
 
 
-def _options(cfg: DictConfig, prefix: str = "") -> dict[str, list[str]]:
+def options_of(cfg: DictConfig, prefix: str = "") -> dict[str, list[str]]:
     """Dotted name of every option in `cfg` -> names of the options inside it; interpolations are not followed."""
     found: dict[str, list[str]] = {}
     for key in map(str, cfg):
@@ -332,5 +271,5 @@ def _options(cfg: DictConfig, prefix: str = "") -> dict[str, list[str]]:
         if name not in INTERNAL_GROUPS:
             is_part = not OmegaConf.is_interpolation(cfg, key) and OmegaConf.is_dict(cfg[key])
             found[name] = [str(option) for option in cfg[key]] if is_part else []
-            found |= _options(cfg[key], f"{name}.") if is_part else {}
+            found |= options_of(cfg[key], f"{name}.") if is_part else {}
     return found

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from drq_sn import validation
 from drq_sn.networks.normalizers.base import NETWORKS, Layers, NamedLayers, Normalizer
-from drq_sn.networks.normalizers.spectral import (
+from drq_sn.networks.normalizers.power_iteration import (
     TrackedConv2d,
     TrackedLinear,
     checked_strength,

@@ -15,7 +15,7 @@ from drq_sn.cli.running.checkpointing import Session
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.networks.normalizers.nap import ProjectedLinear
-from drq_sn.networks.normalizers.spectral import tracked_layers
+from drq_sn.networks.normalizers.power_iteration import tracked_layers
 from drq_sn.validation import InvalidInput
 from tests.cli.running.interruptions import terminate
 

@@ -7,7 +7,7 @@ import torch
 
 from drq_sn.networks.heads import MLPHead
 from drq_sn.networks.normalizers import Spectral, Unnormalized
-from drq_sn.networks.normalizers.spectral import tracked_layers
+from drq_sn.networks.normalizers.power_iteration import tracked_layers
 
 
 def measured_constant(head, num_points=200):

@@ -10,7 +10,7 @@ from torch import nn
 
 from drq_sn.networks.normalizers import DivGrad, DivOut, NormalizeAndProject, Spectral, WeightNorm
 from drq_sn.networks.normalizers.nap import Projected
-from drq_sn.networks.normalizers.spectral import tracked_layers
+from drq_sn.networks.normalizers.power_iteration import tracked_layers
 from drq_sn.networks.q_network import QNetwork
 from drq_sn.validation import InvalidInput
 

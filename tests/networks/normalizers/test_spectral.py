@@ -9,9 +9,7 @@ from torch import nn
 from drq_sn.networks.heads import BroNetHead, D2RLHead, LayerNormMLPHead, MLPHead, ModernHead, SimBaHead
 from drq_sn.networks.initializers import orthogonal_init_
 from drq_sn.networks.normalizers import Spectral, Unnormalized, WeightNorm
-from drq_sn.networks.normalizers.spectral import (
-    SpectralConv2d,
-    SpectralLinear,
+from drq_sn.networks.normalizers.power_iteration import (
     Strength,
     TrackedLinear,
     iterate_together_,
@@ -19,6 +17,7 @@ from drq_sn.networks.normalizers.spectral import (
     tracked_layers,
     unit,
 )
+from drq_sn.networks.normalizers.spectral import SpectralConv2d, SpectralLinear
 from drq_sn.validation import InvalidInput
 
 

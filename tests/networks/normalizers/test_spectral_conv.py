@@ -11,7 +11,8 @@ from torch import nn
 
 from drq_sn.networks.encoders import ConvEncoder
 from drq_sn.networks.normalizers import Spectral
-from drq_sn.networks.normalizers.spectral import SpectralConv2d, Strength, tracked_layers
+from drq_sn.networks.normalizers.power_iteration import Strength, tracked_layers
+from drq_sn.networks.normalizers.spectral import SpectralConv2d
 
 
 def matrix_of(conv, size):

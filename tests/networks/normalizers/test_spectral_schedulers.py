@@ -10,7 +10,7 @@ from torch import nn
 
 from drq_sn.networks.heads import MLPHead, ModernHead
 from drq_sn.networks.normalizers import Spectral, Unnormalized
-from drq_sn.networks.normalizers.spectral import tracked_layers
+from drq_sn.networks.normalizers.power_iteration import tracked_layers
 from drq_sn.networks.normalizers.spectral_schedulers import DivGrad, DivOut, MulEps, TrackedHead
 
 LAYERS = ["inner", "all", "last", [-2], [0, -2]]
