@@ -143,7 +143,7 @@ class BaseAgent(abc.ABC):
                 else:
                     fresh.add(key)
             for key, layer in network.named_modules():
-                if isinstance(layer, NormalizedLayer) and fresh & {f"{key}.{name}" for name in layer.buffer_names}:
+                if isinstance(layer, NormalizedLayer) and fresh & {f"{key}.{each}" for each in layer.buffer_names}:
                     layer.fit_buffers_()
             if name + TARGET in self.networks:
                 self.networks[name + TARGET].load_state_dict(network.state_dict())

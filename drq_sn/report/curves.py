@@ -183,33 +183,35 @@ def _draw_panel(axes: Any, panel: Panel, styles: Mapping[str, Style], last: floa
 
 def _draw_edges(axes: Any, panel: Panel, styles: Mapping[str, Style], last: float) -> dict[str, Any]:
     """Mark what cannot be drawn at the edge where it lies, one row per curve; returns the marks, for the legend."""
+    edges = {
+        BELOW_AXIS: (BELOW, {label: [each.below for each in series] for label, series in panel.groups.items()}),
+        NOT_FINITE: (ABOVE, {label: [each.missing for each in series] for label, series in panel.groups.items()}),
+    }
+    marks: dict[str, Any] = {}
+    for name, (mark, frames) in edges.items():
+        rows = {label: sorted({f for f in set().union(*each) if f <= last}) for label, each in frames.items()}
+        if rows := {label: places for label, places in rows.items() if places}:
+            marks[name] = _draw_rows(axes, rows, styles, mark, at_top=mark is ABOVE)
+    return marks
+
+
+def _draw_rows(
+    axes: Any, rows: Mapping[str, Sequence[float]], styles: Mapping[str, Style], mark: Style, at_top: bool
+) -> Any:
+    """Draw one row of marks per label at the bottom or top of a panel, which grows by them; returns the handle."""
     from matplotlib.lines import Line2D
 
-    marks: dict[str, Any] = {}
-    low, high = axes.get_ylim()
-    span = math.log(high / low) if panel.log else high - low
-    for name, mark, kind in ((BELOW_AXIS, BELOW, "below"), (NOT_FINITE, ABOVE, "missing")):
-        frames = {
-            label: sorted({frame for each in series for frame in getattr(each, kind) if frame <= last})
-            for label, series in panel.groups.items()
-        }
-        marked = {label: places for label, places in frames.items() if places}
-        if not marked:
-            continue
-        step = min(ROW_HEIGHT, MOST_MARKS / (len(marked) + 1))
-        for row, (label, places) in enumerate(marked.items(), start=1):
-            height = step * row if kind == "below" else 1 - step * row  # shares of the panel
-            place = {"color": styles[label]["color"], "transform": axes.get_xaxis_transform()}
-            axes.plot(places, [height] * len(places), **mark, **place)
-        share = step * (len(marked) + 1)
-        room = span * share / (1 - share)
-        if kind == "below":
-            low = low / math.exp(room) if panel.log else low - room
-        else:
-            high = high * math.exp(room) if panel.log else high + room
-        marks[name] = Line2D([], [], color=GREY, **mark)
-    axes.set_ylim(low, high)
-    return marks
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(axes.get_ylim())
+    step = min(ROW_HEIGHT, MOST_MARKS / (len(rows) + 1))
+    for row, (label, frames) in enumerate(rows.items(), start=1):
+        height = 1 - step * row if at_top else step * row  # share of the panel
+        place = {"color": styles[label]["color"], "transform": axes.get_xaxis_transform()}
+        axes.plot(frames, [height] * len(frames), **mark, **place)
+    share = step * (len(rows) + 1)
+    room = (high - low) * share / (1 - share)
+    axes.set_ylim(scale.inverted().transform([low - room * (not at_top), high + room * at_top]))
+    return Line2D([], [], color=GREY, **mark)
 
 
 def _draw_curve(axes: Any, curve: Curve, num_runs: int, style: Style) -> dict[str, Any]:

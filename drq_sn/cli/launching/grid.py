@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -140,17 +141,14 @@ def _select_variants(given: Axes, experiment: Experiment) -> list[dict[str, str]
     for key in (key for key in variants[0] if all(key in variant for variant in variants)):
         names = list(dict.fromkeys(variant[key] for variant in variants))
         for override in given.get(key, []):
-            if parse_value(override.partition("=")[2]) not in map(parse_value, names):
+            if _value(override) not in map(parse_value, names):
                 raise validation.InvalidInput(
                     f"experiment={experiment.name} only has {key} {' and '.join(names)}, got {override}"
                 )
     selected = [
         variant
         for variant in variants
-        if all(
-            key not in given or parse_value(value) in (parse_value(o.partition("=")[2]) for o in given[key])
-            for key, value in variant.items()
-        )
+        if all(key not in given or parse_value(value) in map(_value, given[key]) for key, value in variant.items())
     ]
     if not selected:
         requested = " ".join(",".join(given[key]) for key in variants[0] if key in given)
@@ -161,7 +159,7 @@ def _select_variants(given: Axes, experiment: Experiment) -> list[dict[str, str]
 
 def _runs(axes: Axes) -> Iterator[PlannedRun]:
     """One run per combination; runs that differ only in their seed are composed once."""
-    seeds = [_seed(override) for override in axes.get(SEED, [])]
+    seeds = [ranges.seed(SEED, _value(override)) for override in axes.get(SEED, [])]
     for overrides in itertools.product(*(values for key, values in axes.items() if key != SEED)):
         try:
             cfg = compose_run(overrides)
@@ -178,9 +176,8 @@ def _runs(axes: Axes) -> Iterator[PlannedRun]:
 _require_task = functools.cache(require_task)
 
 
-def _seed(override: str) -> int:
-    number: int = ranges.seed(SEED, parse_value(override.partition("=")[2]))
-    return number
+def _value(override: str) -> Any:
+    return parse_value(override.partition("=")[2])
 
 
 def _planned(cfg: DictConfig, overrides: tuple[str, ...]) -> PlannedRun:
