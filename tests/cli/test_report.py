@@ -111,6 +111,8 @@ def test_another_frame_and_figure_3(make_run_dir, report, tmp_path, drawn):
     assert (row["task"], row["mean"], row["frame"], row["se"]) == ("cartpole_swingup", "2", "10000", "")
     assert "figure3" in drawn
     assert (tmp_path / "out" / "figure3.svg").is_file()
+    for name in ("all_runs.csv", "aggregates.csv"):
+        assert {row["frame"] for row in read_csv(tmp_path / "out" / name)} == {"10000"}
 
 
 def test_runs_with_other_settings_are_compared_under_names_of_their_own(make_run_dir, report, tmp_path, drawn):

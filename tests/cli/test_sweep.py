@@ -83,6 +83,14 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_preset_trains_its_part_of_an_experiment(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert sweep(["experiment=gogianu_all_layers", "preset=laptop", "seed=1", "dry_run=true"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "3 runs, 0 already ended"
+    assert all("num_train_frames=1000000" in line for line in lines)
+
+
 def test_the_summary_says_how_runs_ended_and_the_last_line_of_their_logs(tmp_path):
     runs = [PlannedRun((), tmp_path / name, 100) for name in ("refused", "killed", "waiting", "running")]
     jobs = {run: Job(run.name, (), tmp_path / f"{run.run_dir.name}.log") for run in runs}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import sys
@@ -19,7 +18,7 @@ import drq_sn
 from drq_sn.cli import evaluate, train
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
-from tests.builders import TINY, compose_config, invoke
+from tests.builders import CLOCKS, TINY, compose_config, invoke, read_csv
 
 SMALL_CARTPOLE = [
     "task=cartpole_balance",
@@ -30,11 +29,6 @@ SMALL_CARTPOLE = [
     "env.time_limit_frames=400",
 ]
 MODERN = ["head=modern4", "normalizer=spectral"]
-
-
-def rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +53,15 @@ def test_a_run_leaves_what_it_promises(trained):
         "config.yaml", "run.json", "train.csv", "eval.csv", "diagnostics.csv", "video", "weights.pt", "best.pt",
         ".lock",
     }  # fmt: skip
-    assert [r["frame"] for r in rows(trained / "eval.csv")] == ["0", "200", "400"]
-    train = rows(trained / "train.csv")
+    assert [r["frame"] for r in read_csv(trained / "eval.csv")] == ["0", "200", "400"]
+    train = read_csv(trained / "train.csv")
     assert [r["frame"] for r in train] == ["100", "200", "300", "400"]
     assert train[-1]["num_updates"] == "35"  # steps 30, 32, ..., 98
     assert float(train[-1]["grad_norm_max/actor"]) > 0
     assert sum(name.startswith("sigma/") for name in train[0]) == 26  # 6 in each of 2 + 2 Q heads, 2 in the actor
     record = json.loads((trained / "run.json").read_text())
     assert record["status"] == "finished"
-    assert record["choices"]["head"] == "modern4"
+    assert (record["choices"]["head"], record["choices"]["preset"]) == ("modern4", "published")
     assert {"name": "head.width", "value": 16, "published": 1024} in record["overrides"]
     assert set(record["versions"]) >= {"python", "torch", "mujoco", "dm_control"}
     assert set(record["gl"]) == {"backend", "renderer"}
@@ -92,19 +86,17 @@ def test_one_seed_gives_one_result_whatever_is_evaluated_and_filmed(configure, t
     for other in (1, 2):
         assert all(torch.equal(value, weights[other][name]) for name, value in weights[0].items())
     assert not torch.equal(weights[0]["encoder.convs.0.weight"], weights[3]["encoder.convs.0.weight"])
-    timed = {"frames_per_second", "wall_time_s"}
-    logs = [
-        [{k: v for k, v in row.items() if k not in timed} for row in rows(tmp_path / name / "train.csv")]
-        for name in "abc"
-    ]
+    logs = [read_csv(tmp_path / name / "train.csv", without=CLOCKS) for name in "abc"]
     assert logs[0] == logs[1] == logs[2]
-    returns = [[row["episode_return_mean"] for row in rows(tmp_path / name / "eval.csv")] for name in "ab"]
+    returns = [[row["episode_return_mean"] for row in read_csv(tmp_path / name / "eval.csv")] for name in "ab"]
     assert returns[0] == returns[1]
+    frames = {json.loads((tmp_path / name / "run.json").read_text())["first_frame_sha256"] for name in "abcd"}
+    assert len(frames) == 1  # it identifies what is rendered, whatever the seed
 
 
 def test_a_rendered_task_trains(configure, tmp_path):
     run(configure(*SMALL_CARTPOLE, "preset=laptop", "batch_size=8", "num_random_steps=80", "head.width=16"))
-    evaluations = rows(tmp_path / "run" / "eval.csv")
+    evaluations = read_csv(tmp_path / "run" / "eval.csv")
     assert [r["frame"] for r in evaluations] == ["0", "200"]
     assert 0 < float(evaluations[0]["episode_return_mean"]) <= 400
 
@@ -136,7 +128,7 @@ def test_a_run_is_evaluated_and_filmed_again(trained, capsys):
 
 
 def test_the_best_evaluation_is_repeated(trained, capsys):
-    evaluations = {float(row["episode_return_mean"]): int(row["frame"]) for row in reversed(rows(trained / "eval.csv"))}
+    evaluations = {float(row["episode_return_mean"]): int(row["frame"]) for row in reversed(read_csv(trained / "eval.csv"))}
     result = invoke(evaluate.main, f"run={trained}", "episodes=1", "device=cpu", "weights=best")
     assert f" at frame {evaluations[max(evaluations)]}: return" in result.stdout
 

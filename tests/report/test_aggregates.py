@@ -40,6 +40,13 @@ def aggregated(*runs, reps=50, seed=1):
     return made
 
 
+def test_runs_are_compared_at_the_last_frame_within_the_limit_or_at_a_given_one():
+    run = make_run({5: 2.0, 10: 1.0, LIMIT + 10: 9.0})
+    for frame, score in ((None, 1.0), (5, 2.0)):
+        made, _ = aggregate("drq", [run], LIMIT, frame, 10, 1)
+        assert (made.frame, made.iqm["mlp2"].value) == (frame or 10, score / 1000)
+
+
 @pytest.mark.parametrize(
     ("scores", "iqm"),
     [

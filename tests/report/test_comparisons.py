@@ -45,6 +45,12 @@ def test_the_table_has_every_variant_with_its_seeds_and_normalized_score():
     assert (record["n"], record["mean"], record["normalized"]) == (2, pytest.approx(3.52), pytest.approx(0.3))
 
 
+def test_the_table_is_at_the_frame_that_is_asked_for():
+    (table,) = comparison_section(LR, RUNS, frame=0).tables
+    assert {record["frame"] for record in table.records} == {0}
+    assert table.rows[0][1] == "0.50 ± 0.00 (0.00, 2)"
+
+
 def test_figures_are_over_frames_and_over_learning_rates():
     curves, rates = comparison_section(LR, RUNS).figures
     assert (curves.name, rates.name) == ("gogianu_lr", "gogianu_lr_by_lr")

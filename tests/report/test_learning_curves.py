@@ -20,3 +20,8 @@ def test_the_figure_has_a_text_alternative():
     figure = learning_curves("figure1", [make_run({20000: 1.0, 40000: 2.0})], ["cheetah_run"], {}, 30000)
     assert figure.alt.startswith("Learning curves of mlp2 up to frame 20 000")
     assert "cheetah_run" in svg_texts(figure.svg)
+
+
+def test_the_axis_reaches_a_divergence():
+    run = make_run({20000: 1.0}, status="diverged", record={"frame": 30000})
+    assert "up to frame 30 000" in learning_curves("figure1", [run], ["cheetah_run"], {}).alt

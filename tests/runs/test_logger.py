@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
+from types import SimpleNamespace
 
 import imageio.v2 as imageio
 import numpy as np
@@ -18,7 +18,7 @@ from drq_sn.runs.logger import RunLogger
 from drq_sn.runs.loggers import NullLogger
 from drq_sn.runs.video import VideoRecorder
 from drq_sn.training.diagnostics import EPISODE_METRICS, STATE_METRICS
-from tests.builders import make_episodes
+from tests.builders import make_episodes, read_csv
 
 NAMES = ("critic_loss", "q1", "grad_norm/actor")
 SIGMAS = ("sigma/critic.q1.blocks.0.expand",)
@@ -45,13 +45,8 @@ def logged(tmp_path):
     return tmp_path
 
 
-def rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
-
-
 def test_eval_csv(logged):
-    (row,) = rows(logged / "eval.csv")
+    (row,) = read_csv(logged / "eval.csv")
     names = ["frame", "step", "episode_return_mean", "episode_return_sd", "num_episodes", "num_diverged_simulations"]
     assert list(row)[:7] == [*names, "wall_time_s"]
     assert row["num_diverged_simulations"] == "1"
@@ -62,7 +57,7 @@ def test_eval_csv(logged):
 
 
 def test_train_csv(logged):
-    first, second = rows(logged / "train.csv")
+    first, second = read_csv(logged / "train.csv")
     assert first["critic_loss"] == ""  # nothing was learned yet
     assert (second["frame"], second["episode"], second["num_updates"]) == ("2000", "2", "2")
     assert [row["num_diverged_simulations"] for row in (first, second)] == ["1", "1"]
@@ -72,8 +67,24 @@ def test_train_csv(logged):
     assert float(second["frames_per_second"]) > 0
 
 
+def test_clocks_go_on_where_a_run_is_resumed(tmp_path, monkeypatch):
+    clock, state = SimpleNamespace(now=0.0), None
+    monkeypatch.setattr("drq_sn.runs.logger.time.monotonic", lambda: clock.now)
+    for start, end_of_episode, end, frame in ((1000.0, 1010.0, 1012.0, 100), (5000.0, 5008.0, 5009.0, 200)):
+        clock.now = start
+        logger = RunLogger(tmp_path, 2000, NAMES, SIGMAS, (), num_eval_episodes=3, state=state)
+        clock.now = end_of_episode
+        logger.episode(frame, frame // 2, 1.0, 50, {}, diverged=False)
+        clock.now = end
+        state = logger.state_dict()
+        logger.close()
+    rows = read_csv(tmp_path / "train.csv")
+    assert [float(row["wall_time_s"]) for row in rows] == [10.0, 12.0 + 8.0]
+    assert [float(row["frames_per_second"]) for row in rows] == [100 / 10, 100 / (2 + 8)]
+
+
 def test_diagnostics_csv(logged):
-    (row,) = rows(logged / "diagnostics.csv")
+    (row,) = read_csv(logged / "diagnostics.csv")
     assert list(row) == ["frame", "step", *DIAGNOSTICS]
     assert (row["frame"], row["smoothness"], row["sigma/critic.q1.first"]) == ("0", "", "1.0")
 
@@ -210,7 +221,7 @@ def test_a_failing_logger_is_left_out_with_a_warning_and_others_go_on(tmp_path):
     logger.evaluation(1000, 500, make_episodes(2.0))
     logger.close()
     assert broken.rows == 1
-    assert [row["frame"] for row in rows(tmp_path / "eval.csv")] == ["0", "1000"]
+    assert [row["frame"] for row in read_csv(tmp_path / "eval.csv")] == ["0", "1000"]
 
 
 class Diary(NullLogger):

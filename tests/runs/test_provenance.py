@@ -15,9 +15,10 @@ from drq_sn.validation import InvalidInput
 def checkout(tmp_path, monkeypatch):
     """A checkout of one commit that contains the module."""
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "one"]):
-        subprocess.run([*git, *command], check=True)
     (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "a.py").write_text("")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"], ["tag", "v1", "-m", "a release"]):
+        subprocess.run([*git, *command], check=True)
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "package" / "provenance.py"))
     return tmp_path
 
@@ -27,6 +28,8 @@ def test_the_commit_is_recorded_whoever_owns_the_checkout(checkout, monkeypatch,
     commit = subprocess.check_output(["git", "-C", str(checkout), "rev-parse", "HEAD"], text=True).strip()
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", another_owner)  # git's own switch for such tests
     assert provenance.git_commit() == commit
+    (checkout / "package" / "a.py").write_text("a change")
+    assert provenance.git_commit() == f"{commit}-dirty"
     assert capsys.readouterr().err == ""
 
 
@@ -56,7 +59,7 @@ def test_cuda_devices_with_and_without_an_index(monkeypatch, name, current):
     chosen = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(torch._utils._get_device_index(device)))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(device.index))
     assert provenance.select_device(name).type == "cuda"
     assert chosen == ([] if current is None else [current])
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from drq_sn.runs.video import VideoRecorder
+from drq_sn.runs.video import VideoRecorder, playback_rate
 
 
 class Env:
     def render(self, height, width):
         return np.zeros((height, width, 3), np.uint8)
+
+
+def test_videos_play_in_simulated_time():
+    env = SimpleNamespace(control_timestep=lambda: 0.02, num_repeats=2)
+    assert playback_rate(env) == 25
+    assert playback_rate(Env()) == 30
 
 
 def test_without_an_ffmpeg_there_is_a_warning_and_no_video(tmp_path, monkeypatch):

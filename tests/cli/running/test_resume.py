@@ -168,10 +168,11 @@ def test_a_signal_during_an_evaluation_with_video_stops_within_a_step(configure,
     assert (tmp_path / "run" / "video" / "200.mp4").exists()
 
 
-def test_a_moved_run_may_resume_with_more_frames(configure, tmp_path, stopped_run):
+def test_a_moved_run_may_resume_with_more_frames_and_other_options_of_the_machine(configure, tmp_path, stopped_run):
     run(configure("num_train_frames=600", run_dir="uninterrupted"))
     shutil.move(stopped_run, tmp_path / "elsewhere")
-    run(configure("num_train_frames=600", "run_suffix=_of_a_name", run_dir="elsewhere"))
+    options = ["replay.storage=host", "checkpoint_every_seconds=100", "env_limit_seconds=50", "run_suffix=_of_a_name"]
+    run(configure("num_train_frames=600", *options, run_dir="elsewhere"))
     assert training_result(tmp_path / "elsewhere") == training_result(tmp_path / "uninterrupted")
 
 

@@ -1,12 +1,16 @@
-"""The record of a run, where it is continued on another machine."""
+"""Records of runs: how they ended, and where they were resumed."""
 
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from drq_sn.cli.running.callback import CallbackFailed
 from drq_sn.cli.running.run_dir import claimed, recorded
+from drq_sn.cli.running.signals import Stopped
+from drq_sn.types import SimulationDiverged
 
 HERE = {
     "task": "t",
@@ -25,10 +29,13 @@ def begin(path, description, frame):
 
 def test_what_a_run_was_made_by_before_is_kept(tmp_path):
     begin(tmp_path, {**HERE, "git_commit": "1"}, None)
+    earlier = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**earlier, "started": "2020-01-01T00:00:00+00:00"}))
     there = {**HERE, "git_commit": "1", "versions": {"mujoco": "3.17.0"}, "first_frame_sha256": "ff"}
     begin(tmp_path, there, 1000)
     record = begin(tmp_path, there, 2000)
     assert record["versions"] == {"mujoco": "3.17.0"}
+    assert record["started"] == "2020-01-01T00:00:00+00:00"
     first, second = record["resumed"]
     assert (first["frame"], first["before"]) == (1000, {"versions": {"mujoco": "3.11.0"}, "first_frame_sha256": "aa"})
     assert (second["frame"], "before" in second) == (2000, False)
@@ -38,6 +45,24 @@ def test_an_older_record_lacks_what_nobody_wrote(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"status": "interrupted", "versions": HERE["versions"]}))
     (resumed,) = begin(tmp_path, {**HERE, "git_commit": "1"}, 500)["resumed"]
     assert "before" not in resumed
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (Stopped(15), "interrupted", None),
+        (CallbackFailed(), "interrupted", None),
+        (KeyboardInterrupt(), "interrupted", None),
+        (SimulationDiverged("it diverged"), "failed", "it diverged"),
+        (ZeroDivisionError("a bug"), "failed", "Traceback .*ZeroDivisionError: a bug\n"),
+    ],
+)
+def test_the_record_says_how_a_run_ended(tmp_path, error, status, message):
+    with pytest.raises(type(error)), recorded(tmp_path, {}, None):
+        raise error
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["status"] == status
+    assert re.fullmatch(message or "", record.get("error", ""), re.DOTALL)
 
 
 @pytest.mark.parametrize("fresh", [False, True])
