@@ -1,9 +1,10 @@
-"""What several test modules build or run; fixtures around it stand in `tests/conftest.py`.
+"""Builders and runners shared by test modules; fixtures are in `tests/conftest.py`.
 
 Commands: `invoke` (in this process), `run_module` (in a process of its own), `kill_children`.
+Tensors: `default_dtype`.
 Configurations and batches: `TINY`, `compose_config`, `resolved_options`, `random_batch`, `make_episodes`.
 Replays: `make_replay`, `play_episodes`, `stored_transitions`.
-Run directories without training: `RECORD`, `published_options`, `write_config`, `write_run`, `Payload`.
+Run directories without training: `RECORD`, `write_config`, `write_run`, `Payload`.
 Runs in memory, for reports: `make_log`, `make_run`.
 Reading results: `read_csv`, `training_result`, `svg_texts`.
 """
@@ -102,6 +103,17 @@ def kill_children(name):
     assert children, f"no child process {name}"
     for pid in children:
         os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    """Tensors are of `dtype` by default while the `with` block lasts."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 # configurations and batches
@@ -237,11 +249,6 @@ RECORD = {
 }
 
 
-def published_options(overrides):
-    """`compose_config` for a list of overrides."""
-    return compose_config(*overrides)
-
-
 def write_config(folder, overrides, run_dir="runs/task/agent_head_norm/seed_1", without=(), replaced=None):
     """Write `config.yaml` of a run with these overrides to `folder`, which is returned.
 
@@ -253,7 +260,7 @@ def write_config(folder, overrides, run_dir="runs/task/agent_head_norm/seed_1", 
         replaced: top-level options -> their values in the file.
     """
     free = [override for override in overrides if not override.startswith(("task=", "seed="))]
-    cfg = published_options(free)  # task and seed are set afterwards: composing takes time
+    cfg = compose_config(*free)  # task and seed are set afterwards: composing takes time
     with open_dict(cfg):
         for override in set(overrides) - set(free):
             name, value = override.split("=")

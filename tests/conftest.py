@@ -59,12 +59,12 @@ def configure(tmp_path):
 def agent_of(configure):
     """`agent_of("agent=drq", ...)` -> a tiny agent, modern4 + SN, 24x24 frames and two action dimensions."""
 
-    def build(*overrides):
+    def build(*overrides, device="cpu"):
         torch.manual_seed(0)
         return build_agent(
             configure("head=modern4", "normalizer=spectral", *overrides),
             make_env("synthetic_point", image_size=24),
-            torch.device("cpu"),
+            torch.device(device),
         )
 
     return build

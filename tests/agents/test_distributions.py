@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from drq_sn.agents import distributions
+from tests.builders import default_dtype
 
 
 @pytest.fixture(autouse=True)
 def _double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+    with default_dtype(torch.float64):
+        yield
 
 
 def test_normal_log_prob_equals_torch():

@@ -24,9 +24,10 @@ from drq_sn.networks.normalizers.base import conv_input_sizes
 from drq_sn.networks.normalizers.power_iteration import tracked_layers
 from drq_sn.networks.q_network import QNetwork
 from drq_sn.training.diagnostics import Diagnostics
-from drq_sn.training.schedules import Constant
+from drq_sn.training.schedules import Constant, Linear
 from drq_sn.types import Batch, Episode
 from drq_sn.validation import InvalidInput
+from tests.networks.normalizers.oracles import convolution_matrix
 
 OBS_SHAPE, NUM_ACTIONS = (4, 10, 10), 6
 NORMALIZERS = [Unnormalized, Spectral, DivOut, DivGrad, MulEps, NormalizeAndProject]
@@ -80,6 +81,15 @@ def test_actions_are_greedy_or_uniform():
     assert len({int(agent.act(obs.numpy(), step=0, explore=False)) for _ in range(50)}) > 1
 
 
+def test_exploration_follows_its_schedule():
+    agent, obs = make_agent(), q_batch(1).obs[0].numpy()
+    agent.epsilon_schedule = Linear(1.0, 0.0, 100)
+    actions = [{int(agent.act(obs, step, explore=True)) for _ in range(50)} for step in (0, 100)]
+    assert len(actions[0]) > 1
+    assert actions[1] == {int(agent.act(obs))}
+    assert float(agent.update(q_batch(), step=50)["epsilon"]) == 0.5
+
+
 def test_probabilities_and_atoms_are_checked():
     with pytest.raises(InvalidInput, match=r"agent.epsilon_schedule at step 0 must be .*<= 1"):
         make_agent(epsilon=2.0)
@@ -128,15 +138,11 @@ def test_an_update_iterates_once_and_acting_never(monkeypatch):
     assert calls == [(layer, 1) for layer in tracked]
 
 
-def test_the_target_changes_at_copies_only():
-    agent = make_agent(period=3)
-    start = agent.q_network_target.hidden.weight.clone()
-    for step in (1, 2):
-        agent.update(q_batch(), step)
-        assert torch.equal(agent.q_network_target.hidden.weight, start)
-    agent.update(q_batch(), 3)
-    assert torch.equal(agent.q_network_target.hidden.weight, agent.q_network.hidden.weight)
-    assert not torch.equal(agent.q_network_target.hidden.weight, start)
+@pytest.mark.parametrize("returns", [ExpectedReturn, CategoricalReturn])
+def test_the_critic_loss_is_that_of_the_next_update(returns):
+    agent = make_agent(returns)
+    agent.update(q_batch(seed=1), step=1)  # now online and target networks differ
+    assert float(agent.critic_loss(q_batch()).detach()) == float(agent.update(q_batch(), step=2)["critic_loss"])
 
 
 @pytest.mark.parametrize("returns", [ExpectedReturn, CategoricalReturn])
@@ -148,6 +154,9 @@ def test_diagnostics_cover_every_layer_and_change_nothing(returns, normalizer):
     assert set(values) == set(diagnostics.names)
     assert all(np.isfinite(value) for value in values.values())
     assert sum(name.startswith("sigma/") for name in values) == 4
+    if normalizer is Unnormalized:
+        norm = torch.linalg.svdvals(convolution_matrix(agent.q_network.convs[1], (8, 8)))[0]
+        assert values["sigma/q_network.convs.1"] == pytest.approx(float(norm), rel=1e-3)
     assert torch.equal(torch.get_rng_state(), state)
 
 

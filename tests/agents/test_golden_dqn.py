@@ -23,6 +23,7 @@ from drq_sn.networks.q_network import QNetwork
 from drq_sn.training.schedules import Constant
 from drq_sn.types import Batch
 from tests.agents.golden import compare_sums, wave
+from tests.builders import default_dtype
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_q_updates.json").read_text())
 BATCH_SIZE, CHANNELS, NUM_ACTIONS, GAMMA, CONVS, HIDDEN = 4, 4, 6, 0.99, [3, 3], 7
@@ -58,8 +59,7 @@ def parameters_of(network):
 
 
 def make_agent(returns, normalizer):
-    torch.set_default_dtype(torch.float64)
-    try:
+    with default_dtype(torch.float64):
         components = QComponents(
             obs_shape=(CHANNELS, 10, 10),
             num_actions=NUM_ACTIONS,
@@ -78,8 +78,6 @@ def make_agent(returns, normalizer):
             eval_epsilon=0.0,
             copy_target_every_steps=2,
         )
-    finally:
-        torch.set_default_dtype(torch.float32)
     with torch.no_grad():
         for k, name in enumerate(NAMES):
             layer = plain(agent.q_network).get_submodule(name)

@@ -44,8 +44,8 @@ VARIANTS = [
 ]
 
 
-def assert_trains_and_resumes(agent_of, batch, *words):
-    agent = agent_of(*words)
+def assert_trains_and_resumes(agent_of, batch, *overrides):
+    agent = agent_of(*overrides)
     other = copy.deepcopy(agent)
     for step in range(NUM_UPDATES):
         metrics = agent.update(batch, step)
@@ -69,8 +69,8 @@ def combinations():
 
 def variants():
     """Every variant with both agents; in the default suite the agents alternate."""
-    for (i, words), (k, agent) in itertools.product(enumerate(VARIANTS), enumerate(GROUPS["agent"])):
-        yield pytest.param(agent, words, marks=[] if i % 2 == k else pytest.mark.slow)
+    for (i, overrides), (k, agent) in itertools.product(enumerate(VARIANTS), enumerate(GROUPS["agent"])):
+        yield pytest.param(agent, overrides, marks=[] if i % 2 == k else pytest.mark.slow)
 
 
 def test_the_sample_has_every_head_and_normalizer():
@@ -83,6 +83,6 @@ def test_every_combination_trains_and_resumes(agent_of, batch, agent, head, norm
     assert_trains_and_resumes(agent_of, batch, f"agent={agent}", f"head={head}", f"normalizer={normalizer}")
 
 
-@pytest.mark.parametrize(("agent", "words"), list(variants()))
-def test_variants_train_and_resume(agent_of, batch, agent, words):
-    assert_trains_and_resumes(agent_of, batch, f"agent={agent}", *words.split())
+@pytest.mark.parametrize(("agent", "overrides"), list(variants()))
+def test_variants_train_and_resume(agent_of, batch, agent, overrides):
+    assert_trains_and_resumes(agent_of, batch, f"agent={agent}", *overrides.split())

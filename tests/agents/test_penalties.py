@@ -20,7 +20,7 @@ def test_the_penalty_of_linear_values_by_hand():
     assert torch.allclose(gradient[0], torch.full((1, 2, 2), 10 * 2 * (3 - 2) * 1.5 / 3), rtol=1e-4)
 
 
-def test_a_gradient_of_zero_can_be_penalised():
+def test_a_gradient_of_zero_can_be_penalized():
     w = torch.zeros(2, 1, 2, 2, requires_grad=True)
     q_function = lambda obs: torch.stack([(obs * w_h).flatten(1).sum(1) for w_h in w])  # noqa: E731
     (gradient,) = torch.autograd.grad(GradientPenalty()(q_function, torch.ones(3, 1, 2, 2)), w)
@@ -47,8 +47,8 @@ def test_agents_report_it_apart_from_their_loss(agent_of, batch, name):
 def test_it_flattens_the_critic(agent_of, batch, name):
     """After the same updates, with a heavy penalty asking for flat values, dQ/ds is smaller than without."""
 
-    def slope(*words):
-        agent = agent_of(name, "head=mlp2", "normalizer=none", "lr=1e-3", *words)
+    def slope(*overrides):
+        agent = agent_of(name, "head=mlp2", "normalizer=none", "lr=1e-3", *overrides)
         for step in range(0, 60, 2):
             agent.update(batch, step)
         pixels = batch.obs.float().requires_grad_()

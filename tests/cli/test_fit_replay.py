@@ -1,4 +1,4 @@
-"""`make offline`: from a saved replay to a figure, resumable, and refused in one line where it cannot be."""
+"""`drq-sn fit-replay`: from a saved replay to a figure, resumable; what cannot be is refused in one line."""
 
 from __future__ import annotations
 
@@ -26,10 +26,16 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
-    """The folder of a tiny run with its replay."""
+    """The run directory of a tiny run with its replay."""
     folder = tmp_path_factory.mktemp("made") / "run"
-    words = ["head=modern2", f"run_dir={folder}", "num_train_frames=200", "keep_checkpoint=true", "diagnose_states=0"]
-    run(compose_config(*TINY, *words))
+    overrides = [
+        "head=modern2",
+        f"run_dir={folder}",
+        "num_train_frames=200",
+        "keep_checkpoint=true",
+        "diagnose_states=0",
+    ]
+    run(compose_config(*TINY, *overrides))
     return folder
 
 
@@ -46,8 +52,10 @@ def _not_drawn(monkeypatch):
 def study(finished_run, tmp_path):
     """`study("depths=[1]", ...)` -> the configuration of a small study."""
 
-    def build(*words):
-        return compose_config(f"run={finished_run}", f"out_dir={tmp_path / 'out'}", *SMALL, *words, config="fit_replay")
+    def build(*overrides):
+        return compose_config(
+            f"run={finished_run}", f"out_dir={tmp_path / 'out'}", *SMALL, *overrides, config="fit_replay"
+        )
 
     return build
 
@@ -81,7 +89,7 @@ def test_every_head_sees_the_same_batches(study, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["run=nowhere"], "nowhere is not a run directory"),
         (["run=null"], "run must be a run directory"),
@@ -95,9 +103,9 @@ def test_every_head_sees_the_same_batches(study, monkeypatch):
         (["seeds=[5000000000]"], "seeds must be an integer >= 0 and <= 4294967295"),
     ],
 )
-def test_wrong_values_are_named_and_leave_nothing(study, tmp_path, words, message):
+def test_wrong_values_are_named_and_leave_nothing(study, tmp_path, overrides, message):
     with pytest.raises(InvalidInput) as error:
-        run_study(study(*words))
+        run_study(study(*overrides))
     assert message in str(error.value)
     assert not (tmp_path / "out").exists()
 

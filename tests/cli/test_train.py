@@ -128,7 +128,9 @@ def test_a_run_is_evaluated_and_filmed_again(trained, capsys):
 
 
 def test_the_best_evaluation_is_repeated(trained, capsys):
-    evaluations = {float(row["episode_return_mean"]): int(row["frame"]) for row in reversed(read_csv(trained / "eval.csv"))}
+    evaluations = {
+        float(row["episode_return_mean"]): int(row["frame"]) for row in reversed(read_csv(trained / "eval.csv"))
+    }
     result = invoke(evaluate.main, f"run={trained}", "episodes=1", "device=cpu", "weights=best")
     assert f" at frame {evaluations[max(evaluations)]}: return" in result.stdout
 

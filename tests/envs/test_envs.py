@@ -174,7 +174,7 @@ def test_action_repeat_sums_rewards_and_stops_at_the_end():
     first, last = env.step(None), env.step(None)
     assert (first.reward, first.discount, first.last()) == (3.0, 1.0, False)
     assert (last.reward, last.discount, last.last()) == (4.0, 0.0, True)
-    assert len(env._env.time_steps) == 1
+    assert len(env.time_steps) == 1
 
 
 def test_a_time_limit_keeps_its_discount_through_the_repeat():
@@ -226,14 +226,23 @@ def test_frames_are_what_dm_control_draws(task):
     env = make_env(task, 1)
     for _ in range(2):
         time_steps = [env.reset(), *(env.step(np.ones(env.action_spec().shape)) for _ in range(3))]
-        film = env.render(128, 128)
+        video_frame = env.render(128, 128)
         expected = env.physics.render(
             84, 84, camera_id={"quadruped_walk": 2, "reach_duplo": "front_close"}.get(task, 0)
         )
         assert np.array_equal(time_steps[-1].observation[-3:], expected.transpose(2, 0, 1))
         assert not np.array_equal(time_steps[0].observation, time_steps[-1].observation)  # frames share no memory
-        assert film.shape == (128, 128, 3)
+        assert video_frame.shape == (128, 128, 3)
     env.close()
+
+
+@pytest.mark.parametrize(("option", "flag"), [("shadows", "shadow"), ("reflections", "reflection")])
+def test_shadows_and_reflections_can_be_off(option, flag):
+    with contextlib.closing(make_env("walker_walk", 1, **{option: False})) as env:
+        frame = env.reset().observation[-3:].transpose(1, 2, 0)
+        without = env.physics.render(84, 84, camera_id=0, render_flag_overrides={flag: False})
+        assert np.array_equal(frame, without)
+        assert not np.array_equal(frame, env.physics.render(84, 84, camera_id=0))
 
 
 @pytest.mark.parametrize("task", ["walker_walk", pytest.param("reach_duplo", marks=pytest.mark.slow)])
@@ -265,7 +274,7 @@ def _forget_backend(monkeypatch):
 
 @pytest.mark.usefixtures("_forget_backend")
 def test_the_first_backend_that_works_is_chosen(monkeypatch):
-    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setenv("MUJOCO_GL", "")  # as if unset
     monkeypatch.setattr(gl, "probe", lambda name: ("llvmpipe", "") if name == "osmesa" else (None, "no such library"))
     backend = gl.select_backend()
     assert (backend.name, backend.is_software) == ("osmesa", True)
@@ -274,14 +283,14 @@ def test_the_first_backend_that_works_is_chosen(monkeypatch):
 
 @pytest.mark.usefixtures("_forget_backend")
 def test_without_a_backend_the_packages_are_named(monkeypatch):
-    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setenv("MUJOCO_GL", "")  # as if unset
     monkeypatch.setattr(gl, "probe", lambda name: (None, "no such library"))
     with pytest.raises(InvalidInput, match=r"egl .no such library.*apt-get install libegl1"):
         gl.select_backend()
 
 
 @pytest.mark.usefixtures("_forget_backend")
-def test_a_misspelt_backend_is_answered_with_the_nearest(monkeypatch):
+def test_a_misspelled_backend_gets_a_suggestion(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "elg")
     with pytest.raises(InvalidInput, match="did you mean 'egl'"):
         gl.select_backend()

@@ -1,4 +1,4 @@
-"""What choosing an OpenGL backend does besides."""
+"""The choice of an OpenGL backend and its side effects."""
 
 from __future__ import annotations
 

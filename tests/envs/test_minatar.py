@@ -161,11 +161,27 @@ def test_freeway_ends_by_its_time_limit():
     assert (num_steps, step.discount) == (2501, 1.0)
 
 
-def test_importing_it_is_silent(game, capfd):
+def test_importing_it_changes_no_logging(monkeypatch, tmp_path, caplog):
+    lines = [
+        "import logging",
+        "logging.warning('seaborn is missing')",
+        "from tests.games import StandIn as Environment",
+    ]
+    (tmp_path / "minatar.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "minatar", None)  # so that what was there comes back
+    del sys.modules["minatar"]
     handlers = list(logging.getLogger().handlers)
-    game()
+    make_env("minatar_breakout", maker=MAKER)
     assert logging.getLogger().handlers == handlers
-    assert capfd.readouterr().err == ""
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("probability", "is_same"), [(1.0, True), (0.0, False)])
+def test_sticky_actions_are_as_probable_as_asked(game, probability, is_same):
+    actions = np.arange(40) % 6
+    episodes = [play(game(sticky_actions=probability), each) for each in (actions, 0 * actions)]
+    assert (episodes[0] == episodes[1]) == is_same
 
 
 def test_without_the_package_there_is_one_line(monkeypatch, tmp_path):

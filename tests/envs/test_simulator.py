@@ -155,7 +155,7 @@ def test_actions_are_scaled_to_the_bounds():
     made.reset()
     for action in ([-1, -1], [1, 1], [0, 0.5]):
         made.step(np.array(action, np.float32))
-    taken = np.array(made._env._env._env._env.taken)
+    taken = np.array(made.taken)
     assert taken.dtype == np.float32
     assert taken[::2].tolist() == taken[1::2].tolist() == [[-0.5, 2], [0.5, 6], [0, 5]]
 

@@ -34,8 +34,8 @@ def test_it_passes_everything_on():
         make_env("synthetic_point", 1, image_size=24),
         Watchdog(make_env("synthetic_point", 1, image_size=24), 9, print),
     )
-    assert np.array_equal(plain.reset().observation, watched.reset().observation)
     state = plain.random_state
+    assert np.array_equal(plain.reset().observation, watched.reset().observation)
     watched.random_state = state
     assert watched.random_state == state
     action = np.ones(2, np.float32)
@@ -59,14 +59,12 @@ def test_a_call_that_hangs_is_reported_once_and_a_slow_learner_is_not():
 
 
 def test_a_run_whose_environment_hangs_ends_with_its_reason(tmp_path):
-    words = ["task=synthetic_point", "num_train_frames=1000", "num_eval_episodes=1", "num_random_steps=900",
+    overrides = ["task=synthetic_point", "num_train_frames=1000", "num_eval_episodes=1", "num_random_steps=900",
              "env.image_size=24", "env_limit_seconds=1", "device=cpu", "video_every_frames=0", "head.width=16",
              f"run_dir={tmp_path / 'run'}"]  # fmt: skip
-    start = time.monotonic()
     result = subprocess.run(
-        [sys.executable, "-c", HANGING + "train.main()", *words], capture_output=True, text=True, timeout=50
+        [sys.executable, "-c", HANGING + "train.main()", *overrides], capture_output=True, text=True, timeout=50
     )
-    assert time.monotonic() - start < 40
     assert result.returncode == 5
     assert "the environment has not answered for 1 s (in step); stack:" in result.stderr
     assert "in hanging" in result.stderr

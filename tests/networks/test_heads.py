@@ -62,8 +62,8 @@ def affine(layer, x):
 
 
 def layer_norm(norm, x):
-    centred = x - x.mean(-1, keepdim=True)
-    return centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + 1e-5) * norm.weight + norm.bias
+    centered = x - x.mean(-1, keepdim=True)
+    return centered / torch.sqrt((centered**2).mean(-1, keepdim=True) + 1e-5) * norm.weight + norm.bias
 
 
 def relu(x):

@@ -16,6 +16,7 @@ from drq_sn.profiling import profiler
 from drq_sn.profiling.profiler import AgentProfiler, count_flops, measure_rendering, peak_memory, seconds_per_call
 from drq_sn.report.published import TABLE3, read_table
 from drq_sn.training.replay import UniformReplay
+from tests.networks.test_parameters import PARAMETER_MEGABYTES
 
 CPU = torch.device("cpu")
 MB = 1_000_000
@@ -116,9 +117,7 @@ def test_acting_memory_differs_as_in_the_paper(acting_bytes):
 
 
 def test_acting_memory_is_the_parameters_and_less_than_a_megabyte(acting_bytes):
-    """Spec section 3: what the parameters of the four heads' agents take, in MB."""
-    parameters = {"mlp2": 45.842, "mlp4": 87.826, "modern2": 108.839, "modern4": 243.220}
-    for head, megabytes in parameters.items():
+    for head, megabytes in PARAMETER_MEGABYTES.items():
         assert 0 < acting_bytes[head] - megabytes * MB < MB
 
 

@@ -44,17 +44,13 @@ def test_parts_that_fit_into_32_bits_are_cropped_like_the_whole_batch(monkeypatc
 
 def test_shifts_are_independent_uniform_and_leave_the_input_alone():
     torch.manual_seed(0)
-    column = torch.arange(20, dtype=torch.uint8).expand(20_000, 1, 20, 20)  # value = column
-    row = column.transpose(2, 3)
-    before = column.clone()
-    shifted_column = RandomShift(PAD)(column)[:, 0, 10, 10].int() - 10
-    shifted_row = RandomShift(PAD)(row)[:, 0, 10, 10].int() - 10
-    assert torch.equal(column, before)
-    for shift in (shifted_column, shifted_row):
-        counts = torch.bincount(shift + PAD, minlength=9)
-        expected = 20_000 / 9
-        assert len(counts) == 9
-        assert float((counts - expected).abs().max()) < 5 * expected**0.5
+    obs = torch.arange(225, dtype=torch.uint8).view(15, 15).expand(40_500, 1, 15, 15)  # value = 15 row + column
+    before = obs.clone()
+    centers = RandomShift(PAD)(obs)[:, 0, 7, 7].int()
+    assert torch.equal(obs, before)
+    counts = torch.bincount(centers, minlength=225).view(15, 15)[3:12, 3:12]  # of all 9 x 9 shifts
+    assert int(counts.sum()) == 40_500
+    assert float((counts - 500).abs().max()) < 5 * 500**0.5
 
 
 def test_one_shift_serves_all_frames_of_a_stack():

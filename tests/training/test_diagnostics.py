@@ -23,6 +23,7 @@ from drq_sn.training.diagnostics import (
     state_metrics,
 )
 from drq_sn.types import Episode
+from tests.builders import default_dtype
 
 AGENTS = ["agent=drq", "agent=drqv2"]
 
@@ -56,7 +57,7 @@ def test_features_that_are_zero_have_rank_zero():
 
 
 def test_dormant_units_by_hand():
-    """Activities 4, 0 and 0.05: 2.5 % of their mean is 0.034, so one unit sleeps; with 0.03 in place of 0.05 two do."""
+    """Activities 4, 0 and 0.05: 2.5 % of their mean is 0.034, so one unit is dormant; with 0.03 for 0.05, two are."""
     hidden = torch.tensor([[4.0, 0.0, 0.05], [4.0, 0.0, 0.05]])
     assert float(dormant_fraction([hidden])) == pytest.approx(1 / 3)
     quiet = torch.tensor([[4.0, 0.0, 0.03]])
@@ -85,8 +86,7 @@ def test_what_is_observed_are_the_features_and_every_relu(head):
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_gradients_of_q_by_finite_differences(agent_of, batch, name):
-    torch.set_default_dtype(torch.float64)
-    try:
+    with default_dtype(torch.float64):
         agent = agent_of(name, "head=mlp2")
         agent.update(type(batch)(*(f if f.dtype == torch.uint8 else f.double() for f in batch)), 0)
         features = agent.encoder(batch.obs).detach()
@@ -113,8 +113,6 @@ def test_gradients_of_q_by_finite_differences(agent_of, batch, name):
         moved = batch.obs.double()[worst][None] + 1e-4 * direction
         change = losses.clipped_double_q(agent.critic(agent.encoder(moved), action[worst][None])) - value[worst]
         assert float(found["smoothness"]) == pytest.approx(255 * float(change.detach()) / 1e-4, rel=1e-3)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -130,7 +128,7 @@ def test_the_critics_loss_is_what_an_update_reports(agent_of, batch, name):
     )  # u and v moved in between
 
 
-def test_norms_and_effective_rates_layer_metrics(agent_of):
+def test_layer_metrics_by_hand(agent_of):
     agent = agent_of("agent=drqv2", "lr=2e-3", "lr_schedule=linear", "num_train_frames=800")
     found = layer_metrics(agent, 100)  # of 200 steps
     assert set(found) == {
@@ -151,8 +149,11 @@ def test_overestimation_by_hand(agent_of, monkeypatch):
     """Returns 1 + 0.5 * 2 + 0.25 * 4 = 3 and 8; Q values 7 and 8 at the two first observations."""
     agent = agent_of("agent=drqv2")
     q = torch.tensor([[7.0, 9.0], [7.5, 8.0]])
-    monkeypatch.setattr(agent.critic, "forward", lambda features, action: q)
-    found = episode_metrics(agent, [episode([1.0, 2.0, 4.0]), episode([8.0], 255)], gamma=0.5)
+    actions = []
+    monkeypatch.setattr(agent.critic, "forward", lambda features, action: actions.append(action) or q)
+    episodes = [episode([1.0, 2.0, 4.0]), episode([8.0], 255)]
+    found = episode_metrics(agent, episodes, gamma=0.5)
+    assert np.array_equal(actions[0], agent.predict(np.stack([each.first_obs for each in episodes])))
     assert {name: float(value) for name, value in found.items()} == {
         "q_start": 7.5,
         "discounted_return": 5.5,
@@ -161,8 +162,8 @@ def test_overestimation_by_hand(agent_of, monkeypatch):
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_looking_changes_nothing(agent_of, batch, name):
-    """Random numbers, weights, optimizers and the next update are the same whether one looked or not."""
+def test_diagnostics_change_nothing(agent_of, batch, name):
+    """Random numbers, weights, optimizers and the next update are the same with and without diagnostics."""
     results = []
     for looks in (False, True):
         agent = agent_of(name, "lr_schedule=cosine")
@@ -187,7 +188,7 @@ def test_before_there_are_transitions_states_are_left_out(agent_of):
 
 @pytest.mark.parametrize("head", ["mlp2", "mlp_ln", "simba", "bronet", "d2rl"])
 @pytest.mark.parametrize("normalizer", ["nap", "div_out", "weight_norm"])
-def test_every_head_and_normalizer_can_be_looked_at(agent_of, batch, head, normalizer):
+def test_every_head_and_normalizer_has_diagnostics(agent_of, batch, head, normalizer):
     agent = agent_of(f"head={head}", f"normalizer={normalizer}")
     numbers = Diagnostics(agent, 0.99)(0, batch, [episode([1.0])])
     assert set(numbers) == set(Diagnostics(agent, 0.99).names)
@@ -196,15 +197,15 @@ def test_every_head_and_normalizer_can_be_looked_at(agent_of, batch, head, norma
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["head=modern2", "head.actor.num_blocks=0", "head.critic.num_blocks=0", "normalizer=none"],
         ["head=simba", "head.critic.num_blocks=0"],
     ],
 )
-def test_heads_without_blocks_can_be_looked_at(agent_of, batch, words):
-    numbers = Diagnostics(agent_of(*words), 0.99)(0, batch, [episode([1.0])])
-    assert np.isfinite(numbers["dormant/critic"]) == (words[0] != "head=simba")  # SimBa without blocks has no ReLU
+def test_heads_without_blocks_have_diagnostics(agent_of, batch, overrides):
+    numbers = Diagnostics(agent_of(*overrides), 0.99)(0, batch, [episode([1.0])])
+    assert np.isfinite(numbers["dormant/critic"]) == (overrides[0] != "head=simba")  # SimBa without blocks has no ReLU
 
 
 def test_what_is_not_finite_is_reported_as_such(agent_of, batch):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from drq_sn.cli.config.build import build_env, partial_env, random_states_of
 from drq_sn.envs import make_env
@@ -106,8 +107,7 @@ def test_an_action_that_is_not_finite_ends_the_evaluation():
 
 
 def kill(process):
-    process._process.kill()
-    process._process.wait()
+    os.kill(process.pid, signal.SIGKILL)
 
 
 def test_an_episode_whose_process_dies_is_resumed_in_a_new_one():
@@ -123,9 +123,22 @@ def test_an_episode_whose_process_dies_is_resumed_in_a_new_one():
         episodes = evaluate(pool, agent, random_states_of(3, 4), record=lambda env: frames.append(1))
         assert comparable(episodes) == expected(4)
         assert len(frames) == 51
-        for process in pool.workers:  # between two evaluations
-            kill(process)
-        assert comparable(evaluate(pool, PixelSum(), random_states_of(3, 4))) == expected(4)
+        for _ in range(2):
+            for process in pool.workers:  # between two evaluations
+                kill(process)
+            assert comparable(evaluate(pool, PixelSum(), random_states_of(3, 4))) == expected(4)
+
+
+def test_what_an_agent_draws_follows_from_the_random_states():
+    agent, evaluations = PixelSum(), []
+    agent.act = lambda obs, step, explore: (2 * torch.rand(2) - 1).numpy()
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        with open_pool(SYNTHETIC, 1) as pool:
+            evaluations.append(comparable(evaluate(pool, agent, random_states_of(3, 2))))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert evaluations[0] == evaluations[1]
 
 
 UNSEEDED = """

@@ -29,7 +29,7 @@ def test_a_fit_is_what_updates_do(agent_of, batch, name):
     assert {"effective_rank/critic", "action_gradient_mean", "sigma/critic.q1.first"} <= set(rows[0])
 
 
-def test_looking_does_not_change_a_fit(agent_of, batch):
+def test_diagnostics_do_not_change_a_fit(agent_of, batch):
     weights = []
     for every in (1, 4, 100):
         agent = agent_of()
@@ -40,7 +40,7 @@ def test_looking_does_not_change_a_fit(agent_of, batch):
     torch.testing.assert_close(weights[0], weights[2], rtol=0, atol=0)
 
 
-def test_a_crash_ends_a_fit(agent_of, batch):
+def test_a_divergence_ends_a_fit(agent_of, batch):
     rows = list(
         fit(agent_of("lr=1e30"), lambda _: batch, batch, num_updates=50, steps_per_update=2, log_every_updates=5)
     )
@@ -74,13 +74,13 @@ def test_means_are_geometric_but_for_ranks():
     assert cells == [[("none", mean, "nan")] for mean in ("2", "1", "1e-16", "2", "5", "15")]  # 0 is below the axis
 
 
-def test_a_crashed_seed_makes_no_mean(tmp_path):
-    crashed = [
+def test_a_diverged_seed_makes_no_mean(tmp_path):
+    diverged = [
         {**ROWS[0], "seed": 3, "grad_norm_max/actor": "nan", "action_gradient_mean": "", "effective_rank/critic": ""}
     ]
-    late = depth_figure.summaries([{**ROWS[0], "seed": 3}, {**crashed[0], "update": 20}])
+    late = depth_figure.summaries([{**ROWS[0], "seed": 3}, {**diverged[0], "update": 20}])
     assert math.isnan(late[0]["grad_norm_max/actor"])  # also where it went well before
-    text = depth_figure.write(tmp_path, [*ROWS, *crashed])
+    text = depth_figure.write(tmp_path, [*ROWS, *diverged])
     assert text.count("| none | nan |") == 3
     assert {p.name for p in tmp_path.iterdir()} == {"offline.csv", "depth.csv", "depth.pdf", "depth.svg"}
     assert len(list(csv.DictReader((tmp_path / "depth.csv").read_text().splitlines()))) == 3

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from dm_env import specs
 
-from drq_sn.training.loop import Loop
+from drq_sn.training.loop import Loop, uniform_action
 from drq_sn.types import DivergedStep, Episode, SimulationDiverged
 from drq_sn.validation import InvalidInput
 from tests.builders import make_replay
@@ -144,6 +144,13 @@ def test_random_actions_cover_the_range_and_follow_the_seed():
     assert np.array_equal(actions, np.array([a for _, a in second.stored if a is not None]))
     assert actions.min() < -0.9
     assert actions.max() > 0.9
+
+
+def test_random_numbers_of_discrete_actions_cover_all_of_them():
+    random = np.random.default_rng(0)
+    actions = [uniform_action(random, specs.DiscreteArray(3)) for _ in range(300)]
+    assert {(action.shape, action.dtype) for action in actions} == {((), np.dtype(np.int64))}
+    assert np.bincount(actions, minlength=3).min() > 60
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from torch import nn
 from drq_sn.networks.heads import BroNetHead, D2RLHead, LayerNormMLPHead, MLPHead, ModernHead, SimBaHead
 from drq_sn.networks.normalizers.nap import NormalizeAndProject, ProjectedLinear
 from drq_sn.validation import InvalidInput
+from tests.networks.normalizers.oracles import record_relu_inputs
 
 HEADS = [MLPHead, LayerNormMLPHead, ModernHead, SimBaHead, BroNetHead, D2RLHead]
 
@@ -51,8 +52,7 @@ def test_all_hidden_weights_are_projected_and_the_outputs_is_not(kind):
 def test_every_relu_sees_normalized_inputs(kind, monkeypatch):
     """Mean 0 and variance 1 over the units, while LayerNorm's gains are 1 and its biases 0."""
     torch.manual_seed(0)
-    head, seen, relu = NormalizeAndProject().head("critic", kind(7, 2, width=16)), [], torch.relu
-    monkeypatch.setattr(torch, "relu", lambda x: (seen.append(x), relu(x))[1])
+    head, seen = NormalizeAndProject().head("critic", kind(7, 2, width=16)), record_relu_inputs(monkeypatch)
     head(torch.randn(5, 7))
     assert seen
     for x in seen:

@@ -13,6 +13,7 @@ from drq_sn.networks.normalizers.nap import Projected
 from drq_sn.networks.normalizers.power_iteration import tracked_layers
 from drq_sn.networks.q_network import QNetwork
 from drq_sn.validation import InvalidInput
+from tests.networks.normalizers.oracles import convolution_matrix, record_relu_inputs, settled
 
 OBS_SHAPE = (4, 10, 10)
 LAYERS = ["convs.0", "convs.1", "hidden", "last"]
@@ -33,19 +34,9 @@ def observations(size=5):
     return torch.randint(0, 2, (size, *OBS_SHAPE), dtype=torch.uint8)
 
 
-def settled(network):
-    for layer in tracked_layers(network).values():
-        layer.power_iterate_(1000)
-    return network
-
-
 def operator_norm(layer, size):
-    """By the explicit matrix, column by column."""
-    if isinstance(layer, nn.Linear):
-        return float(torch.linalg.svdvals(layer.weight.detach())[0])
-    units = torch.eye(layer.in_channels * size * size, dtype=torch.float64).view(-1, layer.in_channels, size, size)
-    columns = nn.functional.conv2d(units, layer.weight.detach()).flatten(1)
-    return float(torch.linalg.svdvals(columns)[0])
+    matrix = layer.weight.detach() if isinstance(layer, nn.Linear) else convolution_matrix(layer, (size, size))
+    return float(torch.linalg.svdvals(matrix)[0])
 
 
 @pytest.mark.parametrize(
@@ -135,9 +126,8 @@ def test_the_published_div_grad_divides_each_chosen_weight_gradient_by_its_own_s
 def test_normalize_and_project_normalizes_maps_as_a_whole_and_keeps_the_output_layer(monkeypatch):
     plain = q_network().float()
     norms = [plain.get_submodule(name).weight.detach().norm() for name in LAYERS[:-1]]
-    normalizer, seen, relu = NormalizeAndProject(), [], torch.relu
-    network = normalizer.head("critic", plain)
-    monkeypatch.setattr(torch, "relu", lambda x: (seen.append(x), relu(x))[1])
+    normalizer = NormalizeAndProject()
+    network, seen = normalizer.head("critic", plain), record_relu_inputs(monkeypatch)
     network(observations())
     assert [tuple(x.shape[1:]) for x in seen] == [(3, 8, 8), (3, 6, 6), (7,)]
     for x in seen:  # over channels, height and width together

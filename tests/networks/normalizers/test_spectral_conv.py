@@ -13,20 +13,14 @@ from drq_sn.networks.encoders import ConvEncoder
 from drq_sn.networks.normalizers import Spectral
 from drq_sn.networks.normalizers.power_iteration import Strength, tracked_layers
 from drq_sn.networks.normalizers.spectral import SpectralConv2d
-
-
-def matrix_of(conv, size):
-    """The explicit matrix, column by column: what the convolution makes of each unit vector."""
-    count = conv.in_channels * size[0] * size[1]
-    units = torch.eye(count, dtype=conv.weight.dtype).view(count, conv.in_channels, *size)
-    return F.conv2d(units, conv.weight.detach(), None, conv.stride).flatten(1).T
+from tests.networks.normalizers.oracles import convolution_matrix
 
 
 @pytest.mark.parametrize(("stride", "size"), [(1, (6, 6)), (2, (7, 7)), (2, (8, 7)), (1, (5, 9))])
 def test_sigma_is_the_largest_singular_value_of_the_explicit_matrix(stride, size):
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 4, 3, stride).double()
-    true = float(torch.linalg.svdvals(matrix_of(conv, size))[0])
+    true = float(torch.linalg.svdvals(convolution_matrix(conv, size))[0])
     layer = SpectralConv2d(conv, size, Strength(num_iterations=300), torch.Generator().manual_seed(1))
     layer.power_iterate_()
     assert float(layer.sigma().detach()) == pytest.approx(true, rel=1e-6)
@@ -65,7 +59,7 @@ def test_the_gradient_matches_finite_differences_or_stops_at_sigma(through):
     ("layers", "expected"),
     [("all", [0, 1, 2, 3]), ("inner", [1, 2]), ("none", []), ([0, -1], [0, 3])],
 )
-def test_the_encoders_convolutions_are_chosen_in_the_words_of_layers(layers, expected):
+def test_the_encoders_convolutions_are_chosen_by_name_or_index(layers, expected):
     encoder = ConvEncoder((9, 24, 24), num_filters=4)
     sizes = [(24, 24), (11, 11), (9, 9), (7, 7)]
     Spectral(conv_layers=layers).encoder_(encoder, (9, 24, 24))
@@ -101,5 +95,5 @@ def test_an_agent_trains_with_normalized_convolutions_and_trunks(agent_of, batch
     assert {"encoder.convs.0", "encoder.convs.3", "actor.trunk.linear", "critic.trunk.linear"} <= set(tracked)
     for layer_name, layer in tracked_layers(agent.encoder).items():
         conv = layer.double()
-        true = float(torch.linalg.svdvals(matrix_of(conv, tuple(layer.v.shape[2:])))[0])
+        true = float(torch.linalg.svdvals(convolution_matrix(conv, tuple(layer.v.shape[2:])))[0])
         assert float(layer.sigma().detach()) == pytest.approx(true, rel=0.1), layer_name
