@@ -148,6 +148,7 @@ def test_layer_metrics_by_hand(agent_of):
 def test_overestimation_by_hand(agent_of, monkeypatch):
     """Returns 1 + 0.5 * 2 + 0.25 * 4 = 3 and 8; Q values 7 and 8 at the two first observations."""
     agent = agent_of("agent=drqv2")
+    agent.at_step_(0)  # exploring adds noise of standard deviation 1
     q = torch.tensor([[7.0, 9.0], [7.5, 8.0]])
     actions = []
     monkeypatch.setattr(agent.critic, "forward", lambda features, action: actions.append(action) or q)
