@@ -1,10 +1,10 @@
 """Builders and runners shared by test modules; fixtures are in `tests/conftest.py`.
 
-Commands: `invoke` (in this process), `run_module` (in a process of its own), `kill_children`.
+Commands: `invoke` (in this process), `run_module` (in a process of its own), `kill_children`, `raising`.
 Tensors: `default_dtype`.
-Configurations and batches: `TINY`, `compose_config`, `resolved_options`, `random_batch`, `make_episodes`.
+Configurations and batches: `TINY`, `compose_config`, `run_config`, `resolved_options`, `random_batch`, `make_episodes`.
 Replays: `make_replay`, `play_episodes`, `stored_transitions`.
-Run directories without training: `RECORD`, `write_config`, `write_run`, `Payload`.
+Run directories without training: `RECORD`, `write_config`, `write_run`, `write_progress`, `Payload`.
 Runs in memory, for reports: `make_log`, `make_run`.
 Reading results: `read_csv`, `training_result`, `svg_texts`.
 """
@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from absl import logging as absl_logging
 from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
@@ -59,6 +60,9 @@ TINY = [
     "video_every_frames=0",
     "device=cpu",
 ]  # a run of less than a second: 100 steps of 4 frames in 4 episodes, 35 updates
+
+PARAMETER_MEGABYTES = {"mlp2": 45.842, "mlp4": 87.826, "modern2": 108.839, "modern4": 243.220}
+"""Parameters of DrQ with one action dimension, by head, as derived from Table 3 of the paper; MB of 10^6 bytes."""
 
 
 # commands
@@ -93,6 +97,15 @@ def run_module(module, *arguments, cwd=None, env=None):
         capture_output=True,
         text=True,
     )
+
+
+def raising(error):
+    """A function of any arguments that raises `error`."""
+
+    def function(*arguments, **options):
+        raise error
+
+    return function
 
 
 def kill_children(name):
@@ -147,6 +160,16 @@ def _parsed(override):
 def _composed(config, overrides, return_hydra_config):
     with initialized():
         return compose(config, list(overrides), return_hydra_config=return_hydra_config)
+
+
+def run_config(run_dir, *overrides):
+    """The configuration of a run in `run_dir`, as Hydra passes it to a command."""
+    cfg = compose_config(*overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    cfg.run_dir = str(run_dir)
+    return cfg
 
 
 def resolved_options(*overrides, task="cheetah_run"):
@@ -287,6 +310,20 @@ def write_run(folder, overrides, evaluations, status="finished", record=None, nu
     lines = [f"{frame},{frame // 2},20.0,{frame / 10}" for frame in evaluations]
     (folder / "train.csv").write_text("\n".join(["frame,num_updates,frames_per_second,wall_time_s", *lines, ""]))
     return folder
+
+
+def write_progress(path, status, frames=(), returns=(), speeds=(), error=None):
+    """Write the status of a run, evaluations and the speed of training episodes of 100 frames; return `path`."""
+    path.mkdir(parents=True)
+    (path / "config.yaml").write_text("task: t\nseed: 1\n")
+    (path / "run.json").write_text(json.dumps({"status": status, **({"error": error} if error else {})}))
+    (path / "eval.csv").write_text(
+        "frame,episode_return_mean\n" + "".join(f"{f},{r}\n" for f, r in zip(frames, returns, strict=True))
+    )
+    (path / "train.csv").write_text(
+        "frame,frames_per_second\n" + "".join(f"{100 * i},{s}\n" for i, s in enumerate(speeds, 1))
+    )
+    return path
 
 
 # runs in memory, for reports

@@ -7,13 +7,11 @@ import importlib
 
 import pytest
 import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 
 from drq_sn.cli.config.build import build_agent
 from drq_sn.cli.running.run import run as train_run
 from drq_sn.envs import make_env
-from tests.builders import TINY, compose_config, random_batch
+from tests.builders import TINY, random_batch, run_config
 
 STARTERS = {"subprocess", "run_module", "EnvironmentProcess", "row_config"}  # of processes or published networks
 
@@ -44,13 +42,7 @@ def configure(tmp_path):
     """`configure("agent=drq", ...)` -> the configuration of a tiny run in a temporary directory."""
 
     def build(*overrides, run_dir="run"):
-        cfg = compose_config(*TINY, *overrides, return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)  # what Hydra's own main does
-        OmegaConf.set_struct(cfg, False)
-        del cfg["hydra"]
-        OmegaConf.set_struct(cfg, True)
-        cfg.run_dir = str(tmp_path / run_dir)
-        return cfg
+        return run_config(tmp_path / run_dir, *TINY, *overrides)
 
     return build
 

@@ -23,10 +23,9 @@ import pandas as pd
 
 from drq_sn.report.style import GREY, SMALL, add_legend, create_canvas, line_styles
 from drq_sn.runs.reader import read_record
-from tests.builders import read_csv
+from tests.builders import ROOT, read_csv
 from tests.fault_injection import LostError, append_row, checkpoint_frames, processes_of, resumed_frame
 
-ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = [
     "task=cartpole_balance", "preset=laptop", "num_train_frames=2000000", "replay.capacity_steps=20000",
     "num_eval_episodes=2", "checkpoint_every_seconds=60",

@@ -37,9 +37,8 @@ import torch
 
 from drq_sn.runs.reader import read_record
 from drq_sn.runs.status import Status
-from tests.builders import CLOCKS, read_csv, run_module
+from tests.builders import CLOCKS, ROOT, read_csv, run_module
 
-ROOT = Path(__file__).resolve().parent.parent
 ACTION_REPEAT = 2
 LIMIT_SECONDS = 600  # of one process; machines of a CI stall
 EXIT_SECONDS = 20  # for the child processes of a run that was killed
@@ -89,7 +88,7 @@ SETTINGS = {
          "head=modern2", "batch_size=8", "num_threads=1"),
     ),
 }  # fmt: skip
-WEIGHTS_OF_SETTINGS = (3, 1, 1)
+SETTING_SHARES = (3, 1, 1)
 
 
 class LostError(Exception):
@@ -151,7 +150,7 @@ class Faults:
         """Try fault `number`, of the given kind and setting or of random ones."""
         self.random = random.Random(f"{self.seed}/{number}")
         start = time.monotonic()
-        name = setting or self.random.choices(list(SETTINGS), WEIGHTS_OF_SETTINGS)[0]
+        name = setting or self.random.choices(list(SETTINGS), SETTING_SHARES)[0]
         fault = fault or self.random.choices(list(FAULTS), [weight for weight, _ in FAULTS.values()])[0]
         name = "one thread" if fault == "full disk" else name  # whose files have the sizes that it needs
         trial = Trial(number, fault, name, run_dir=self._new_folder(f"fault_{number}") / "run")
@@ -379,7 +378,7 @@ Result = dict[str, object]
 
 
 def result_of(run_dir: Path) -> Result:
-    """What must not depend on faults: both logs without clocks, column by column, and every weight."""
+    """What must not depend on faults: all three logs without clocks, column by column, and every weight."""
     result: Result = {}
     for log in LOGS:
         rows = read_csv(run_dir / log, without=CLOCKS)

@@ -15,7 +15,8 @@ import setup_venv
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.builders import ROOT
+
 TOOLS = ROOT / "tools"
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -167,6 +168,9 @@ def test_installing_refuses_what_is_no_bundle_and_overwrites_only_environments(t
 def test_versions_are_compared_as_packaging_compares_them(version):
     newer = install_offline.leading_numbers(version) >= install_offline.leading_numbers("2.6")
     assert newer == SpecifierSet(">=2.6").contains(version)
+
+
+def test_suffixes_of_a_version_are_ignored():
     assert install_offline.leading_numbers("2.6.0a0+df5bbc09d1.nv24.12") == [2, 6, 0]
 
 

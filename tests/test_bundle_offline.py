@@ -6,11 +6,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.builders import ROOT
+
 TINY = (
     "num_train_frames=200 num_random_steps=60 batch_size=4 head.width=64 env.image_size=24 "
     "num_eval_episodes=1 num_eval_processes=1 device=cpu"

@@ -54,7 +54,7 @@ def test_no_run_is_lost(faults, fault, setting):
         pytest.param("other_random_numbers", "ended with another result: train.csv:", marks=pytest.mark.slow),
     ],
 )
-def test_a_version_that_does_not_resume_is_reported(faults, tmp_path, mutation, problem):
+def test_a_version_that_does_not_resume_is_reported(tmp_path, mutation, problem):
     trial = Faults(tmp_path, mutation=mutation).try_one(1, "kill at a random moment", "one thread")
     assert trial.exit_code == -9
     assert trial.outcome == "lost"

@@ -7,12 +7,12 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from make_target import TARGETS, find_problem
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.builders import ROOT
+
 HOSTILE = ["a b", "it's", '"q"', "x=y", "#1", "$HOME", "$(PATH) ${lr}", "a;b|c&d", "*", "back\\slash"]
 STAMPS = ("", "-dev", "-ray", "-slurm")
 INTERPRETER = f"""#!/bin/sh

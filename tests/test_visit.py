@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import visit
 
 from drq_sn.cli.config.overrides import check_overrides
+from tests.builders import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 SAVES_WHEN_STOPPED = """
 import pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path("saved").touch(), sys.exit(143)))

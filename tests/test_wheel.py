@@ -8,14 +8,14 @@ import os
 import subprocess
 import sys
 from importlib.metadata import distribution, packages_distributions
-from pathlib import Path
 
 import bundle
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.builders import ROOT
+
 WORDS = [
     "task=synthetic_point",
     "num_train_frames=200",

@@ -88,7 +88,7 @@ def build_report(
         *_paper_sections(counted, experiments, profiles, choices.frame),
         *(section for comparison in comparisons if (section := comparison_section(comparison, counted, choices.frame))),
         _diagnostics_section(by_task),
-        _aggregates_section(counted, limit, choices),
+        aggregates_section(counted, limit, choices),
         Section("Cost per run", tables=[runs_table(counted, [run for run, _ in duplicates], start)]),
     ]
     warnings = [line for section in sections for line in section.warnings]
@@ -158,7 +158,7 @@ def _diagnostics_section(by_task: Mapping[str, Sequence[dynamics_figure.Group]])
     return Section("Diagnostics by task", figures=figures)
 
 
-def _aggregates_section(runs: Sequence[Run], limit: float, choices: Choices) -> Section:
+def aggregates_section(runs: Sequence[Run], limit: float, choices: Choices) -> Section:
     """Statistics of every agent under every protocol."""
     results: list[tuple[str, Aggregates]] = []
     figures, warnings = [], []

@@ -1,7 +1,8 @@
-"""Reports of runs that were never trained: `make_run_dir` writes them, `report` reports what there is."""
+"""Reports of runs that were never trained: `make_run_dir` writes them, `report` reports what there is; `_sigterm`."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ from tests.builders import write_run
 
 SHORT = ["num_train_frames=20000", "eval_every_frames=10000"]
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="10pt" height="10pt"/>'
+
+
+@pytest.fixture
+def _sigterm():
+    """What SIGTERM did before is what it does afterwards."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture

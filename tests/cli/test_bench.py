@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from drq_sn.cli.bench import check_options, train_in_parallel
 from drq_sn.validation import InvalidInput
 from tests.builders import compose_config, invoke, read_csv
 
-pytestmark = pytest.mark.process  # rows are measured by workers
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("_sigterm")]  # rows are measured by workers
 TINY = [
     "task=synthetic_point",
     "env.image_size=24",
@@ -40,13 +39,6 @@ TINY = [
 def train_small(folder, options, number):
     """Whole runs of the preset, with smaller networks."""
     return train_in_parallel(folder, [*options, *TINY[1:5]], number)
-
-
-@pytest.fixture(autouse=True)
-def _sigterm():
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
 
 
 def test_every_part_is_measured_and_written(tmp_path, monkeypatch):

@@ -304,25 +304,19 @@ def test_an_unknown_option_names_at_most_three(option):
 
 
 @pytest.mark.parametrize(
-    ("option", "message"),
-    [("weights=first", "weights must be one of best, last"),
-     ("episodes=0", "episodes must be an integer >= 1"), ("video=maybe", "video must be true or false"),
-     ("seed=99999999999999999999", "seed must be an integer >= 0 and <= 4294967295")],
-)  # fmt: skip
-def test_options_of_an_evaluation_are_checked(option, message):
-    result = invoke(evaluate.main, "run=nowhere", option)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
     ("main", "words", "message"),
     [
+        (evaluate.main, ["run=nowhere", "weights=first"], "weights must be one of best, last"),
+        (evaluate.main, ["run=nowhere", "episodes=0"], "episodes must be an integer >= 1"),
         (evaluate.main, ["run=nowhere", "episodes=100000000000"], "episodes must be an integer >= 1 and <= 10000"),
+        (evaluate.main, ["run=nowhere", "video=maybe"], "video must be true or false"),
+        (evaluate.main, ["run=nowhere", "seed=99999999999999999999"], "seed must be an integer >= 0 and <= 4294967295"),
         (report.main, ["runs=[nowhere]", "out="], "out must be a path, got ''"),
         (report.main, ["num_bootstrap=1000000000000"], "num_bootstrap must be an integer >= 1 and <= 1000000"),
+        (export.main, [], "run must be a run directory"),
+        (export.main, ["run=nowhere", "weights=first"], "weights must be one of best, last"),
         (export.main, ["run=nowhere", "out="], "out must be a path, got ''"),
+        (fit_replay.main, [], "run must be a run directory"),
         (fit_replay.main, ["run=nowhere", "out_dir="], "out_dir must be a path, got ''"),
         (profile.main, ["out_dir="], "out_dir must be a path, got ''"),
         (bench.main, ["out_dir="], "out_dir must be a path, got ''"),
@@ -334,6 +328,7 @@ def test_bad_input_of_other_commands_is_one_line(tmp_path, monkeypatch, main, wo
     monkeypatch.chdir(tmp_path)
     result = invoke(main, *words)
     assert result.returncode == 2
+    assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"error: {message}")
     assert list(tmp_path.iterdir()) == []

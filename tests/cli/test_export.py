@@ -71,14 +71,3 @@ def test_without_the_extra_the_remedy_is_one_line(tmp_path, monkeypatch):
     result = invoke(export.main, f"run={tmp_path}")
     assert result.returncode == 2
     assert result.stderr == "error: onnxruntime not installed; run pip install 'drq_sn[export]'\n"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [([], "run must be a run directory"), (["run=nowhere", "weights=first"], "weights must be one of best, last")],
-)
-def test_wrong_options_are_one_line(arguments, message):
-    result = invoke(export.main, *arguments)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert len(result.stderr.splitlines()) == 1

@@ -15,7 +15,7 @@ from drq_sn.cli.profile import check_options, run_profile
 from drq_sn.validation import InvalidInput
 from tests.builders import compose_config, invoke, read_csv
 
-pytestmark = pytest.mark.process  # rows are measured by workers
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("_sigterm")]  # rows are measured by workers
 TINY = [
     "task=synthetic_point",
     "env.image_size=24",
@@ -31,13 +31,6 @@ TINY = [
     "device=cpu",
     "num_threads=1",
 ]
-
-
-@pytest.fixture(autouse=True)
-def _sigterm():
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
 
 
 def test_every_row_is_measured_and_written(tmp_path, monkeypatch):

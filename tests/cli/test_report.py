@@ -1,4 +1,4 @@
-"""`make report`, from run folders to tables, figures and one page."""
+"""`drq-sn report`, from run directories to tables, figures and one page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib.util
 import os
 import re
 import sys
-from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -14,11 +13,10 @@ from omegaconf import OmegaConf
 from drq_sn.cli.report import main, parse_choices, parse_patterns, run_report
 from drq_sn.report.build import Choices
 from drq_sn.validation import InvalidInput
-from tests.builders import invoke, read_csv
+from tests.builders import ROOT, invoke, read_csv
 
 pytestmark = pytest.mark.process  # writes many reports
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "results"
 QUICK = Choices(num_bootstrap=20)
 MLP2 = ["agent=drq", "head=mlp2", "normalizer=none"]
@@ -147,7 +145,7 @@ def test_runs_that_no_table_asks_for_are_reported_all_the_same(make_run_dir, rep
     assert "All runs: left out, without evaluations: t other other + other" in printed
 
 
-def test_a_cup_is_a_cup_under_either_name(make_run_dir, report, tmp_path):
+def test_cup_catch_has_two_names(make_run_dir, report, tmp_path):
     v2 = ["agent=drqv2", "head=mlp2", "normalizer=none"]
     make_run_dir("a", v2, whole(10.0), task="cup_catch")
     make_run_dir("b", v2, whole(20.0), seed=2, task="ball_in_cup_catch")

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +19,6 @@ from tests.builders import TINY, invoke
 
 pytestmark = pytest.mark.process  # composes many configurations, starts runs
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = [*TINY, "num_train_frames=200", "diagnose_states=0"]
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import drq_sn
 from drq_sn.cli import evaluate, train
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
-from tests.builders import CLOCKS, TINY, compose_config, invoke, read_csv
+from tests.builders import CLOCKS, TINY, invoke, read_csv, run_config
 
 SMALL_CARTPOLE = [
     "task=cartpole_balance",
@@ -33,13 +31,9 @@ MODERN = ["head=modern4", "normalizer=spectral"]
 
 @pytest.fixture(scope="module")
 def _trained(tmp_path_factory):
-    cfg = compose_config(*TINY, *MODERN, "video_every_frames=200", "seed=3", return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    OmegaConf.set_struct(cfg, False)
-    del cfg["hydra"]
-    cfg.run_dir = str(tmp_path_factory.mktemp("trained") / "run")
-    run(cfg)
-    return Path(cfg.run_dir)
+    run_dir = tmp_path_factory.mktemp("trained") / "run"
+    run(run_config(run_dir, *TINY, *MODERN, "video_every_frames=200", "seed=3"))
+    return run_dir
 
 
 @pytest.fixture
@@ -67,15 +61,15 @@ def test_a_run_leaves_what_it_promises(trained):
     assert set(record["gl"]) == {"backend", "renderer"}
     assert len(record["first_frame_sha256"]) == 64
     assert OmegaConf.load(trained / "config.yaml").seed == 3
-    films = sorted(p.name for p in (trained / "video").iterdir())
-    assert films == ["0.mp4", "200.mp4", "400.mp4"]
+    videos = sorted(p.name for p in (trained / "video").iterdir())
+    assert videos == ["0.mp4", "200.mp4", "400.mp4"]
     num_frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(trained / "video" / "0.mp4"))
     assert num_frames == 26  # a reset and 25 steps
     assert seconds == pytest.approx(26 / 30, abs=0.1)
 
 
 @pytest.mark.parametrize("agent", [pytest.param("drq", marks=pytest.mark.slow), "drqv2"])
-def test_one_seed_gives_one_result_whatever_is_evaluated_and_filmed(configure, tmp_path, agent):
+def test_one_seed_gives_one_result_whatever_is_evaluated_and_recorded(configure, tmp_path, agent):
     small = [f"agent={agent}", "num_train_frames=200"]
     run(configure(*small, run_dir="a"))
     run(configure(*small, "num_eval_processes=2", run_dir="b"))
@@ -119,7 +113,7 @@ def test_a_failure_is_recorded_with_its_reason(configure, tmp_path, monkeypatch)
     assert "ZeroDivisionError" in record["error"]
 
 
-def test_a_run_is_evaluated_and_filmed_again(trained, capsys):
+def test_a_run_is_evaluated_and_recorded_again(trained, capsys):
     first = evaluate.run_evaluation(trained, 2, seed=5, device="cpu", video=True)
     second = evaluate.run_evaluation(trained, 2, seed=5, device="cpu", video=False)
     assert first == second
@@ -150,7 +144,7 @@ def test_weights_of_another_network_are_refused(trained):
         drq_sn.load_agent(trained, device="cpu")
 
 
-def test_a_folder_without_a_run_is_named(tmp_path):
+def test_a_directory_without_a_run_is_named(tmp_path):
     with pytest.raises(InvalidInput, match=r"is not a run directory"):
         drq_sn.load_agent(tmp_path)
 

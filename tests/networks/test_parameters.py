@@ -12,9 +12,9 @@ from drq_sn.networks.encoders import ConvEncoder
 from drq_sn.networks.normalizers import Spectral, Unnormalized
 from drq_sn.training.augmentations import Identity
 from drq_sn.training.schedules import Constant
+from tests.builders import PARAMETER_MEGABYTES
 
 MEGABYTE = 1e6
-PARAMETER_MEGABYTES = {"mlp2": 45.842, "mlp4": 87.826, "modern2": 108.839, "modern4": 243.220}
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from drq_sn.profiling import profiler
 from drq_sn.profiling.profiler import AgentProfiler, count_flops, measure_rendering, peak_memory, seconds_per_call
 from drq_sn.report.published import TABLE3, read_table
 from drq_sn.training.replay import UniformReplay
-from tests.networks.test_parameters import PARAMETER_MEGABYTES
+from tests.builders import PARAMETER_MEGABYTES
 
 CPU = torch.device("cpu")
 MB = 1_000_000

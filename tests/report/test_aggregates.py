@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drq_sn.report import build
 from drq_sn.report.aggregates import (
     THRESHOLDS,
     Aggregates,
@@ -18,7 +17,7 @@ from drq_sn.report.aggregates import (
     probability_of_improvement,
     share_above,
 )
-from drq_sn.report.build import Choices
+from drq_sn.report.build import Choices, aggregates_section
 from drq_sn.report.style import line_styles
 from drq_sn.report.types import Interval, Variant
 from tests.builders import DASH, MLP2, MODERN_SN, make_run
@@ -225,6 +224,6 @@ def test_estimates_are_drawn_with_their_intervals(result):
 def test_games_are_never_aggregated_with_the_control_suite():
     dqn = Variant("dqn", "none", "none")
     runs = [make_run({0: 1.0, 100: 5.0}, task=f"minatar_{game}", variant=dqn) for game in ("breakout", "asterix")]
-    section = build._aggregates_section([*runs, make_run({0: 1.0, 100: 500.0})], 100, Choices(num_bootstrap=20))
+    section = aggregates_section([*runs, make_run({0: 1.0, 100: 500.0})], 100, Choices(num_bootstrap=20))
     assert {row[0] for table in section.tables for row in table.rows} == {"DrQ"}
     assert [figure.name for figure in section.figures] == ["aggregates_drq"]

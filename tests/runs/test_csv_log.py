@@ -12,6 +12,7 @@ import pytest
 from drq_sn.runs import csv_log
 from drq_sn.runs.csv_log import CsvLog
 from drq_sn.runs.reader import read_log
+from tests.builders import raising
 
 WHOLE = "frame,a\n" + "".join(f"{i},{i}.5\n" for i in range(6))
 HALF = "".join(WHOLE.splitlines(keepends=True)[:4])  # the header and three rows
@@ -208,7 +209,7 @@ def test_a_full_disk_does_not_cost_the_edited_file(log, path, monkeypatch):
 
 def test_a_file_that_cannot_be_opened_gets_its_rows_later(log, path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(log, "_append", lambda line, is_restored=False: False)  # without permission, say
+        patch.setattr(csv_log.os, "open", raising(PermissionError(errno.EACCES, "Permission denied")))
         write_rows(log, [3])
     assert path.read_text() == HALF
     with pytest.warns(UserWarning, match="lost rows"):

@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 
 import pytest
 
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import Stopped
-from drq_sn.training.loop import Loop
-from tests.builders import TINY, compose_config
-from tests.cli.running.interruptions import terminate
+from tests.builders import TINY, run_config
+from tests.cli.running.interruptions import interrupt_at, terminate
 
 
 @pytest.fixture
 def interrupt(monkeypatch):
     """`interrupt(action, steps)` calls `action()` once within each of these environment steps."""
 
-    def arrange(action, *steps):
-        original, remaining = Loop._act, list(steps)
-
-        def act(self, agent, time_step, step, shape):
-            if remaining and step >= remaining[0]:
-                remaining.pop(0)
-                action()
-            return original(self, agent, time_step, step, shape)
-
-        monkeypatch.setattr(Loop, "_act", act)
-
-    return arrange
-
-
-def tiny_config(run_dir, *overrides):
-    cfg = compose_config(*TINY, *overrides)
-    cfg.run_dir = str(run_dir)
-    return cfg
+    return functools.partial(interrupt_at, monkeypatch)
 
 
 @pytest.fixture(scope="session")
 def _finished_run(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "finished"
-    run(tiny_config(run_dir))
+    run(run_config(run_dir, *TINY))
     return run_dir
 
 
@@ -48,16 +31,9 @@ def _finished_run(tmp_path_factory):
 def _stopped_run(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "stopped"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        original = Loop._act
-
-        def act(self, agent, time_step, step, shape):
-            if step == 75:
-                terminate()
-            return original(self, agent, time_step, step, shape)
-
-        monkeypatch.setattr(Loop, "_act", act)
+        interrupt_at(monkeypatch, terminate, 75)
         with pytest.raises(Stopped):
-            run(tiny_config(run_dir))
+            run(run_config(run_dir, *TINY))
     return run_dir
 
 

@@ -7,6 +7,7 @@ import signal
 
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.signals import Stopped
+from drq_sn.training.loop import Loop
 
 
 class Killed(Exception):
@@ -19,6 +20,19 @@ def kill():
 
 def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupt_at(monkeypatch, action, *steps):
+    """Call `action()` once within each of these environment steps."""
+    original, remaining = Loop._act, list(steps)
+
+    def act(self, agent, time_step, step, shape):
+        if remaining and step >= remaining[0]:
+            remaining.pop(0)
+            action()
+        return original(self, agent, time_step, step, shape)
+
+    monkeypatch.setattr(Loop, "_act", act)
 
 
 def run_until_finished(cfg_of):

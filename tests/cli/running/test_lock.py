@@ -18,7 +18,7 @@ from drq_sn.cli.running.lock import LOCK, MARKER, RunDirectoryLost, RunLock, mov
 from drq_sn.cli.running.run import run
 from drq_sn.cli.running.run_dir import claimed
 from drq_sn.validation import InvalidInput
-from tests.builders import ROOT
+from tests.builders import ROOT, raising
 
 HERE = rf"process {os.getpid()} on {socket.gethostname()}"
 NO_FLOCK = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
@@ -162,7 +162,7 @@ def test_without_flock_a_killed_process_of_this_machine_keeps_nobody_out(tmp_pat
     command = [sys.executable, "-c", WITHOUT_FLOCK, str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout.readline() == "locked\n"
-    monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOLCK, "")))
+    monkeypatch.setattr(fcntl, "flock", raising(OSError(errno.ENOLCK, "")))
     with monkeypatch.context() as patch:
         patch.setattr("drq_sn.cli.running.lock.MARKER_SECONDS", 0.1)
         assert f"process {process.pid} on" in refused(tmp_path)
@@ -173,12 +173,12 @@ def test_without_flock_a_killed_process_of_this_machine_keeps_nobody_out(tmp_pat
 
 
 def test_other_errors_of_flock_are_not_hidden(tmp_path, monkeypatch):
-    monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    monkeypatch.setattr(fcntl, "flock", raising(OSError(errno.EIO, "Input/output error")))
     with pytest.raises(OSError, match="Input/output error"):
         RunLock(tmp_path)
 
 
-# moving aside
+# backups
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def tree(path):
 @pytest.mark.parametrize("flock", [True, False])
 def test_a_run_is_moved_with_all_its_files_and_the_new_directory_is_locked(tmp_path, run_dir, lock, flock, monkeypatch):
     if not flock:
-        monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOLCK, "")))
+        monkeypatch.setattr(fcntl, "flock", raising(OSError(errno.ENOLCK, "")))
         monkeypatch.setattr("drq_sn.cli.running.lock.MARKER_SECONDS", 0.1)
     before = tree(run_dir)
     (tmp_path / "run.1").mkdir()
@@ -241,7 +241,7 @@ def test_a_linked_run_is_moved_where_it_is(tmp_path, run_dir):
 
 def test_a_mount_point_is_one_line_and_keeps_its_files(run_dir, monkeypatch):
     before = tree(run_dir)
-    monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(errno.EBUSY, "Device busy")))
+    monkeypatch.setattr(Path, "rename", raising(OSError(errno.EBUSY, "Device busy")))
     with pytest.raises(InvalidInput, match=r"cannot be moved to .*run.1 \(Device busy\); move its files yourself"):
         move_to_backup(run_dir)
     assert tree(run_dir) == before
@@ -266,7 +266,7 @@ def test_fresh_refuses_a_directory_that_is_no_run(tmp_path, name):
 
 
 def test_a_directory_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "iterdir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    monkeypatch.setattr(Path, "iterdir", raising(PermissionError(13, "Permission denied")))
     expected = r"run_dir must be a readable directory, got .* \(Permission denied\)"
     with pytest.raises(InvalidInput, match=expected), claimed(tmp_path, fresh=False):
         pass

@@ -9,14 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import drq_sn
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
-from tests.builders import compose_config, read_csv, training_result
+from tests.builders import read_csv, run_config, training_result
 from tests.cli.running.interruptions import kill, run_until_finished
 from tests.games import IS_INSTALLED, use_stand_in
 
@@ -45,11 +44,8 @@ def configure_q(monkeypatch, tmp_path):
     use_stand_in(monkeypatch)
 
     def build(*overrides, run_dir="run"):
-        cfg = compose_config("agent=dqn", *SMALL, *overrides, return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
-        OmegaConf.set_struct(cfg, False)
-        del cfg["hydra"]
-        cfg.run_dir = str(tmp_path / run_dir)
+        cfg = run_config(tmp_path / run_dir, "agent=dqn", *SMALL, *overrides)
+        OmegaConf.set_struct(cfg, False)  # for `choose`
         return cfg
 
     return build
@@ -163,8 +159,6 @@ def test_agents_with_an_actor_refuse_games_and_no_head(configure, configure_q, t
 @pytest.mark.skipif(not IS_INSTALLED, reason="MinAtar is not installed")
 def test_a_short_run_of_breakout_beats_the_random_policy(tmp_path):
     """Five seeds of ours reached 2.19, 2.02, 1.87, 1.72 and 1.54; the random policy's return is 0.52."""
-    cfg = compose_config("agent=dqn", "preset=laptop", "agent.q_network.channels=[16]", "num_train_frames=50000")
-    OmegaConf.set_struct(cfg, False)
-    cfg.run_dir, cfg.device = str(tmp_path / "run"), "cpu"
-    run(cfg)
+    options = ["agent=dqn", "preset=laptop", "task=minatar_breakout", "num_train_frames=50000", "device=cpu"]
+    run(run_config(tmp_path / "run", *options, "agent.q_network.channels=[16]"))
     assert float(read_csv(tmp_path / "run" / "eval.csv")[-1]["episode_return_mean"]) > 1.0
