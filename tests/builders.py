@@ -312,11 +312,11 @@ def write_run(folder, overrides, evaluations, status="finished", record=None, nu
     return folder
 
 
-def write_progress(path, status, frames=(), returns=(), speeds=(), error=None):
+def write_progress(path, status, frames=(), returns=(), speeds=()):
     """Write the status of a run, evaluations and the speed of training episodes of 100 frames; return `path`."""
     path.mkdir(parents=True)
     (path / "config.yaml").write_text("task: t\nseed: 1\n")
-    (path / "run.json").write_text(json.dumps({"status": status, **({"error": error} if error else {})}))
+    (path / "run.json").write_text(json.dumps({"status": status}))
     (path / "eval.csv").write_text(
         "frame,episode_return_mean\n" + "".join(f"{f},{r}\n" for f, r in zip(frames, returns, strict=True))
     )

@@ -15,6 +15,7 @@ import pytest
 from tests.builders import ROOT, markdown_headings
 
 DOCS = ROOT / "docs"
+RESULTS = sorted((ROOT / "results").rglob("README.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 CODE = re.compile(r"```(\w+)\n(.*?)```", re.S)
 FILE = re.compile(r"# ([\w/.]+)(, at its end)?\n")
@@ -67,6 +68,11 @@ def test_every_file_and_module_that_is_named_exists(page):
         assert (ROOT / path).exists() or f"`{path}`:\n\n```" in text, path  # or its content follows
     for module in re.findall(r"python -m (drq_sn[\w.]+)", text):
         assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
+
+
+@pytest.mark.parametrize("page", [*PAGES, *RESULTS], ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_no_line_starts_with_a_plus_which_would_be_a_list(page):
+    assert not re.findall(r"^\s*\+ .*", CODE.sub("", page.read_text()), re.M)
 
 
 def test_every_page_is_in_the_index():

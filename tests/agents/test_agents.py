@@ -1,4 +1,4 @@
-"""Gradient routes, targets, normalizers in the loop of learning, determinism, and no waiting for the device."""
+"""Targets, normalizers during learning, acting, schedules, and updates that never wait for the device."""
 
 from __future__ import annotations
 

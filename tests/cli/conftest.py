@@ -1,4 +1,4 @@
-"""Reports of runs that were never trained: `make_run_dir` writes them, `report` reports what there is; `_sigterm`."""
+"""Fixtures for tests of commands: runs that were never trained, their reports, and the handler of SIGTERM."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="10pt" height="10pt"/>'
 
 @pytest.fixture
 def _sigterm():
-    """What SIGTERM did before is what it does afterwards."""
+    """Restore the handler of SIGTERM after the test."""
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)

@@ -67,7 +67,7 @@ def test_train_csv(logged):
     assert float(second["frames_per_second"]) > 0
 
 
-def test_clocks_go_on_where_a_run_is_resumed(tmp_path, monkeypatch):
+def test_the_clocks_of_a_resumed_run_continue(tmp_path, monkeypatch):
     clock, state = SimpleNamespace(now=0.0), None
     monkeypatch.setattr("drq_sn.runs.logger.time.monotonic", lambda: clock.now)
     for start, end_of_episode, end, frame in ((1000.0, 1010.0, 1012.0, 100), (5000.0, 5008.0, 5009.0, 200)):

@@ -1,4 +1,4 @@
-"""What tests of normalizers compare with."""
+"""Helpers of the tests of normalizers: explicit matrices, converged power iteration, inputs of ReLUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def convolution_matrix(conv, size):
 
 
 def settled(network):
-    """`network` with u and v where power iteration converges."""
+    """`network` after power iteration has converged."""
     for layer in tracked_layers(network).values():
         layer.power_iterate_(1000)
     return network
