@@ -98,6 +98,11 @@ def first_line(error: object) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def describe(error: Exception) -> str:
+    """Class of an error and the first line of its message."""
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}".removesuffix(": ")
+
+
 def extra_installed(extra: str, packages: Iterable[str]) -> None:
     """Raise `InvalidInput` unless all `packages` of the optional dependencies `extra` can be imported."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]

@@ -65,17 +65,9 @@ def labelled(phases: Phases) -> Iterator[None]:
         for phase, places in phases.items():
             for owner, attribute_name in places:
                 inner, own = getattr(owner, attribute_name), vars(owner).get(attribute_name)
-                setattr(owner, attribute_name, _under(PHASE + phase, inner))
+                setattr(owner, attribute_name, record_function(PHASE + phase)(inner))
                 undo.callback(_restore, owner, attribute_name, own)
         yield
-
-
-def _under(label: str, inner: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with record_function(label):
-            return inner(*args, **kwargs)
-
-    return run
 
 
 def _restore(owner: Any, attribute_name: str, own: Any) -> None:

@@ -23,27 +23,29 @@ def bench_rows(measured: Sequence[Row]) -> list[Row]:
             anything else, which stays as it is; so do rows with an `error`, without their samples.
 
     Returns:
-        Row by row, ratios being medians of the ratios in each round, to the first row with the same agent.
+        Row by row, ratios being medians of the ratios in each round, to the first row with the same agent; without
+        them if that one failed.
     """
-    first_by_agent: dict[str, list[Row]] = {}
+    first_by_agent: dict[str, list[Row] | None] = {}
     return [_bench_row(row, first_by_agent) for row in measured]
 
 
-def _bench_row(row: Row, first_by_agent: dict[str, list[Row]]) -> Row:
+def _bench_row(row: Row, first_by_agent: dict[str, list[Row] | None]) -> Row:
     what = {name: value for name, value in row.items() if name not in MEASURED}
     if "frames_per_second" in row and "error" not in row:
         rates = row["frames_per_second"]
         return {**what, "frames_per_second_of_one": statistics.median(rates), "frames_per_second_of_all": sum(rates)}
-    if "error" in row or not row.get("rounds"):
+    samples = None if "error" in row else row.get("rounds")
+    first = first_by_agent.setdefault(str(row.get("agent")), samples)
+    if not samples:
         return what
-    samples = row["rounds"]
-    first = first_by_agent.setdefault(row["agent"], samples)
     update_ms = [1e3 * sample["training_seconds"] for sample in samples]
     acting, sampling = (statistics.median(s[f"{name}_seconds"] for s in samples) for name in ("acting", "sampling"))
-    pairs = list(zip(samples, first, strict=False))
+    pairs = list(zip(samples, first or (), strict=False))
     ratios = {
         f"{key}_ratio": statistics.median(s[f"{key}_seconds"] / f[f"{key}_seconds"] for s, f in pairs)
         for key in ("training", "acting")
+        if pairs
     }
     return {
         **what,

@@ -32,7 +32,6 @@ from drq_sn.runs.progress import format_count
 RUNS, INDEX, WARNINGS = "runs.csv", "index.html", "warnings.txt"
 TITLE = "drq_sn: report"
 TABLES = {"table1": "Table 1", "table2": "Table 2"}
-TABLE3 = "table3"
 CURVES = ("figure1", "figure2", "figure4")
 FIGURE3 = "figure3"
 AGGREGATES_TEXT = (

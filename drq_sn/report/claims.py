@@ -15,14 +15,14 @@ import pandas as pd
 from drq_sn.report.costs import read_cost
 from drq_sn.report.profile_tables import METRICS, find_profiles, format_digits
 from drq_sn.report.scores import Cell, common_frame, fill_cell, group_by_variant
-from drq_sn.report.table_formats import NO_VALUE, format_frame, format_markdown, format_mean, format_number
+from drq_sn.report.table_formats import NO_VALUE, format_frame, format_markdown, format_number
+from drq_sn.report.tables import format_cell
 from drq_sn.report.types import Run, Table, agent_title
 from drq_sn.report.variants import name_variants, once_per_seed
-from drq_sn.runs.progress import format_count
 from drq_sn.runs.reader import TRAIN
 
 ReadRuns = Callable[[Sequence[str]], Sequence[Run]]
-RETURNS = ("task", "agent", "variant", "frame", "return: mean ± standard error", "frames run", "hours")
+RETURNS = ("task", "agent", "variant", "frame", "return: mean ± standard error (sd, seeds)", "frames run", "hours")
 DIGITS = 4  # significant, of means of a CSV file
 
 
@@ -154,14 +154,7 @@ def _returns_row(members: Sequence[Run], cell: Cell) -> list[str]:
     unfinished = "" if all(run.status.is_final for run in members) else " (unfinished)"
     hours = sum(read_cost(run).hours or 0.0 for run in members)
     place = [members[0].task, agent_title(variant.agent), variant.label, format_frame(cell.frame)]
-    return [*place, _format_return(cell), f"{', '.join(ended)}{unfinished}", format_number(hours)]
-
-
-def _format_return(cell: Cell) -> str:
-    seeds = format_count(len(cell.scores), "seed")
-    if len(cell.scores) < 2:
-        return f"{format_number(cell.mean)} ({seeds})"
-    return f"{format_mean(cell.mean, cell.error)} (sd {format_number(cell.sd)}, {seeds})"
+    return [*place, format_cell(cell), f"{', '.join(ended)}{unfinished}", format_number(hours)]
 
 
 def _diagnostics_table(runs: Sequence[Run], columns: Sequence[str]) -> Table:
@@ -185,11 +178,9 @@ def _csv_table(frame: pd.DataFrame, item: Mapping[str, Any]) -> Table:
     for column, values in item.get("where", {}).items():
         frame = frame[frame[column].isin(values)]
     by, columns = list(item["by"]), list(item["columns"])
-    means = frame.groupby(by, sort=False)[columns].mean().reset_index()
-    counts = frame.groupby(by, sort=False).size().tolist()
     rows = [
-        [*(str(row[name]) for name in by), *(f"{row[name]:.{DIGITS}g}" for name in columns), str(count)]
-        for row, count in zip(means.to_dict("records"), counts, strict=True)
+        [*map(str, key), *(f"{mean:.{DIGITS}g}" for mean in group[columns].mean()), str(len(group))]
+        for key, group in frame.groupby(by, sort=False)
     ]
     return Table("means", [*by, *columns, "n"], rows)
 

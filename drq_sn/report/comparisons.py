@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from drq_sn.report.curves import Panel, draw
+from drq_sn.report.learning_curves import learning_curves
 from drq_sn.report.scores import Cell, common_frame, fill_cell, with_one_setting
 from drq_sn.report.style import save_figure
 from drq_sn.report.table_formats import format_frame, format_number
-from drq_sn.report.tables import diverged_notes, format_cell
-from drq_sn.report.types import Experiment, Figure, Row, Run, Section, Series, Table
+from drq_sn.report.tables import cell_record, diverged_notes, format_cell
+from drq_sn.report.types import Experiment, Figure, Run, Section, Series, Table
 from drq_sn.report.warnings import left_out_warnings
 from drq_sn.runs.progress import format_count
 
@@ -22,7 +24,7 @@ RANDOM_RETURNS = {
     "minatar_space_invaders": 2.86,
 }
 """Mean return of the uniform policy, measured."""
-FIELDS = ("variant", "task", "frame", "mean", "se", "sd", "n", "normalized")
+FIELDS = ("variant", "task", "frame", "mean", "se", "sd", "n", "num_diverged", "normalized")
 LEARNING_RATE = "lr"  # how the name of a learning rate begins
 NORMALIZED = (
     "normalized: (return - random) / (best - random), mean over games, of variants with runs on all of them; random is "
@@ -37,12 +39,15 @@ def comparison_section(experiment: Experiment, runs: Sequence[Run], frame: float
     The table is at `frame`, or at the last one within the experiment that any run was evaluated at.
     """
     found = _find_runs(experiment, runs)
-    labelled = {label: members for label, each in found.items() if (members := with_one_setting(each))}
+    labelled = {
+        label: [replace(run, variant=run.variant._replace(name=label)) for run in members]
+        for label, each in found.items()
+        if (members := with_one_setting(each))
+    }
     if not labelled:
         return None
     selected = [run for members in labelled.values() for run in members]
-    last = common_frame(selected, experiment.num_train_frames)
-    frame = last if frame is None else frame
+    frame = common_frame(selected, experiment.num_train_frames) if frame is None else frame
     cells = {
         (label, task): fill_cell(members, task, members[0].variant, frame)
         for label, members in labelled.items()
@@ -55,9 +60,10 @@ def comparison_section(experiment: Experiment, runs: Sequence[Run], frame: float
         if len({run.setting for run in members}) > 1
     ]
     warnings += left_out_warnings(cells.values(), experiment.name)
-    figures = [_curves(experiment, labelled, last or 0.0)]
-    if any(label.split()[-1].startswith(LEARNING_RATE) for label in labelled):
-        figures.append(_by_learning_rate(experiment, cells))
+    figures = [learning_curves(experiment.name, selected, experiment.tasks, {}, experiment.num_train_frames)]
+    scored = {place: cell for place, cell in cells.items() if cell.scores}
+    if scored and all(label.split()[-1].startswith(LEARNING_RATE) for label in labelled):
+        figures.append(_by_learning_rate(experiment, scored))
     title = f"{experiment.name}: Gogianu et al. (2021) on MinAtar"
     return Section(title, (), warnings, [_table(experiment, cells, frame)], figures)
 
@@ -81,7 +87,10 @@ def _table(experiment: Experiment, cells: Mapping[tuple[str, str], Cell], frame:
         normalized = {task: _normalize(task, cells[label, task].mean, best[task]) for task in tasks}
         mean = format_number(statistics.fmean(normalized.values()), 2)  # NaN, a dash, without a score on every game
         lines.append([label, *(format_cell(cells[label, task], digits=2) for task in tasks), mean])
-        records += [_record(label, cells[label, task], normalized[task]) for task in tasks]
+        records += [
+            cell_record(cells[label, task]) | {"variant": label, "frame": frame, "normalized": normalized[task]}
+            for task in tasks
+        ]
     notes = [
         f"return at {format_frame(frame)} frames: mean ± standard error (sd, seeds).",
         NORMALIZED,
@@ -95,21 +104,6 @@ def _table(experiment: Experiment, cells: Mapping[tuple[str, str], Cell], frame:
 def _normalize(task: str, score: float, best: float) -> float:
     random = RANDOM_RETURNS.get(task, 0.0)
     return (score - random) / (best - random) if best > random else float("nan")
-
-
-def _record(label: str, cell: Cell, normalized: float) -> Row:
-    identity = {"variant": label, "task": cell.task, "frame": cell.frame, "n": len(cell.scores)}
-    return {**identity, "mean": cell.mean, "se": cell.error, "sd": cell.sd, "normalized": normalized}
-
-
-def _curves(experiment: Experiment, labelled: Mapping[str, Sequence[Run]], last: float) -> Figure:
-    panels = []
-    for task in experiment.tasks:
-        series = {label: [run.returns for run in members if run.task == task] for label, members in labelled.items()}
-        if groups := {label: members for label, members in series.items() if members}:
-            panels.append(Panel(task, groups))
-    alt = f"Learning curves of {', '.join(labelled)}: mean evaluation return over seeds, ± one standard error."
-    return save_figure(experiment.name, alt, draw(panels, last, "evaluation return"))
 
 
 def _by_learning_rate(experiment: Experiment, cells: Mapping[tuple[str, str], Cell]) -> Figure:

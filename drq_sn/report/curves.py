@@ -183,14 +183,11 @@ def _draw_panel(axes: Any, panel: Panel, styles: Mapping[str, Style], last: floa
 
 def _draw_edges(axes: Any, panel: Panel, styles: Mapping[str, Style], last: float) -> dict[str, Any]:
     """Mark what cannot be drawn at the edge where it lies, one row per curve; returns the marks, for the legend."""
-    edges = {
-        BELOW_AXIS: (BELOW, {label: [each.below for each in series] for label, series in panel.groups.items()}),
-        NOT_FINITE: (ABOVE, {label: [each.missing for each in series] for label, series in panel.groups.items()}),
-    }
     marks: dict[str, Any] = {}
-    for name, (mark, frames) in edges.items():
-        rows = {label: sorted({f for f in set().union(*each) if f <= last}) for label, each in frames.items()}
-        if rows := {label: places for label, places in rows.items() if places}:
+    for name, kind, mark in ((BELOW_AXIS, "below", BELOW), (NOT_FINITE, "missing", ABOVE)):
+        rows = {label: sorted({f for each in series for f in getattr(each, kind) if f <= last})
+                for label, series in panel.groups.items()}  # fmt: skip
+        if rows := {label: frames for label, frames in rows.items() if frames}:
             marks[name] = _draw_rows(axes, rows, styles, mark, at_top=mark is ABOVE)
     return marks
 

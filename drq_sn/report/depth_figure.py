@@ -31,7 +31,7 @@ def write(out_dir: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     """Write `offline.csv` (every row), `depth.csv` (a row per fit) and the figure; return the tables as text."""
     fits = summaries(rows)
     panels, depths = depth_panels(fits), sorted({fit["depth"] for fit in fits})
-    drawn = draw(panels, max(depths) or 1, "mean over seeds, geometric on log axes", COLUMNS, "depth of the Q heads",
+    drawn = draw(panels, max(depths), "mean over seeds, geometric on log axes", COLUMNS, "depth of the Q heads",
                  depths)  # fmt: skip
     figure = save_figure("depth", "", drawn)
     write_atomically(out_dir / "offline.csv", format_csv(rows))

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from drq_sn.report.curves import Panel, draw
 from drq_sn.report.scores import has_suite_return
 from drq_sn.report.style import save_figure
-from drq_sn.report.types import RETURN, Figure, Row, Run, Series
+from drq_sn.report.types import Figure, Row, Run, Series
 from drq_sn.report.variants import label_variants
 from drq_sn.runs.reader import DIAGNOSTICS, EVAL, TRAIN
 
@@ -29,22 +31,14 @@ class Quantity(NamedTuple):
     columns: Sequence[str] = ()  # see `Log.rows`; the first that the run has; `name` if empty
     log: bool = False  # drawn on a logarithmic axis; means over bins and seeds are then geometric
     combine: Callable[[Sequence[float]], float] = statistics.fmean  # several columns -> one number
-    bin_frames: int | None = None  # width of the bins of rows; None where seeds have rows at the same frames
 
 
-RETURNS = Quantity("episode_return", "evaluation return", EVAL, [RETURN])
+RETURNS = Quantity("episode_return", "evaluation return", EVAL)
 FIGURE3 = (
     Quantity("critic_loss", "critic loss on the replay", DIAGNOSTICS, log=True),
     RETURNS,
-    Quantity("grad_norm/actor", "actor gradient norm", TRAIN, log=True, bin_frames=BIN_FRAMES),
-    Quantity(
-        "grad_norm/critic",
-        "critic gradient norm",
-        TRAIN,
-        ["grad_norm/critic", "grad_norm/q_network"],
-        log=True,
-        bin_frames=BIN_FRAMES,
-    ),
+    Quantity("grad_norm/actor", "actor gradient norm", TRAIN, log=True),
+    Quantity("grad_norm/critic", "critic gradient norm", TRAIN, ["grad_norm/critic", "grad_norm/q_network"], log=True),
 )
 FURTHER = (
     Quantity("action_gradient_mean", "gradient of Q by the action, mean norm", DIAGNOSTICS, log=True),
@@ -55,7 +49,7 @@ FURTHER = (
     Quantity("dormant/critic", "share of dormant units, critic", DIAGNOSTICS),
     Quantity("dormant/actor", "share of dormant units, actor", DIAGNOSTICS),
     Quantity("sigma_max/critic", "largest spectral norm of the critic's weights, before normalization", DIAGNOSTICS,
-             ["sigma/critic.", "sigma/q_network."], log=True, combine=max),
+             ["sigma/critic.", "sigma/q_network."], log=True, combine=np.max),
     Quantity("effective_lr/critic", "effective learning rate, mean of the critic's layers", DIAGNOSTICS,
              ["effective_lr/critic.", "effective_lr/q_network."], log=True),
 )  # fmt: skip
@@ -95,7 +89,7 @@ def read_series(run: Run, quantity: Quantity) -> Series:
     bins: dict[float, list[float]] = {}
     below, missing = set(), set()
     found = (list(run.logs[quantity.file].rows(columns)) for columns in quantity.columns or [quantity.name])
-    rows, width = next(filter(None, found), []), quantity.bin_frames
+    rows, width = next(filter(None, found), []), BIN_FRAMES if quantity.file == TRAIN else None
     for frame, numbers in rows if width else dict(rows).items():
         value = quantity.combine(numbers)
         place = math.ceil(frame / width) * width if width else frame

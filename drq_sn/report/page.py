@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 TEMPLATE = "page.html.j2"
-NUMBER = re.compile(r"\W*(\d.*|n/a|nan|inf)?")
+NUMBER = re.compile(r"\W*(\d.*|nan|inf)?")
 WIDTH = re.compile(rb'<svg [^>]*width="([\d.]+)pt"')
 ENLARGED = 1.75  # pixels per point; text of 6 and 7 points is readable then
 CODE = re.compile("`([^`]+)`")

@@ -12,20 +12,14 @@ from drq_sn.report.published import TABLE3, read_table
 from drq_sn.report.table_formats import NO_VALUE, format_csv, format_markdown
 from drq_sn.report.types import Row, Table, agent_title
 from drq_sn.runs.files import write_atomically
-from drq_sn.validation import InvalidInput
+from drq_sn.validation import InvalidInput, describe
 
 PROFILE_FILE = "profile.json"
-METRICS = {
-    "training_memory_gb": "training memory (GB)",
-    "acting_memory_mb": "acting memory (MB)",
-    "training_time_ms": "training time (ms per update)",
-    "acting_time_ms": "acting time (ms per action)",
-}
-SOURCES = {  # metric -> key of a measurement, factor
-    "training_memory_gb": ("training_memory", 1e-9),
-    "acting_memory_mb": ("acting_memory", 1e-6),
-    "training_time_ms": ("training_seconds", 1e3),
-    "acting_time_ms": ("acting_seconds", 1e3),
+METRICS = {  # metric -> title, key of a measurement, factor
+    "training_memory_gb": ("training memory (GB)", "training_memory", 1e-9),
+    "acting_memory_mb": ("acting memory (MB)", "acting_memory", 1e-6),
+    "training_time_ms": ("training time (ms per update)", "training_seconds", 1e3),
+    "acting_time_ms": ("acting time (ms per action)", "acting_seconds", 1e3),
 }
 BASE_HEAD, BASE_NORMALIZER = "mlp2", "none"
 PAPER_AGENT, PAPER_BATCH, PAPER_NORMALIZER = "drq", 512, "none"
@@ -80,10 +74,8 @@ def find_profiles(folders: Iterable[str]) -> list[Profile]:
 def _read_profile(path: Path) -> Profile:
     try:
         return parse_profile(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise InvalidInput(
-            f"{path} is not a profile that make profile wrote ({type(error).__name__}: {error})"
-        ) from None
+    except Exception as error:  # foreign files can raise anything
+        raise InvalidInput(f"{path} is not a profile that make profile wrote ({describe(error)})") from None
 
 
 def table_rows(measurements: Sequence[Row], paper: Mapping[str, dict[str, float]]) -> list[Row]:
@@ -122,7 +114,7 @@ def table_rows(measurements: Sequence[Row], paper: Mapping[str, dict[str, float]
 
 
 def _values(measurements: Sequence[Row], metric: str) -> list[float]:
-    key, factor = SOURCES[metric]
+    _, key, factor = METRICS[metric]
     values = (m[key] for m in measurements if key in m)  # in files of older versions, memory has several numbers
     return [factor * (value["allocated_bytes"] if isinstance(value, dict) else value) for value in values]
 
@@ -155,7 +147,7 @@ def table3(profile: Profile, name: str) -> Table:
                             "n": row.get(f"{metric}_n", 0), "paper": paper_mean, "paper_sd": paper_sd,
                             **device})  # fmt: skip
         lines.append(line)
-    columns = ["head", "normalizer", *(title for metric in METRICS.values() for title in (metric, "paper"))]
+    columns = ["head", "normalizer", *(name for title, *_ in METRICS.values() for name in (title, "paper"))]
     caption = "Memory and time of training and acting, beside Table 3 of Bjorck et al. (2021)."
     return Table(name, columns, lines, _notes(profile), FIELDS, records, caption=caption)
 
@@ -181,7 +173,7 @@ def metric_table(profile: Profile, metric: str) -> Table:
         measured = _with_sd(row[metric], row[f"{metric}_sd"])
         others = (row[f"{metric}_{name}"] for name in ("paper", "ratio", "ratio_paper", "ratio_plain"))
         lines.append([row["head"], row["normalizer"], measured, *map(format_digits, others)])
-    return Table(metric, ["head", "normalizer", METRICS[metric], "paper", "x mlp2", "paper's", "x none"], lines)
+    return Table(metric, ["head", "normalizer", METRICS[metric][0], "paper", "x mlp2", "paper's", "x none"], lines)
 
 
 def phase_table(profile: Profile) -> Table:

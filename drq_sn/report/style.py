@@ -73,8 +73,6 @@ def add_legend(figure: Any, handles: Mapping[str, Any]) -> None:
         figure: the figure.
         handles: label -> handle.
     """
-    if not handles:
-        return
     longest = max(map(len, handles)) + 8
     columns = max(1, min(len(handles), round(LEGEND_CHARACTERS * figure.get_figwidth()) // longest))
     further = max(0, math.ceil(len(handles) / columns) - LEGEND_LINES)

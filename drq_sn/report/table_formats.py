@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from drq_sn.report.types import Departure, LatexTable, Table, format_value
+from drq_sn.report.types import Departure, Table, format_value
 
 NO_VALUE = "\N{EN DASH}"
 COLUMN_CHARACTERS = 60  # that fit into one column of a page with two
@@ -64,7 +64,7 @@ def format_latex(table: Table) -> str:
 
     Wide ones span both columns of a page with two. The best values are bold, the notes are comments.
     """
-    columns, rows = table.latex or LatexTable(table.columns, table.rows)
+    columns, rows = table.columns, table.latex or table.rows
     wide = "*" if sum(max(map(len, column)) for column in zip(columns, *rows, strict=True)) > COLUMN_CHARACTERS else ""
     cells = [
         [_bold(_latex(cell)) if (i, j) in table.best else _latex(cell) for j, cell in enumerate(row)]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from drq_sn.report.published import RELEASED_HEAD, TABLE1, TABLE2, Reported, read_scores
 from drq_sn.report.scores import Cell, canonical, released_curves
 from drq_sn.report.table_formats import NO_VALUE, format_frame, format_mean, format_number
-from drq_sn.report.types import PUBLISHED, Experiment, LatexTable, Row, Run, Table, Variant, agent_title
+from drq_sn.report.types import PUBLISHED, Experiment, Row, Run, Table, Variant, agent_title
 from drq_sn.report.variants import describe_settings, label_variants
 
 PAPER_FRAME = 500_000
@@ -59,7 +59,7 @@ def score_table(experiment: Experiment, cells: Sequence[Cell]) -> Table:
             line += [format_cell(cell), reported]
             short += [format_short_cell(cell), reported]
             best |= {(row, 1 + 2 * column)} if cell in best_cells(members) else set()
-            record = _cell_record(cell) | _reported_record(score)
+            record = cell_record(cell) | _reported_record(score)
             if point is not None and cell.variant == released_variant:
                 record |= {"released_mean": point.mean, "released_sd": point.sd, "released_n": point.num_seeds}
             records.append(record)
@@ -79,7 +79,7 @@ def score_table(experiment: Experiment, cells: Sequence[Cell]) -> Table:
         caption += f" {notes[-1]}"
     return Table(
         experiment.name, columns, lines, notes, CSV_FIELDS, records + dreamer_records, details, frozenset(best),
-        caption, LatexTable(columns, narrow),
+        caption, narrow,
     )  # fmt: skip
 
 
@@ -109,13 +109,9 @@ def _format_reported(score: Reported | None, digits: int) -> str:
 
 def format_cell(cell: Cell, digits: int = 1) -> str:
     """`853.2 ± 12.1 (38.3, 10)`, of one seed `853.2 (1 seed)`, and how many seeds diverged."""
-    if not cell.scores:
-        return NO_VALUE
-    diverged = f" †{len(cell.diverged)}" if cell.diverged else ""
-    if len(cell.scores) == 1:
-        return f"{format_number(cell.mean, digits)} (1 seed){diverged}"
-    spread = f"({format_number(cell.sd, digits)}, {len(cell.scores)})"
-    return f"{format_mean(cell.mean, cell.error, digits)} {spread}{diverged}"
+    several = len(cell.scores) > 1
+    spread = f" ({format_number(cell.sd, digits)}, {len(cell.scores)})" if several else " (1 seed)"
+    return format_short_cell(cell, digits, spread)
 
 
 def diverged_notes(cells: Iterable[Cell]) -> list[str]:
@@ -128,7 +124,8 @@ def diverged_notes(cells: Iterable[Cell]) -> list[str]:
     return [f"{rule}: {'; '.join(places)}."] if places else []
 
 
-def _cell_record(cell: Cell) -> Row:
+def cell_record(cell: Cell) -> Row:
+    """A row of a CSV file."""
     record: Row = {"task": cell.task, "variant": cell.variant.label, "n": len(cell.scores)}
     if cell.scores:
         record |= {"mean": cell.mean, "se": cell.error, "sd": cell.sd, "num_diverged": len(cell.diverged),
@@ -136,12 +133,12 @@ def _cell_record(cell: Cell) -> Row:
     return record
 
 
-def format_short_cell(cell: Cell) -> str:
-    """`853.2 ± 12.1`, and how many seeds diverged; one seed has no error."""
+def format_short_cell(cell: Cell, digits: int = 1, spread: str = "") -> str:
+    """`853.2 ± 12.1`, then `spread`, and how many seeds diverged; one seed has no error."""
     if not cell.scores:
         return NO_VALUE
-    score = format_mean(cell.mean, cell.error) if len(cell.scores) > 1 else format_number(cell.mean)
-    return f"{score} †{len(cell.diverged)}" if cell.diverged else score
+    mean = format_mean(cell.mean, cell.error, digits) if len(cell.scores) > 1 else format_number(cell.mean, digits)
+    return mean + spread + (f" †{len(cell.diverged)}" if cell.diverged else "")
 
 
 def best_cells(cells: Iterable[Cell]) -> list[Cell]:
@@ -171,9 +168,8 @@ def all_runs_table(runs: Sequence[Run], cells: Sequence[Cell]) -> Table:
         return [[name, *(_at_frame(cell, form, last) for cell in row)] for name, row in zip(names, grid, strict=True)]
 
     records = [
-        _cell_record(cell) | {"agent": cell.variant.agent, "settings": setting}
+        cell_record(cell) | {"agent": cell.variant.agent, "settings": (*cell.runs, *cell.left_out)[0].setting}
         for cell in cells
-        for setting in [next(run.setting for run in (*cell.runs, *cell.left_out))]
     ]
     notes = [
         f"Evaluation return: mean ± standard error (sd, seeds), at frame {format_frame(last)}; where no seed was "
@@ -184,7 +180,7 @@ def all_runs_table(runs: Sequence[Run], cells: Sequence[Cell]) -> Table:
     return Table(
         "all_runs", columns, lines(format_cell), notes, ALL_FIELDS, records, describe_settings(runs),
         frozenset((i, j) for i, row in enumerate(grid) for j, cell in enumerate(row, start=1) if cell in best),
-        caption, LatexTable(columns, lines(format_short_cell)),
+        caption, lines(format_short_cell),
     )  # fmt: skip
 
 

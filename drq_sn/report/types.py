@@ -29,7 +29,7 @@ class Variant(NamedTuple):
     agent: str  # name of the agent's option
     head: str  # name of the head's option
     normalizer: str  # name of the normalizer's option
-    name: str = ""  # label among runs that differ in other options too, such as `lr=3e-4`; empty for the one below
+    name: str = ""  # label where runs differ in other options too, such as `lr=3e-4`; empty for the one below
 
     @property
     def choices(self) -> Variant:
@@ -200,13 +200,6 @@ class Interval(NamedTuple):
     high: float
 
 
-class LatexTable(NamedTuple):
-    """A table for a paper, with columns and rows of the same shape as in the report, but shorter cells."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
 @dataclass(frozen=True)
 class Table:
     """A table, as printed and as CSV."""
@@ -220,7 +213,7 @@ class Table:
     details: Sequence[str] = ()  # further lines, which the page folds
     best: frozenset[tuple[int, int]] = frozenset()  # row and column of each cell that is printed bold
     caption: str = ""  # of the LaTeX file; its name if empty
-    latex: LatexTable | None = None  # contents of the LaTeX file if they differ
+    latex: Sequence[Sequence[str]] | None = None  # rows of the LaTeX file, if their cells are shorter
 
 
 @dataclass(frozen=True)

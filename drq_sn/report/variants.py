@@ -16,7 +16,6 @@ NUMBER = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d+)?)")
 MAX_SHOWN = 2  # options of every variant; of more, only those that are not at their published or preset value
 ABSENT = "absent"  # value of an option that a run does not have
 MAX_NAMED = 3  # options of a variant; with more it gets a number
-UNCHANGED = object()  # stands for the value of an option that a run does not change
 
 
 def sort_variants(variants: Iterable[Variant]) -> list[Variant]:
@@ -51,20 +50,19 @@ def name_variants(runs: Sequence[Run]) -> list[Run]:
         text = ", ".join(f"{title}={value}" for title, value in shown.items())
         if len(shown) > MAX_NAMED:
             text = f"settings {numbers.setdefault(run.setting, len(numbers) + 1)}"
-        parts = [run.variant.label] if several or not text else []
-        named.append(replace(run, variant=run.variant._replace(name=", ".join([*parts, *([text] if text else [])]))))
+        name = ", ".join(filter(None, (run.variant.label if several or not text else "", text)))
+        named.append(replace(run, variant=run.variant._replace(name=name)))
     return named
 
 
 def _differing_values(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Option -> its value in each of `runs`, for every option that some of them change and that differs."""
     names = dict.fromkeys(name for run in runs for name in run.changes)
-    columns = {name: [run.changes.get(name, UNCHANGED) for run in runs] for name in names}
     return {
-        name: [_unchanged_value(name, run, runs) if value is UNCHANGED else format_short(value)
-               for run, value in zip(runs, column, strict=True)]
-        for name, column in columns.items()
-        if len({"" if value is UNCHANGED else format_value(value) for value in column}) > 1
+        name: [format_short(run.changes[name]) if name in run.changes else _unchanged_value(name, run, runs)
+               for run in runs]
+        for name in names
+        if len({format_value(run.changes[name]) if name in run.changes else "" for run in runs}) > 1
     }  # fmt: skip
 
 

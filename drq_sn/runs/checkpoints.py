@@ -26,7 +26,7 @@ import torch
 
 from drq_sn.runs.files import load_safely, to_bytes, write_atomically, write_json
 from drq_sn.training.replay import UniformReplay
-from drq_sn.validation import InvalidInput
+from drq_sn.validation import InvalidInput, describe
 
 FOLDER = "checkpoint"
 FORMAT = 1  # of manifests
@@ -135,7 +135,7 @@ class CheckpointStore:
             except OSError as error:
                 raise self._unreadable(error) from error
             except Exception as error:  # foreign files can raise anything
-                raise InvalidInput(f"{path} must hold plain arrays: {_first_line(error)}") from error
+                raise InvalidInput(f"{path} must hold plain arrays: {describe(error)}") from error
             yield self._parts[name]["first"], arrays
 
     def part_digests(self, names: list[str]) -> list[str]:
@@ -253,7 +253,7 @@ def refuse_foreign_state(source: Path) -> Iterator[None]:
     except (InvalidInput, torch.OutOfMemoryError):
         raise
     except (*DAMAGE, IndexError, RuntimeError) as error:
-        raise InvalidInput(f"{source} does not hold the state of this run: {_first_line(error)}") from error
+        raise InvalidInput(f"{source} does not hold the state of this run: {describe(error)}") from error
 
 
 def _load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -263,10 +263,6 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("the archive is compressed")
     with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}".removesuffix(": ")
 
 
 def _digest(body: dict[str, Any]) -> str:

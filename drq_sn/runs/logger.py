@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from drq_sn.runs.charts import SHARED
 from drq_sn.runs.loggers import CsvLogger, NullLogger
 from drq_sn.runs.progress_bar import ProgressBar
 from drq_sn.runs.reader import read_record
@@ -39,7 +40,6 @@ EVAL_FIELDS = (
     "num_diverged_simulations",
     "wall_time_s",
 )
-DIAGNOSTICS_FIELDS = ("frame", "step")
 INITIAL_STATE: dict[str, Any] = {
     "frame": 0,
     "counters": (0, 0, 0),
@@ -101,8 +101,7 @@ class RunLogger:
         self._start = time.monotonic() - state["seconds"]
         self._episode_end = time.monotonic() - state["episode_seconds"]
         if diagnostic_names or state["diagnostics_csv"]:  # earlier rows are kept while diagnostics are off
-            columns["diagnostics"] = [*DIAGNOSTICS_FIELDS, *diagnostic_names]
-        self._has_diagnostics = "diagnostics" in columns
+            columns["diagnostics"] = [*SHARED, *diagnostic_names]
         self._csv = CsvLogger({table: state[f"{table}_csv"] for table in columns})
         self._in_table = bool(hyperparameters) or state["in_table"]
         board = TensorBoardLogger(hyperparameters if not state["in_table"] else None, self._in_table)
@@ -170,8 +169,7 @@ class RunLogger:
 
     def diagnostics(self, frame: int, step: int, values: dict[str, float]) -> None:
         """Log a row of `diagnostics`."""
-        if self._has_diagnostics:
-            self._call("log", "diagnostics", dict(zip(DIAGNOSTICS_FIELDS, (frame, step), strict=True)) | values)
+        self._call("log", "diagnostics", {"frame": frame, "step": step, **values})
 
     def video(self, recorder: VideoRecorder | None, frame: int) -> None:
         """Log an evaluation episode, if it was recorded and could be written."""

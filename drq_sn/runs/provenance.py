@@ -36,15 +36,15 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that contains this package, with `-dirty` if it has changes; None outside a checkout.
+    """Commit of this project's checkout, with `-dirty` if it has changes; None if the package is installed elsewhere.
 
     Prints a warning if git fails in a checkout.
     """
-    folder = Path(__file__).resolve().parent
-    if not any((parent / ".git").exists() for parent in folder.parents):
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
         return None
     # the checkout may have another owner, whose code runs here anyway
-    git = ["git", "-C", str(folder), "-c", "safe.directory=*", "-c", "core.fsmonitor=false"]
+    git = ["git", "-C", str(checkout), "-c", "safe.directory=*", "-c", "core.fsmonitor=false"]
     command = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
@@ -61,17 +61,13 @@ def select_device(name: str) -> torch.device:
     Raises:
         InvalidInput: if there is no such device.
     """
+    available = torch.cuda.is_available()
+    devices = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))] if available else []
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
+        return torch.device("cuda" if devices else "cpu")
+    if str(name).startswith("cuda") and not devices:
         raise validation.InvalidInput(f"device must be auto or cpu, as PyTorch finds no CUDA device, got {name!r}")
-    valid = [
-        "auto",
-        "cpu",
-        *(["cuda"] if torch.cuda.is_available() else []),
-        *(f"cuda:{i}" for i in range(torch.cuda.device_count())),
-    ]
-    device = torch.device(validation.choice("device", name, valid))
+    device = torch.device(validation.choice("device", name, ["auto", "cpu", *devices]))
     if device.index is not None:  # torch refuses `cuda` alone
         torch.cuda.set_device(device)
     return device

@@ -101,7 +101,7 @@ def _search(directory: Path) -> Iterator[Path]:
 def _is_backup(directory: Path) -> bool:
     """Whether `directory` is an older run that `fresh=true` moved out of the way of a newer one."""
     match = BACKUP.fullmatch(directory.name)
-    return match is not None and directory.with_name(match[1]).is_dir()
+    return match is not None and (directory.with_name(match[1]) / CONFIG).is_file()
 
 
 def read_record(run_dir: Path) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def test_good_command_lines_pass(words):
         ("eval_every_frames=0", "eval_every_frames must be"),
         ("num_eval_episodes=0", "num_eval_episodes must be"),
         ("device=cuda:77", "device must be"),
+        ("device=0", "device must be one of"),
         ("lr=abc", "lr must be a number > 0"),
         ("lr=inf", "lr must be a number > 0, got inf"),
         ("env_limit_seconds=1e30", "env_limit_seconds must be a number > 0 and <= 1e+06"),

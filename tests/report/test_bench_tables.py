@@ -27,11 +27,13 @@ def test_rows_are_medians_and_ratios_to_the_agents_first_row():
         bench_row("drqv2", "modern4", 40, 20, 80),  # 4, 1 and 2 times the first row's
         bench_row("drq", "mlp2", 100, 100, 100),
         bench_row("drq", "modern4", error="out of memory"),
+        bench_row("dqn", "small", 5, error="out of memory"),
+        bench_row("dqn", "large", 10, 10, 10),  # has nothing to be compared with
     ])  # fmt: skip
     times = [[row.get(f"ms_per_update{end}") for end in ("", "_min", "_max")] for row in rows]
-    assert times == [[20, 10, 40], [40, 20, 80], [100, 100, 100], [None, None, None]]
-    assert [row.get("training_ratio") for row in rows] == [1, 2, 1, None]
-    assert [row.get("acting_ratio") for row in rows] == [1, 2, 1, None]
+    assert times == [[20, 10, 40], [40, 20, 80], [100] * 3, [None] * 3, [None] * 3, [10] * 3]
+    assert [row.get("training_ratio") for row in rows] == [1, 2, 1, None, None, None]
+    assert [row.get("acting_ratio") for row in rows] == [1, 2, 1, None, None, None]
     assert (rows[0]["samples_per_second"], rows[0]["share_of_matmul"]) == (400, pytest.approx(0.05))
     assert rows[3] == {"agent": "drq", "head": "modern4", "batch_size": 4, "error": "out of memory"}
 

@@ -66,14 +66,14 @@ def test_returns_by_variant_with_seeds_and_hours(tmp_path):
     assert asked == [str(tmp_path / "results/a"), str(tmp_path / "results/b")]
     plain, normalized = table.rows
     assert plain == ["cheetah_run", "DrQ", "mlp2", "0", "5.0 (1 seed)", "0 (unfinished)", plain[-1]]
-    assert normalized[2:6] == ["modern4 + SN", "20 000", "150.0 ± 50.0 (sd 70.7, 2 seeds)", "20 000"]
+    assert normalized[2:6] == ["modern4 + SN", "20 000", "150.0 ± 50.0 (70.7, 2)", "20 000"]
 
 
 def test_returns_at_given_frames(tmp_path):
     table = evidence_table({"runs": ["x"], "frames": [0, 20_000]}, tmp_path, lambda _: RUNS[:2])
     assert [row[3:5] for row in table.rows] == [
-        ["0", "2.0 ± 1.0 (sd 1.4, 2 seeds)"],
-        ["20 000", "150.0 ± 50.0 (sd 70.7, 2 seeds)"],
+        ["0", "2.0 ± 1.0 (1.4, 2)"],
+        ["20 000", "150.0 ± 50.0 (70.7, 2)"],
     ]
 
 

@@ -59,6 +59,13 @@ def test_figures_are_over_frames_and_over_learning_rates():
     assert {"learning rate", "0.001", "0.002"} <= set(svg_texts(rates.svg))
 
 
+def test_games_without_runs_have_no_panel():
+    (_, rates) = comparison_section(LR, RUNS[2:4]).figures
+    texts = set(svg_texts(rates.svg))
+    assert "minatar_breakout" in texts
+    assert not {"minatar_asterix", "no data"} & texts
+
+
 def test_runs_of_different_settings_are_named():
     assert comparison_section(LR, RUNS).warnings == []
     other = q_run("_a", 3.0, seed=3, variant=PLAIN, departures=[Departure("batch_size", 8, 32)])
@@ -73,7 +80,7 @@ def test_runs_of_different_settings_are_named():
 def test_runs_without_a_score_are_named():
     unfinished = make_run({0: 0.5}, "minatar_breakout", SN, 2, "interrupted", options={"run_suffix": "_b"})
     (warning,) = comparison_section(LR, [*RUNS, unfinished]).warnings
-    assert warning == "gogianu_lr: left out, evaluated up to frame 0: minatar_breakout DQN SN seed 2"
+    assert warning == "gogianu_lr: left out, evaluated up to frame 0: minatar_breakout DQN sn-2 lr1e-3 seed 2"
 
 
 def test_there_is_no_section_without_runs():

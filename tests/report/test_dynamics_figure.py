@@ -76,6 +76,14 @@ def test_layers_are_combined_and_targets_do_not_count():
     assert by_name["smoothness"] == {}
 
 
+def test_a_layer_that_is_not_finite_shows_in_the_largest_norm():
+    columns = {"sigma/critic.q1.a": [5], "sigma/critic.q2.a": ["nan"]}
+    for names in (list(columns), list(columns)[::-1]):
+        run = make_run(diagnostics=make_log(frame=[10], **{name: columns[name] for name in names}))
+        (sigma,) = (quantity for quantity in FURTHER if quantity.name == "sigma_max/critic")
+        assert read_series(run, sigma).missing == {10}
+
+
 def test_a_q_network_is_a_critic():
     train = make_log(frame=[1000], **{"grad_norm/q_network": [3]})
     layers = make_log(frame=[0], **{"sigma/q_network.hidden": [2], "sigma/q_network_target.hidden": [9]})

@@ -115,7 +115,9 @@ def test_the_papers_setting_comes_first_and_others_say_so(tmp_path):
     assert any("Not the paper's setting" in note for note in table3(second, "t").notes)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"agent": "drq"}', '{"measurements": [{}]}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"agent": "drq"}', '{"measurements": [{}]}', json.dumps(profile_content(options=[1]))]
+)
 def test_a_damaged_profile_is_named(tmp_path, text):
     (tmp_path / "profile.json").write_text(text)
     with pytest.raises(InvalidInput, match=r"profile\.json is not a profile"):

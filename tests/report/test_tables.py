@@ -102,7 +102,7 @@ def test_the_best_values_at_equal_frames_are_marked_and_latex_has_shorter_cells(
     table = table_of(TABLE2, runs)
     row = [line[0] for line in table.rows].index("walker_run")
     assert table.best == {(row, 3)}
-    assert table.latex.rows[row][1:4:2] == ["2.0 ± 1.0", "8.0 ± 1.0"]
+    assert table.latex[row][1:4:2] == ["2.0 ± 1.0", "8.0 ± 1.0"]
     assert "at 100 000 frames" in table.caption
 
 

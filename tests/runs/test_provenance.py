@@ -15,11 +15,11 @@ from drq_sn.validation import InvalidInput
 def checkout(tmp_path, monkeypatch):
     """A checkout of one commit that contains the module."""
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    (tmp_path / "package").mkdir()
-    (tmp_path / "package" / "a.py").write_text("")
+    (tmp_path / "drq_sn" / "runs").mkdir(parents=True)
+    (tmp_path / "a.py").write_text("")
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"], ["tag", "v1", "-m", "a release"]):
         subprocess.run([*git, *command], check=True)
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "package" / "provenance.py"))
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "drq_sn" / "runs" / "provenance.py"))
     return tmp_path
 
 
@@ -28,7 +28,7 @@ def test_the_commit_is_recorded_whoever_owns_the_checkout(checkout, monkeypatch,
     commit = subprocess.check_output(["git", "-C", str(checkout), "rev-parse", "HEAD"], text=True).strip()
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", another_owner)  # git's own switch for such tests
     assert provenance.git_commit() == commit
-    (checkout / "package" / "a.py").write_text("a change")
+    (checkout / "a.py").write_text("a change")
     assert provenance.git_commit() == f"{commit}-dirty"
     assert capsys.readouterr().err == ""
 
@@ -48,8 +48,10 @@ def test_a_commit_that_git_cannot_tell_is_a_warning(checkout, monkeypatch, capsy
     assert "No such file or directory" in capsys.readouterr().err
 
 
-def test_without_a_checkout_there_is_no_commit_and_no_warning(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+@pytest.mark.parametrize("place", ["..", ".venv"])
+def test_an_installed_package_has_no_commit_wherever_it_is(checkout, monkeypatch, capsys, place):
+    module = checkout / place / "site-packages" / "drq_sn" / "runs" / "provenance.py"
+    monkeypatch.setattr(provenance, "__file__", str(module.resolve()))
     assert provenance.git_commit() is None
     assert capsys.readouterr().err == ""
 

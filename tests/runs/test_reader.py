@@ -41,6 +41,8 @@ def test_checkpoints_films_hidden_folders_and_older_runs_are_not_searched(make_r
     assert find_runs([str(tmp_path / "runs")]) == [run, alone]
     assert find_runs([str(tmp_path / "runs" / "a" / "*")]) == [run]
     assert find_runs([str(older)]) == [older]
+    values = [make_run("sweep/mlp2_s1/seed_1"), make_run("sweep/mlp2_s1.5/seed_1")]  # run_suffix=_s1 and _s1.5
+    assert find_runs([str(tmp_path / "sweep")]) == values
 
 
 @pytest.mark.parametrize(

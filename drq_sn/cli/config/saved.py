@@ -131,8 +131,7 @@ def _described(path: Path, what: str, *errors: type[Exception]) -> Iterator[None
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from error
     except errors as error:
-        reason = next(iter(str(error).splitlines()), "no reason given")
-        raise InvalidInput(f"{path}: {what} cannot be built from it ({type(error).__name__}: {reason})") from error
+        raise InvalidInput(f"{path}: {what} cannot be built from it ({validation.describe(error)})") from error
 
 
 def load_env(run_dir: str | Path, seed: int = 0, trusted: Sequence[str] = ()) -> PixelStack:
