@@ -35,6 +35,7 @@ from omegaconf import OmegaConf, open_dict
 
 from drq_sn.cli.config.build import config_dir
 from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
+from drq_sn.cli.running.exit_codes import exit_on_expected_errors
 from drq_sn.report.types import Preset, Run, Variant
 from drq_sn.runs.reader import EVAL, Log
 from drq_sn.runs.status import Status
@@ -69,7 +70,7 @@ PARAMETER_MEGABYTES = {"mlp2": 45.842, "mlp4": 87.826, "modern2": 108.839, "mode
 
 
 def invoke(main, *arguments):
-    """Call `main()` of a command in this process, as if `arguments` were its command line.
+    """Call `main()` of a command in this process, as if `arguments` were its command line, without handling signals.
 
     Returns:
         exit code, output and errors, as `run_module` does.
@@ -79,7 +80,7 @@ def invoke(main, *arguments):
     absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
     sys.argv = [main.__module__, *map(str, arguments)]
     try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), exit_on_expected_errors():
             main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -17,10 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config.command_line import run_composed
-from drq_sn.cli.config.overrides import check_overrides, group_options, initialized, search_path_overrides
+from drq_sn.cli.config.overrides import check_overrides, search_path_overrides
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
+from drq_sn.cli.config.search_path import choices_of
 from drq_sn.cli.launching.job import CPU_OPTIONS, ExitCodes, Job
-from drq_sn.cli.launching.local import LocalLauncher
+from drq_sn.cli.launching.local import LocalLauncher, visible_gpus
+from drq_sn.cli.running.exit_codes import run_command
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.cli.workload import (
     apply_device_settings,
@@ -107,8 +109,7 @@ def check_options(cfg: DictConfig, device: torch.device, overrides: list[str]) -
         cfg.runs_at_once = [number for number in cfg.runs_at_once if number <= most]
     for number in cfg.runs_at_once:
         validation.integer("runs_at_once", number, maximum=most)
-    with initialized():
-        validation.choice("training_preset", cfg.training_preset, group_options()["preset"])
+    validation.choice("training_preset", cfg.training_preset, choices_of("preset"))
     _check_varied(cfg)
     _check_rows(cfg, overrides)
 
@@ -206,10 +207,13 @@ def _training(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any
     alone = [(agent, *model, 1) for agent in cfg.agents for model in dict.fromkeys([models[0], models[-1]])]
     parallel = [(cfg.agents[0], *models[-1], number) for number in cfg.runs_at_once]
     num_frames = cfg.training_frames // 4 * 2  # half of a run, a multiple of the action repeat
+    device = provenance.select_device(cfg.device)
+    gpus = [visible_gpus()[torch.cuda.current_device()]] if device.type == "cuda" else []
     options = [
         *search_path_overrides(),
         "task=cartpole_balance",
-        *(override for override in overrides if override.split("=", 1)[0] in ("task", "device", "num_threads")),
+        *(override for override in overrides if override.split("=", 1)[0] in ("task", "num_threads")),
+        f"device={device.type}",  # of which each run sees one
         "video_every_frames=0",
         f"preset={cfg.training_preset}",
         f"eval_every_frames={num_frames}",
@@ -222,15 +226,15 @@ def _training(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any
         _say("training: " + " ".join(map(str, row.values())))
         chosen = [*options, *(f"{group}={name}" for group, name in model.items())]
         with tempfile.TemporaryDirectory() as folder:
-            results.append(row | train_in_parallel(Path(folder), chosen, number))
+            results.append(row | train_in_parallel(Path(folder), chosen, number, gpus))
         yield
 
 
 MEASURE = {"updates": _updates, "games": _games, "rendering": _rendering, "training": _training}
 
 
-def train_in_parallel(folder: Path, options: list[str], number: int) -> dict[str, Any]:
-    """Train `number` seeds at once, as a local sweep does, and measure their speed.
+def train_in_parallel(folder: Path, options: list[str], number: int, gpus: list[str]) -> dict[str, Any]:
+    """Train `number` seeds at once on each of `gpus`, or on the CPU, as a local sweep does, and measure their speed.
 
     Returns:
         Frames per second of each run, evaluations included, from the first evaluation after learning
@@ -242,7 +246,7 @@ def train_in_parallel(folder: Path, options: list[str], number: int) -> dict[str
         Job(path.name, (*options, f"seed={seed}", f"run_dir={path}"), path.with_suffix(".log"), sets_cpus)
         for seed, path in enumerate(run_dirs, 1)
     ]
-    launcher = LocalLauncher(number, max(1, num_available_cores() // number), num_retries=0)
+    launcher = LocalLauncher(number, max(1, num_available_cores() // number), 0, gpus)
     exit_codes: ExitCodes = {}
     try:
         launcher.launch(jobs, _say, exit_codes)
@@ -271,4 +275,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

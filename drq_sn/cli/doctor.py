@@ -6,12 +6,11 @@ import contextlib
 import sys
 
 import torch
-from hydra import compose
 
 from drq_sn.cli.config.build import build_env
 from drq_sn.cli.config.command_line import HELP_FLAGS
-from drq_sn.cli.config.overrides import initialized
-from drq_sn.cli.running.exit_codes import ExitCode, exit_on_expected_errors
+from drq_sn.cli.config.overrides import compose_config
+from drq_sn.cli.running.exit_codes import ExitCode, run_command
 from drq_sn.cli.running.memory import memory_parts
 from drq_sn.envs import gl, make_env
 from drq_sn.output import require_written
@@ -62,8 +61,7 @@ def _device() -> tuple[list[str], list[str]]:
     problems = []
     if device.type == "cpu":
         problems.append("no GPU that torch can use: train with PRESET=laptop, the published setting takes days")
-    with initialized():
-        cfg = compose("train", ["task=synthetic_point"])  # needs no OpenGL; frames are as large as in other tasks
+    cfg = compose_config("train", ["task=synthetic_point"])  # needs no OpenGL; frames are as large as in other tasks
     with contextlib.closing(build_env(cfg)) as env:
         needed = sum(memory_parts(cfg, env, device).values())
     facts.append(f"memory of a run with default options: {needed / 1e9:.1f} GB")
@@ -104,15 +102,13 @@ def main() -> None:
         print("usage: drq-sn doctor\nPrints versions, device, memory and rendering of this machine, and problems.")
         return
     if sys.argv[1:]:
-        print(f"error: doctor takes no arguments, got {' '.join(sys.argv[1:])}", file=sys.stderr)
-        sys.exit(ExitCode.INVALID_INPUT)
+        raise InvalidInput(f"doctor takes no arguments, got {' '.join(sys.argv[1:])}")
     facts, problems = report()
-    with exit_on_expected_errors():
-        print("\n".join(facts))
-        print("\n".join(f"problem: {problem}" for problem in problems) or "nothing is wrong")
-        require_written()
+    print("\n".join(facts))
+    print("\n".join(f"problem: {problem}" for problem in problems) or "nothing is wrong")
+    require_written()
     sys.exit(ExitCode.INVALID_INPUT if "GL backend: none" in facts else 0)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from drq_sn import validation
-from drq_sn.cli.config.build import build_env, random_states_of
+from drq_sn.cli.config.build import random_states_of
 from drq_sn.cli.config.command_line import run_composed
 from drq_sn.cli.config.ranges import EVALUATE, check_ranges
-from drq_sn.cli.config.saved import load_agent_and_frame, load_config
-from drq_sn.cli.running.exit_codes import exit_stalled
+from drq_sn.cli.config.saved import build_saved_env, load_agent_and_frame, load_config
+from drq_sn.cli.running.exit_codes import exit_stalled, run_command
 from drq_sn.output import require_written
 from drq_sn.runs.progress import format_return
 from drq_sn.runs.video import VideoRecorder, playback_rate
@@ -25,32 +24,26 @@ CONFIG_NAME = "evaluate"
 ENV_LIMIT_SECONDS = 60.0  # of runs that did not save it
 
 
-def run_evaluation(
-    run_dir: Path,
-    num_episodes: int,
-    seed: int,
-    device: str,
-    video: bool,
-    weights: str = "last",
-    trusted: Sequence[str] = (),
-) -> list[float]:
-    """Play `num_episodes` with the `last` or `best` weights of `run_dir` and print their returns.
+def run_evaluation(cfg: DictConfig) -> list[float]:
+    """Play episodes with the weights of a run, print their returns and return them.
 
-    `video` records the first episode; see `load_config` for `trusted`.
+    `cfg` has the options in `cfg/evaluate.yaml`; a video shows the first episode.
     """
-    cfg = load_config(run_dir, trusted)
-    limit = cfg.get("env_limit_seconds") or ENV_LIMIT_SECONDS
+    check_ranges(cfg, EVALUATE)
+    run_dir = Path(str(cfg.run))
+    saved = load_config(run_dir, cfg.trusted)
+    limit = saved.get("env_limit_seconds") or ENV_LIMIT_SECONDS
     cpu.set_up(None, None)
-    agent, frame = load_agent_and_frame(run_dir, device, weights, trusted)
-    path = run_dir / "video" / f"{frame}_seed_{seed}.mp4"
+    agent, frame = load_agent_and_frame(run_dir, cfg.device, cfg.weights, cfg.trusted)
+    path = run_dir / "video" / f"{frame}_seed_{cfg.seed}.mp4"
     with contextlib.ExitStack() as stack:
-        env = build_env(cfg)
+        env = build_saved_env(run_dir, saved, saved.seed)
         pool = EnvironmentPool(lambda: env, 1, limit, exit_stalled)
         stack.enter_context(contextlib.closing(pool))
-        record = stack.enter_context(VideoRecorder(path, playback_rate(env))) if video else None
+        record = stack.enter_context(VideoRecorder(path, playback_rate(env))) if cfg.video else None
         start = time.monotonic()
         try:
-            episodes = evaluate(pool, agent, random_states_of(seed, num_episodes), record)
+            episodes = evaluate(pool, agent, random_states_of(cfg.seed, cfg.episodes), record)
         except FloatingPointError as error:
             raise validation.InvalidInput(f"{run_dir}: its weights must be finite ({error})") from None
         returns = [episode.episode_return for episode in episodes]
@@ -61,19 +54,14 @@ def run_evaluation(
     print("single returns: " + " ".join(f"{value:.1f}" for value in returns))
     if record is not None and record.is_complete:
         print(f"video: {path}")
-    return returns
-
-
-def _evaluate(cfg: DictConfig) -> None:
-    check_ranges(cfg, EVALUATE)
-    run_evaluation(Path(str(cfg.run)), cfg.episodes, cfg.seed, cfg.device, cfg.video, cfg.weights, cfg.trusted)
     require_written()
+    return returns
 
 
 def main() -> None:
     """Check the command line, then evaluate."""
-    run_composed(CONFIG_NAME, _evaluate)
+    run_composed(CONFIG_NAME, run_evaluation)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

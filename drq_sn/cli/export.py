@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from torch import Tensor, nn
 
 from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
-from drq_sn.cli.config.build import build_env
 from drq_sn.cli.config.command_line import run_composed
 from drq_sn.cli.config.ranges import EXPORT, check_ranges
-from drq_sn.cli.config.saved import load_agent_and_frame, load_config
+from drq_sn.cli.config.saved import build_saved_env, load_agent_and_frame, load_config
 from drq_sn.cli.config.suitability import require_actor
+from drq_sn.cli.running.exit_codes import run_command
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.envs.wrappers import PixelStack
 from drq_sn.runs.files import write_atomically
@@ -44,24 +43,26 @@ class Policy(nn.Module):
         return self.mean_action(self.encoder(obs)).float()
 
 
-def export(run_dir: Path, out: Path | None, weights: str, seed: int, trusted: Sequence[str] = ()) -> Path:
-    """Write the policy of `run_dir` to `out`, by default its `policy.onnx`, and return the file.
+def export(cfg: DictConfig) -> Path:
+    """Write the policy of a run, by default to its `policy.onnx`, and return the file.
 
-    Before that, it is compared with the agent, on frames of an environment with `seed`; `trusted`: see `load_config`.
+    Before that, it is compared with the agent on rendered frames. `cfg` has the options in `cfg/export.yaml`.
 
     Raises:
-        InvalidInput: without the extra's packages, or if `run_dir` has no weights or `out` cannot be written.
+        InvalidInput: without the extra's packages, or if the run has no weights or `out` cannot be written.
         RuntimeError: if the exported policy and the agent act differently; nothing is written.
     """
+    check_ranges(cfg, EXPORT)
     validation.extra_installed("export", EXTRA)
-    cfg = load_config(run_dir, trusted)
-    out = out or run_dir / "policy.onnx"
+    run_dir = Path(str(cfg.run))
+    saved = load_config(run_dir, cfg.trusted)
+    out = run_dir / "policy.onnx" if cfg.out is None else Path(str(cfg.out))
     if out.is_dir():
         raise validation.InvalidInput(f"out must be a file, got the directory {out}")
-    loaded, frame = load_agent_and_frame(run_dir, "cpu", weights, trusted)
+    loaded, frame = load_agent_and_frame(run_dir, "cpu", cfg.weights, cfg.trusted)
     agent = require_actor(loaded)
-    with contextlib.closing(build_env(cfg, seed)) as env:
-        metadata = describe(cfg, env) | {"run": str(run_dir), "frame": str(frame)}
+    with contextlib.closing(build_saved_env(run_dir, saved, cfg.seed)) as env:
+        metadata = describe(saved, env) | {"run": str(run_dir), "frame": str(frame)}
         model = to_onnx(agent, env, metadata)
         difference = largest_difference(model, agent, env)
     if not difference <= TOLERANCE:
@@ -124,16 +125,10 @@ def largest_difference(model: bytes, agent: ActorCriticAgent, env: PixelStack) -
     return float(np.max(differences))  # NaN if there is one
 
 
-def _export(cfg: DictConfig) -> None:
-    check_ranges(cfg, EXPORT)
-    out = None if cfg.out is None else Path(str(cfg.out))
-    export(Path(str(cfg.run)), out, cfg.weights, cfg.seed, cfg.trusted)
-
-
 def main() -> None:
     """Check the command line, then export."""
-    run_composed(CONFIG_NAME, _export)
+    run_composed(CONFIG_NAME, export)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from hydra import compose
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
@@ -22,11 +21,12 @@ from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.cli.config.build import build_replay
 from drq_sn.cli.config.command_line import run_composed
-from drq_sn.cli.config.overrides import initialized
-from drq_sn.cli.config.ranges import MOST_STATES, at_least_0, check_ranges, seed
+from drq_sn.cli.config.overrides import compose_config
+from drq_sn.cli.config.ranges import MOST_STATES, Check, at_least_0, check_ranges, run_directory, seed
 from drq_sn.cli.config.saved import build_saved_agent, build_saved_env, load_config
 from drq_sn.cli.config.suitability import require_actor
 from drq_sn.cli.running.checkpointing import seed_everything
+from drq_sn.cli.running.exit_codes import run_command
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.cli.workload import check_choices, to_list
 from drq_sn.envs.wrappers import PixelStack
@@ -43,6 +43,12 @@ CONFIG_NAME = "fit_replay"
 DEPTH_OPTIONS = ("num_blocks", "num_hidden_layers")
 SETTINGS, PARTS = "settings.json", "fits"
 SEED_STRIDE = 1_000_000  # between the batch seeds of two seeds; the largest number of updates
+RANGES: dict[str, Check] = {
+    "run": run_directory,
+    "out_dir": validation.path,
+    **dict.fromkeys(("num_updates", "log_every_updates"), partial(validation.integer, maximum=SEED_STRIDE)),
+    "num_states": partial(validation.integer, maximum=MOST_STATES),
+}
 
 
 class Fit(NamedTuple):
@@ -116,25 +122,19 @@ def _fit_rows(
 
 def _check_options(cfg: DictConfig) -> None:
     """Check every option of the study; lists lose duplicates, and single values become lists."""
-    most = {"num_updates": SEED_STRIDE, "log_every_updates": SEED_STRIDE, "num_states": MOST_STATES}
-    check_ranges(cfg, {name: partial(validation.integer, maximum=number) for name, number in most.items()})
+    check_ranges(cfg, RANGES)
     check_choices(cfg, {"normalizers": "normalizer"})
-    validation.path("out_dir", cfg.out_dir)
     for name, check in {"depths": at_least_0, "seeds": seed}.items():
         cfg[name] = to_list(cfg[name])
         validation.integer(f"number of {name}", len(cfg[name]))
         for value in cfg[name]:
             check(name, value)
-    if cfg.run is None:
-        raise validation.InvalidInput("run must be a run directory that still has its checkpoint")
 
 
 def _fit_config(run_cfg: DictConfig, fit: Fit) -> DictConfig:
     """The run's configuration with the normalizer and the depth of the Q heads of `fit`."""
-    with initialized():
-        normalizer = compose(f"normalizer/{fit.normalizer}").normalizer
     config = copy.deepcopy(run_cfg)
-    config.normalizer = normalizer
+    config.normalizer = compose_config(f"normalizer/{fit.normalizer}").normalizer
     critic = config.head.get("critic")
     options = [option for option in DEPTH_OPTIONS if isinstance(critic, DictConfig) and option in critic]
     if not options:
@@ -189,4 +189,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -16,6 +16,7 @@ from drq_sn import validation
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.cli.config.command_line import run_composed
 from drq_sn.cli.config.ranges import at_least_1, check_ranges
+from drq_sn.cli.running.exit_codes import run_command
 from drq_sn.cli.workload import (
     apply_device_settings,
     at_least_real_steps,
@@ -100,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -15,6 +15,7 @@ from drq_sn.cli.config.command_line import run_composed
 from drq_sn.cli.config.experiments import load_experiment
 from drq_sn.cli.config.identify import read_run
 from drq_sn.cli.config.ranges import REPORT, check_ranges
+from drq_sn.cli.running.exit_codes import run_command
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.output import require_written
 from drq_sn.report.build import INDEX, RUNS, Choices, build_report
@@ -93,7 +94,8 @@ def load_comparisons() -> list[Experiment]:
 def write_files(out: Path, files: Mapping[str, bytes]) -> None:
     """Write `files` to `out`, and delete those of an earlier report, by its own list, that are not among them."""
     make_folder(out, "out")
-    header, *listed = (out / FILES).read_text(errors="replace").splitlines() if (out / FILES).is_file() else [""]
+    earlier = (out / FILES).read_text(errors="replace") if (out / FILES).is_file() else ""
+    header, *listed = earlier.splitlines() or [""]
     files = {quote(name, safe=""): data for name, data in files.items()}  # tasks may have slashes
     for name, data in files.items():
         write_atomically(out / name, data)
@@ -129,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

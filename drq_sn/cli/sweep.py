@@ -15,19 +15,18 @@ from functools import partial
 from pathlib import Path
 
 import hydra
-from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
 from drq_sn.cli.config.build import config_dir, instantiate, resolve
 from drq_sn.cli.config.command_line import check_command_line
 from drq_sn.cli.config.experiments import PUBLISHED, load_experiment
-from drq_sn.cli.config.overrides import SWEEP_FLAGS, alternatives, initialized, parse_override, search_path_overrides
+from drq_sn.cli.config.overrides import SWEEP_FLAGS, alternatives, compose_config, parse_override, search_path_overrides
 from drq_sn.cli.config.saved import saved_length
 from drq_sn.cli.launching.grid import PlannedRun, plan, split_overrides
 from drq_sn.cli.launching.job import ExitCodes, Job, Launcher, describe_exit
 from drq_sn.cli.launching.live_table import Row, SweepTable
-from drq_sn.cli.running.exit_codes import ExitCode, exit_on_expected_errors, run_command
+from drq_sn.cli.running.exit_codes import ExitCode, run_command
 from drq_sn.cli.running.run_dir import make_folder
 from drq_sn.cli.running.signals import Stopped
 from drq_sn.report.types import Experiment
@@ -84,12 +83,11 @@ def _settings(overrides: Sequence[str], preset: str) -> tuple[DictConfig, Experi
             raise validation.InvalidInput(
                 f"{override}: select a part of an experiment by options of its runs, such as seed=1,2"
             )
-        if name in OPTIONS and "," in override and "[" not in override:
+        if parse_override(override).is_sweep_override():
             raise validation.InvalidInput(f"{override}: only options of runs take several values")
-    with initialized():
-        cfg = compose(CONFIG_NAME, [override for override in overrides if not override.startswith("experiment")])
-        cfg = OmegaConf.masked_copy(cfg, ["launcher", "sweep_dir", "dry_run"])
-        resolve(cfg)
+    cfg = compose_config(CONFIG_NAME, [override for override in overrides if not override.startswith("experiment")])
+    cfg = OmegaConf.masked_copy(cfg, ["launcher", "sweep_dir", "dry_run"])
+    resolve(cfg)
     validation.boolean("dry_run", cfg.dry_run)
     validation.path("sweep_dir", cfg.sweep_dir)
     experiments = [override.split("=", 1)[1] for override in overrides if override.startswith("experiment=")]
@@ -173,8 +171,7 @@ def main() -> None:
     if any(argument.startswith("-") for argument in sys.argv[1:]):
         _show()
         return
-    with exit_on_expected_errors():
-        sys.exit(sweep(sys.argv[1:]))
+    sys.exit(sweep(sys.argv[1:]))
 
 
 if __name__ == "__main__":

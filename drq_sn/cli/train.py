@@ -90,8 +90,7 @@ def main() -> None:
     """Check the command line as a whole, then let Hydra run it; `--multirun` trains one run after the other."""
     check_command_line(CONFIG_NAME)
     if set(sys.argv[1:2]) & SWEEP_FLAGS:
-        with exit_on_expected_errors():
-            _plan_multirun()
+        _plan_multirun()
     diverged: list[str] = []
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -22,15 +20,9 @@ from drq_sn import validation
 from drq_sn.agents.base import BaseAgent
 from drq_sn.agents.runtime import Eager, Runtime
 from drq_sn.cli.config.build import build_agent, build_env, build_replay
-from drq_sn.cli.config.overrides import (
-    group_options,
-    initialized,
-    not_composed,
-    search_path_overrides,
-    take_directories,
-)
+from drq_sn.cli.config.overrides import compose_config, not_composed, search_path_overrides, take_directories
 from drq_sn.cli.config.ranges import TRAIN, check_ranges
-from drq_sn.cli.config.search_path import use_directories
+from drq_sn.cli.config.search_path import choices_of, use_directories
 from drq_sn.cli.running.checkpointing import seed_everything
 from drq_sn.cli.running.lock import move_to_backup
 from drq_sn.cli.running.run_dir import make_folder
@@ -66,8 +58,6 @@ def check_choices(cfg: DictConfig, groups: Mapping[str, str], overrides: Sequenc
     Raises:
         InvalidInput: if a choice is unknown, there is none, or `overrides` set the group itself.
     """
-    with initialized():
-        valid = group_options()
     for option, group in groups.items():
         for override in overrides:
             if override.startswith(f"{group}="):
@@ -77,21 +67,20 @@ def check_choices(cfg: DictConfig, groups: Mapping[str, str], overrides: Sequenc
         cfg[option] = to_list(cfg[option])
         validation.integer(f"number of {option}", len(cfg[option]))
         for name in cfg[option]:
-            validation.choice(option, name, valid[group])
+            validation.choice(option, name, choices_of(group))
 
 
 @contextlib.contextmanager
 def results_directory(path: Path, write_tables: Callable[[Path], str]) -> Iterator[Path]:
     """Create the directory `path`, moving earlier results to a backup; at the end, write and print the tables.
 
-    `write_tables` returns them as text; if there are results, it is also called when SIGTERM or Ctrl-C ends the block.
+    `write_tables` returns them as text; if there are results, it is also called when a signal ends the block.
 
     Raises:
         InvalidInput: if the directory cannot be made or written.
     """
     make_folder(path, "out_dir")
     move_to_backup(path)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield path
     finally:
@@ -112,9 +101,7 @@ def build_row(config_name: str, columns: dict[str, Any], overrides: Sequence[str
 
 def row_config(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """The resolved configuration of one row; the last of repeated overrides wins."""
-    last = {override.split("=", 1)[0]: override for override in overrides}
-    with initialized():
-        cfg = compose(config_name, overrides=list(last.values()))
+    cfg = compose_config(config_name, overrides)
     cfg.run_dir = None
     cfg.num_train_frames = cfg.action_repeat * (cfg.replay_steps + 1)
     OmegaConf.resolve(cfg)
@@ -146,7 +133,7 @@ def build_profiler(config_name: str, overrides: Sequence[str]) -> AgentProfiler:
     device = provenance.select_device(cfg.device)
     cpu.set_up(cfg.num_threads, cfg.cores, cfg.matmul_precision)
     seed_everything(cfg.seed)
-    with contextlib.closing(build_env(cfg, cfg.seed)) as env:
+    with contextlib.closing(build_env(cfg)) as env:
         replay = build_replay(cfg, env, device)
         obs = fill(replay, env, cfg.replay_steps)
     build = partial(build_warm_agent, cfg, env, device)  # needs the specs of `env` only

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,6 @@ from tests.builders import write_run
 
 SHORT = ["num_train_frames=20000", "eval_every_frames=10000"]
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="10pt" height="10pt"/>'
-
-
-@pytest.fixture
-def _sigterm():
-    """Restore the handler of SIGTERM after the test."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture

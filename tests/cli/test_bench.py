@@ -13,7 +13,7 @@ from drq_sn.cli.bench import check_options, train_in_parallel
 from drq_sn.validation import InvalidInput
 from tests.builders import compose_config, invoke, read_csv
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("_sigterm")]  # rows are measured by workers
+pytestmark = pytest.mark.process  # rows are measured by workers
 TINY = [
     "task=synthetic_point",
     "env.image_size=24",
@@ -36,9 +36,9 @@ TINY = [
 ]
 
 
-def train_small(folder, options, number):
+def train_small(folder, options, number, gpus):
     """Whole runs of the preset, with smaller networks."""
-    return train_in_parallel(folder, [*options, *TINY[1:5]], number)
+    return train_in_parallel(folder, [*options, *TINY[1:5]], number, gpus)
 
 
 def test_every_part_is_measured_and_written(tmp_path, monkeypatch):
@@ -66,7 +66,9 @@ def test_every_part_is_measured_and_written(tmp_path, monkeypatch):
 def test_whole_runs_are_of_each_agents_first_and_last_model(monkeypatch):
     calls = []
 
-    def train(folder, options, number):
+    def train(folder, options, number, gpus):
+        assert gpus == []
+        assert "device=cpu" in options
         calls.append((*options[-3:], number))
         return {"frames_per_second": [1.0] * number}
 
@@ -74,7 +76,7 @@ def test_whole_runs_are_of_each_agents_first_and_last_model(monkeypatch):
     monkeypatch.setattr("drq_sn.cli.bench.num_available_cores", lambda: 2)
     overrides = ["agents=[drqv2,drq]", "heads=[mlp2,mlp4,modern4]", "normalizers=[none,spectral]", "runs_at_once=[2]"]
     results = []
-    cfg = compose_config(*overrides, config="bench")
+    cfg = compose_config(*overrides, "device=cpu", config="bench")
     check_options(cfg, torch.device("cpu"), overrides)
     for _ in bench.MEASURE["training"](cfg, overrides, results):
         pass
@@ -115,13 +117,35 @@ class Finishing(Launcher):
 
 def test_the_speed_of_a_run_is_that_of_learning(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "LocalLauncher", Finishing)
-    assert train_in_parallel(tmp_path, [], 2) == {"frames_per_second": [20.0, 20.0]}
+    assert train_in_parallel(tmp_path, [], 2, []) == {"frames_per_second": [20.0, 20.0]}
+
+
+def test_whole_runs_on_a_gpu_share_the_chosen_one(monkeypatch):
+    launchers = []
+
+    class Recording(Finishing):
+        def __init__(self, *arguments):
+            launchers.append(arguments)
+
+        def launch(self, jobs, say, exit_codes):
+            assert all("device=cuda" in job.overrides for job in jobs)
+            super().launch(jobs, say, exit_codes)
+
+    monkeypatch.setattr(bench, "LocalLauncher", Recording)
+    monkeypatch.setattr(bench, "visible_gpus", lambda: ["5", "7"])
+    monkeypatch.setattr(bench.provenance, "select_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    overrides = ["device=cuda:1", "agents=[drqv2]", "heads=[mlp2]", "normalizers=[none]", "runs_at_once=[2]"]
+    cfg = compose_config(*overrides, "training_frames=2000", config="bench")
+    for _ in bench.MEASURE["training"](cfg, overrides, []):
+        pass
+    assert [(runs_per_gpu, gpus) for runs_per_gpu, _, _, gpus in launchers] == [(1, ["7"]), (2, ["7"])]
 
 
 @pytest.mark.parametrize("launcher", [Failing, pytest.param(bench.LocalLauncher, marks=pytest.mark.slow)])
 def test_a_run_that_fails_is_a_row_with_its_reason(tmp_path, monkeypatch, launcher):
     monkeypatch.setattr(bench, "LocalLauncher", launcher)
-    measured = train_in_parallel(tmp_path, ["task=synthetic_point", "lr=-1"], 1)
+    measured = train_in_parallel(tmp_path, ["task=synthetic_point", "lr=-1"], 1, [])
     assert measured == {"error": "error: lr must be a number > 0, got -1"}
     assert [path.name for path in tmp_path.iterdir()] == ["seed_1.log"]
 

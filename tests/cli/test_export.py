@@ -11,7 +11,7 @@ from drq_sn.cli import export
 from drq_sn.cli.config.saved import load_agent
 from drq_sn.cli.running.run import run
 from drq_sn.runs.files import load_weights
-from tests.builders import invoke
+from tests.builders import compose_config, invoke
 
 needs_extra = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in export.EXTRA), reason="needs drq_sn[export]"
@@ -62,7 +62,7 @@ def test_a_policy_that_acts_differently_is_not_written(configure, tmp_path, monk
     run(configure(*UNTRAINED))
     monkeypatch.setattr(export.Policy, "forward", lambda self, obs: -self.mean_action(self.encoder(obs)))
     with pytest.raises(RuntimeError, match=r"differ by .* from the agent's; not written"):
-        export.export(tmp_path / "run", None, "last", seed=1)
+        export.export(compose_config(f"run={tmp_path / 'run'}", "seed=1", config="export"))
     assert not list((tmp_path / "run").glob("*.onnx"))
 
 

@@ -12,10 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from drq_sn.cli import profile
 from drq_sn.cli.config.overrides import initialized
 from drq_sn.cli.profile import check_options, run_profile
+from drq_sn.cli.running.signals import Interrupted
 from drq_sn.validation import InvalidInput
 from tests.builders import compose_config, invoke, read_csv
 
-pytestmark = [pytest.mark.process, pytest.mark.usefixtures("_sigterm")]  # rows are measured by workers
+pytestmark = pytest.mark.process  # rows are measured by workers
 TINY = [
     "task=synthetic_point",
     "env.image_size=24",
@@ -98,12 +99,11 @@ def test_what_was_measured_outlives_an_interruption(tmp_path, monkeypatch):
     def interrupted_turns(rows, *_):
         yield rows[0], 1, {"training_seconds": 1, "acting_seconds": 1}
         assert len(list((tmp_path / "out").glob("*/drq_batch8/profile.json"))) == 1  # written as it comes
-        signal.raise_signal(signal.SIGTERM)
+        raise Interrupted(signal.SIGTERM)
 
     monkeypatch.setattr("drq_sn.cli.profile.take_turns", interrupted_turns)
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(Interrupted):
         run(tmp_path)
-    assert end.value.code == 128 + signal.SIGTERM
     (table,) = (tmp_path / "out").glob("*/drq_batch8/table.csv")
     assert table.read_text().splitlines()[1].startswith("modern2,spectral,1")
 

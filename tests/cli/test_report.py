@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import sys
 
 import pytest
 from omegaconf import OmegaConf
@@ -281,12 +280,10 @@ def test_a_wrong_folder_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     ("word", "message"),
     [("-m", "--multirun: a report shows all of runs=[...] side by side"), ("rnus=[a]", "did you mean 'runs'")],
 )
-def test_a_wrong_command_line_is_one_line(monkeypatch, capsys, word, message):
-    monkeypatch.setattr(sys, "argv", ["report", word])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+def test_a_wrong_command_line_is_one_line(word, message):
+    result = invoke(main, word)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
     assert message in line
 
 

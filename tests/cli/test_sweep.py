@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 
 import pytest
@@ -123,6 +122,8 @@ def test_a_shorter_run_that_has_finished_is_waiting(tmp_path):
         (["seed=1,1"], "run_dir=runs/cheetah_run/drqv2_modern4_spectral/seed_1: requested twice"),
         (["seed=4294967296"], "seed must be an integer >= 0 and <= 4"),
         (["launcher=local,ray"], "only options of runs take several values"),
+        (["launcher.cores_per_run=1,2"], "only options of runs take several values"),
+        (["experiment=table1,table2"], "only options of runs take several values"),
         (["num_train_frames=abc"], "num_train_frames must be an integer >= 1, got 'abc'"),
         (["device=cuda:1"], "CUDA_VISIBLE_DEVICES"),
         (["fresh=true"], "not available in a sweep"),
@@ -143,12 +144,10 @@ def test_a_shorter_run_that_has_finished_is_waiting(tmp_path):
         (["--seed=1"], "options have no dashes; use seed=VALUE"),
     ],
 )
-def test_wrong_values_are_one_line_and_nothing_is_written(tmp_path, monkeypatch, capsys, overrides, message):
+def test_wrong_values_are_one_line_and_nothing_is_written(tmp_path, monkeypatch, overrides, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["sweep", *overrides])
-    with pytest.raises(SystemExit) as end:
-        command.main()
-    assert end.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    result = invoke(command.main, *overrides)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
     assert message in line
     assert not list(tmp_path.iterdir())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 
 import imageio_ffmpeg
 import numpy as np
@@ -16,7 +15,7 @@ import drq_sn
 from drq_sn.cli import evaluate, train
 from drq_sn.cli.running.run import run
 from drq_sn.validation import InvalidInput
-from tests.builders import CLOCKS, TINY, invoke, read_csv, run_config
+from tests.builders import CLOCKS, TINY, compose_config, invoke, read_csv, run_config
 
 SMALL_CARTPOLE = [
     "task=cartpole_balance",
@@ -101,7 +100,7 @@ def test_a_finished_run_is_not_overwritten(configure, trained, tmp_path):
     assert (trained / "weights.pt").read_bytes() == before
     run(configure(*MODERN, "num_train_frames=20", "fresh=true", "seed=4"))
     assert (tmp_path / "run.1" / "weights.pt").read_bytes() == before
-    assert json.loads((trained / "run.json").read_text())["seed"] == 4
+    assert json.loads((trained / "run.json").read_text())["choices"]["seed"] == 4
 
 
 def test_a_failure_is_recorded_with_its_reason(configure, tmp_path, monkeypatch):
@@ -114,8 +113,9 @@ def test_a_failure_is_recorded_with_its_reason(configure, tmp_path, monkeypatch)
 
 
 def test_a_run_is_evaluated_and_recorded_again(trained, capsys):
-    first = evaluate.run_evaluation(trained, 2, seed=5, device="cpu", video=True)
-    second = evaluate.run_evaluation(trained, 2, seed=5, device="cpu", video=False)
+    options = [f"run={trained}", "episodes=2", "seed=5", "device=cpu"]
+    first = evaluate.run_evaluation(compose_config(*options, "video=true", config="evaluate"))
+    second = evaluate.run_evaluation(compose_config(*options, "video=false", config="evaluate"))
     assert first == second
     assert f"{trained} at frame 400: return" in capsys.readouterr().out
     assert (trained / "video" / "400_seed_5.mp4").stat().st_size > 1000
@@ -150,10 +150,8 @@ def test_a_directory_without_a_run_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("override", ["launcher=ray", "launcher.num_cpus=2", "hydra/launcher=submitit_slurm"])
-def test_multirun_takes_no_launcher(monkeypatch, capsys, override):
-    monkeypatch.setattr(sys, "argv", ["train", "--multirun", "seed=1,2", override])
-    with pytest.raises(SystemExit) as end:
-        train.main()
-    assert end.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+def test_multirun_takes_no_launcher(override):
+    result = invoke(train.main, "--multirun", "seed=1,2", override)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
     assert override.split("=")[0] in line

@@ -121,12 +121,13 @@ def build_agent(
         largest = env.observation_spec().shape[-1] - 1
         validation.integer("augmentation.pad", cfg.augmentation.pad, maximum=largest)
     penalty: Penalty = instantiate(cfg.penalty)
-    if runtime.captures and runtime.is_optional and not augmentation.capturable:
-        runtime = Eager()
     if runtime.captures and not augmentation.capturable:
-        raise validation.InvalidInput(
-            f"augmentation: {cfg.augmentation._target_} draws on the host, which a CUDA graph cannot; use runtime=eager"
-        )
+        if not runtime.is_optional:
+            raise validation.InvalidInput(
+                f"augmentation: {cfg.augmentation._target_} draws on the host, which a CUDA graph cannot; "
+                "use runtime=eager"
+            )
+        runtime = Eager()
     if runtime.compiles and not penalty.compilable:
         raise validation.InvalidInput(
             f"penalty: {cfg.penalty._target_} differentiates twice, which torch.compile cannot; use runtime=eager"

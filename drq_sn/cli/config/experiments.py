@@ -1,4 +1,4 @@
-"""What the paper ran, by name: cfg/experiment."""
+"""Experiments by name: cfg/experiment."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from hydra import compose
 from omegaconf import OmegaConf
 
 from drq_sn import validation
-from drq_sn.cli.config.overrides import initialized
+from drq_sn.cli.config.overrides import compose_config
 from drq_sn.cli.config.search_path import cached, choices_of
 from drq_sn.report.types import Experiment, format_value
 
@@ -25,8 +24,7 @@ def load_experiment(name: str, preset: str = PUBLISHED) -> Experiment:
         InvalidInput: if there is none.
     """
     validation.choice("experiment", name, choices_of(FOLDER))
-    with initialized():
-        options: Any = OmegaConf.to_container(compose(f"{FOLDER}/{name}")[FOLDER])
+    options: Any = OmegaConf.to_container(compose_config(f"{FOLDER}/{name}")[FOLDER])
     smaller = options.pop("presets", {}).get(preset, {})
     options |= smaller
     if axes := options.pop("axes", None):

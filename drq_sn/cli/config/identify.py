@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn.cli.config.older_runs import FORMER_MEANING
-from drq_sn.cli.config.overrides import INTERNAL_GROUPS, initialized
+from drq_sn.cli.config.overrides import INTERNAL_GROUPS, compose_config, initialized
 from drq_sn.cli.config.ranges import seed as check_seed
 from drq_sn.cli.config.saved import read_config
 from drq_sn.cli.config.search_path import cached, choices_of
@@ -155,8 +155,7 @@ def _compose(variant: Variant, preset: str) -> DictConfig:
         group: name if name in choices_of(group) else base
         for group, name, base in zip(GROUPS, variant, BASE, strict=False)
     }
-    with initialized():
-        cfg = compose("train", [f"preset={preset}", *(f"{group}={name}" for group, name in named.items())])
+    cfg = compose_config("train", [f"preset={preset}", *(f"{group}={name}" for group, name in named.items())])
     OmegaConf.set_struct(cfg, False)
     return cfg
 

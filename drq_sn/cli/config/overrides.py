@@ -179,6 +179,12 @@ def initialized() -> AbstractContextManager[Any]:
     return initialize_config_dir(version_base="1.3", config_dir=str(config_dir()))
 
 
+def compose_config(config_name: str, overrides: Sequence[str] = (), **options: bool) -> DictConfig:
+    """Hydra's `compose`, whether a command has initialized Hydra or not."""
+    with initialized():
+        return compose(config_name, list(overrides), **options)
+
+
 def group_options(config_name: str = "train") -> dict[str, list[str]]:
     """Group -> its options, for the groups that users of `config_name` choose from; needs an initialized Hydra."""
     loader = GlobalHydra.instance().config_loader()
@@ -209,10 +215,10 @@ def _refuse_several(parsed: list[Override], config_name: str, sweeps_by_itself: 
 
 def _agent_of_experiment(parsed: list[Override]) -> list[Override]:
     """The agent of the experiment that `parsed` name, unless they name an agent, too."""
-    values = {override.key_or_group: override.value() for override in parsed}
-    if "experiment" not in values or "agent" in values:
+    lines = {override.key_or_group: next(alternatives(override)) for override in parsed}
+    if "experiment" not in lines or "agent" in lines:
         return []
-    experiment = compose(f"experiment/{values['experiment']}").experiment
+    experiment = compose(f"experiment/{lines['experiment'].partition('=')[2]}").experiment
     return [parse_override(f"agent={experiment.agent}")]
 
 

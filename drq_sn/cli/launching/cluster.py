@@ -98,7 +98,8 @@ class RayLauncher:
             validation.real("launcher.num_gpus", num_gpus, 0, available_gpus)
         self._address, self._num_cpus, self._num_gpus = address, num_cpus, num_gpus
         self._max_retries = validation.integer("launcher.max_retries", max_retries, minimum=0)
-        self._ray = _import("ray", extra="ray")
+        validation.extra_installed("ray", ("ray",))
+        self._ray = importlib.import_module("ray")
 
     def launch(self, jobs: Sequence[Job], say: Callable[[str], None], exit_codes: ExitCodes) -> None:
         """See `Launcher.launch`; when this raises, runs have been asked to write a checkpoint."""
@@ -174,7 +175,8 @@ class SlurmLauncher:
         for name in ("cpus_per_task", "array_parallelism"):
             validation.integer(f"launcher.{name}", parameters[name])
         validation.real("launcher.mem_gb", parameters["mem_gb"], 0, open_low=True)
-        submitit = _import("submitit", extra="slurm")
+        validation.extra_installed("slurm", ("submitit",))
+        submitit = importlib.import_module("submitit")
         parameters |= {
             "timeout_min": timeout_min,
             "signal_delay_s": signal_delay_s,
@@ -213,18 +215,3 @@ def _end(
     exit_codes[job] = code
     reason = f": {validation.first_line(error)}" if error else ""
     say(f"{job.name}: {describe_exit(code)}{reason}")
-
-
-def _import(package: str, extra: str) -> Any:
-    """An optional package.
-
-    Raises:
-        InvalidInput: if it is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise validation.InvalidInput(
-            f"launcher={extra} needs {package}, which is not installed; use pip install 'drq_sn[{extra}]' "
-            f"or make sweep LAUNCHER={extra}"
-        ) from None

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +19,7 @@ from drq_sn.cli.config import ranges
 from drq_sn.cli.config.build import resolve
 from drq_sn.cli.config.overrides import (
     alternatives,
+    compose_config,
     group_options,
     initialized,
     not_composed,
@@ -82,8 +82,7 @@ def plan(overrides: Sequence[str], experiment: Experiment | None = None) -> list
 
 def compose_run(overrides: Sequence[str]) -> DictConfig:
     """The configuration of one run, unresolved, as `drq_sn.cli.train` composes it."""
-    with initialized():
-        cfg = compose("train", list(overrides), return_hydra_config=True)
+    cfg = compose_config("train", overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)  # run_dir contains the names of choices
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
@@ -107,11 +106,11 @@ def _describe_clash(first: PlannedRun, second: PlannedRun) -> str:
     if not only_second:
         return "requested twice with the same overrides"
     requested = f"requested with {' '.join(only_first)} and with {' '.join(only_second)}"
-    option = only_second[0].split("=", 1)[0]
+    option = only_second[0].split("=", 1)[0].lstrip("+")
+    value = f"${{hydra:runtime.choices.{option}}}" if option in group_options() else f"${{{option}}}"
     if any(override.startswith("run_dir=") for override in first.overrides):
-        return f"{requested}; set a run_dir that differs, such as 'run_dir=DIR/${{{option}}}'"
-    value = f"hydra:runtime.choices.{option}" if option in group_options() else option
-    return f"{requested}; set a run_suffix that differs, such as 'run_suffix=_{option}${{{value}}}'"
+        return f"{requested}; set a run_dir that differs, such as 'run_dir=DIR/{value}'"
+    return f"{requested}; set a run_suffix that differs, such as 'run_suffix=_{option}{value}'"
 
 
 def _parts(given: Axes, experiment: Experiment | None) -> Iterator[Axes]:

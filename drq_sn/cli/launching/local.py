@@ -77,12 +77,16 @@ class LocalLauncher:
         runs_per_gpu: runs in parallel on each GPU.
         cores_per_run: CPU cores of each run; None divides the cores among the slots of the GPUs, or gives one.
         num_retries: retries of a run that was killed or failed with an error; it resumes from its checkpoint.
+        gpus: GPUs to use, as `CUDA_VISIBLE_DEVICES` names them; None for all that this process sees.
 
     Raises:
         InvalidInput: for values out of range, or more cores than there are.
     """
 
-    def __init__(self, runs_per_gpu: int, cores_per_run: int | None, num_retries: int) -> None:
+    def __init__(
+        self, runs_per_gpu: int, cores_per_run: int | None, num_retries: int, gpus: Sequence[str] | None = None
+    ) -> None:
+        self._gpus = visible_gpus() if gpus is None else gpus
         self._runs_per_gpu = validation.integer("launcher.runs_per_gpu", runs_per_gpu)
         self._num_retries = validation.integer("launcher.num_retries", num_retries, minimum=0)
         self._cores_per_run, cores, num_cores = cores_per_run, available_cores(), num_available_cores()
@@ -105,7 +109,7 @@ class LocalLauncher:
 
     def launch(self, jobs: Sequence[Job], say: Callable[[str], None], exit_codes: ExitCodes) -> None:
         """See `Launcher.launch`; when this raises, all runs have written a checkpoint and ended."""
-        free = deque(self.slots([] if any("device=cpu" in job.overrides for job in jobs) else visible_gpus()))
+        free = deque(self.slots([] if any("device=cpu" in job.overrides for job in jobs) else self._gpus))
         waiting, running = deque((job, 1) for job in jobs), list[_Attempt]()
         say(f"up to {format_count(len(free), 'run')} at once")
         signals = SignalHandler()

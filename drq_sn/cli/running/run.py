@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from drq_sn import validation
@@ -36,7 +35,7 @@ from drq_sn.cli.running.memory import require_memory
 from drq_sn.cli.running.messages import announce_end, announce_start, warn_of_no_update
 from drq_sn.cli.running.run_dir import claimed, recorded, require_same
 from drq_sn.cli.running.signals import SignalHandler, Stopped
-from drq_sn.envs.gl import Backend, find_backend
+from drq_sn.envs.gl import find_backend
 from drq_sn.envs.specs import specs_of
 from drq_sn.envs.watchdog import Watchdog
 from drq_sn.runs import provenance
@@ -55,7 +54,7 @@ from drq_sn.types import Episode, Logger
 
 
 @cpu.restored()
-def run(cfg: DictConfig, feed: EvaluationFeed = EvaluationFeed()) -> None:  # noqa: B008, has no state
+def run(cfg: DictConfig, feed: EvaluationFeed = EvaluationFeed()) -> None:  # noqa: B008, does nothing without a function
     """Train with configuration `cfg` in `cfg.run_dir`; resume an unfinished run there.
 
     Args:
@@ -112,7 +111,13 @@ def run(cfg: DictConfig, feed: EvaluationFeed = EvaluationFeed()) -> None:  # no
             if (backup := lock.move_to_backup()) is not None:
                 print(f"no readable checkpoint: starting over; the earlier files are in {backup}")
         frame = checkpoint.step * loop.action_repeat if checkpoint else None
-        facts = _description(cfg, choices, device, backend) | environment | initial
+        machine = {
+            "versions": provenance.versions(),
+            "gl": {"backend": backend.name, "renderer": backend.renderer},
+            "device": provenance.device_name(device),
+            "git_commit": provenance.git_commit(),
+        }
+        facts = choices | machine | environment | initial
         try:
             with recorded(run_dir, facts, frame) as results:
                 write_atomically(run_dir / CONFIG, session.config.encode())
@@ -276,15 +281,3 @@ def _has_finished(run_dir: Path, cfg: DictConfig, checkpoint: Checkpoint | None)
         return False
     print(f"{run_dir} already finished at frame {frame}; fresh=true starts over")
     return True
-
-
-def _description(cfg: DictConfig, choices: dict[str, Any], device: torch.device, backend: Backend) -> dict[str, Any]:
-    return {
-        **choices,
-        "task": cfg.task,
-        "seed": cfg.seed,
-        "versions": provenance.versions(),
-        "gl": {"backend": backend.name, "renderer": backend.renderer},
-        "device": provenance.device_name(device),
-        "git_commit": provenance.git_commit(),
-    }

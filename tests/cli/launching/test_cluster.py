@@ -267,5 +267,5 @@ def test_gpus_of_a_ray_cluster_must_be_given():
 @pytest.mark.parametrize(("launcher", "package"), [("ray", "ray"), ("slurm", "submitit")])
 def test_a_missing_package_is_named(monkeypatch, launcher, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(InvalidInput, match=f"pip install 'drq_sn.{launcher}.' or make sweep LAUNCHER={launcher}"):
+    with pytest.raises(InvalidInput, match=f"{package} not installed; run pip install 'drq_sn.{launcher}.'"):
         build(launcher)

@@ -134,7 +134,11 @@ def test_runs_are_every_combination():
     assert [values(run, "task", "head", "seed") for run in runs] == list(expected)
 
 
-@pytest.mark.parametrize("overrides", [["lr=1e-3,1e-4"], ["augmentation=none,flip"], ["run_dir=somewhere", "seed=1,2"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [["lr=1e-3,1e-4"], ["augmentation=none,flip"], ["run_dir=somewhere", "seed=1,2"],
+     ["run_dir=somewhere", "head=mlp2,modern4"], ["+head.actor.width=256,512"]],
+)  # fmt: skip
 def test_two_runs_in_one_directory_are_refused_and_the_remedy_works(overrides):
     with pytest.raises(InvalidInput, match="set a run_") as refused:
         plan(overrides)
