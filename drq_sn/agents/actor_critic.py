@@ -85,7 +85,7 @@ class ActorCriticAgent(BaseAgent):
         encoder = ConvEncoder(components.obs_shape, num_filters, pixel_offset, components.encoder_dtype)
         actor = Actor(encoder.feature_dim, policy_dim, trunk_dim, components.actor_head, normalizer)
         critic = Critic(encoder.feature_dim, components.action_dim, trunk_dim, components.critic_head, normalizer)
-        normalizer.encoder_(encoder, components.obs_shape)
+        normalizer.encoder_(encoder)
         self.encoder = self.add_network("encoder", encoder)
         self.actor = self.add_network("actor", actor)
         self.critic = self.add_network("critic", critic)
@@ -118,18 +118,23 @@ class ActorCriticAgent(BaseAgent):
         features = self.encoder(obs)
         return losses.clipped_double_q(self.critic(features, self.mean_action(features)))
 
-    def critic_metrics(self, batch: Batch, loss: Tensor, penalty: Tensor, target: Tensor, q: Tensor) -> Metrics:
-        """What an update reports of the critic.
+    def descend_critic_(self, batch: Batch, obs: Tensor, loss: Tensor, target: Tensor, q: Tensor) -> Metrics:
+        """One optimizer step on the critic's loss and penalty for encoder and critic.
 
         Args:
             batch: the update's transitions.
-            loss: critic loss without the penalty, 0-d.
-            penalty: added to the loss, 0-d.
+            obs: augmented observations (B, C, H, W) that the penalty is of.
+            loss: without the penalty, 0-d.
             target: (B,).
             q: (2, B).
+
+        Returns:
+            What the update reports of the critic.
         """
+        penalty = self.penalty(lambda pixels: self.critic(self.encoder(pixels), batch.action), obs)
+        grad_norms = self.descend_(loss + penalty, "encoder", "critic")
         q1, q2 = q.detach().mean(-1)
-        return {
+        return grad_norms | {
             "critic_loss": loss.detach(),
             "critic_target": target.mean(),
             "q1": q1,

@@ -57,6 +57,7 @@ class BaseAgent(abc.ABC):
         adam_eps: Adam's epsilon, outside the square root.
 
     Attributes:
+        metric_names: what `update` returns.
         obs_shape: (C, H, W) of an observation.
         networks: all networks by name; their state dict is what `weights.pt` and `best.pt` hold.
         num_updates: updates so far.
@@ -135,15 +136,14 @@ class BaseAgent(abc.ABC):
                 raise validation.InvalidInput(f"init_networks must be all: {type(self).__name__} has no {name}")
             network, theirs = self.networks[name], source[name] if name in source else nn.Module()
             _require_same_parameters(name, network, theirs)
-            given = {**dict(theirs.named_parameters()), **dict(theirs.named_buffers())}
-            fresh = set()
-            for key, tensor in (*network.named_parameters(), *network.named_buffers()):
+            given, fresh = theirs.state_dict(), set[str]()  # names of layers with a buffer that the other has not
+            for key, tensor in network.state_dict().items():
                 if key in given and given[key].shape == tensor.shape:
                     tensor.copy_(given[key])
                 else:
-                    fresh.add(key)
+                    fresh.add(key.rpartition(".")[0])
             for key, layer in network.named_modules():
-                if isinstance(layer, NormalizedLayer) and fresh & {f"{key}.{each}" for each in layer.buffer_names}:
+                if isinstance(layer, NormalizedLayer) and key in fresh:
                     layer.fit_buffers_()
             if name + TARGET in self.networks:
                 self.networks[name + TARGET].load_state_dict(network.state_dict())
@@ -164,7 +164,8 @@ class BaseAgent(abc.ABC):
         Args:
             obs: stacked frames (C, H, W) uint8, on any device.
             step: environment step, on which exploration depends.
-            explore: draw an action for training, instead of the deterministic one.
+            explore: draw an action for training, instead of the one for evaluations: the deterministic one, in which
+                DQN and C51 rarely draw a uniform one.
 
         Returns:
             (A,) float32 in [-1, 1], or the number of a discrete action.
@@ -179,7 +180,7 @@ class BaseAgent(abc.ABC):
             return action
 
     def predict(self, obs: np.ndarray | Tensor) -> np.ndarray:
-        """The deterministic actions for a batch of observations.
+        """The deterministic actions for a batch of observations; of DQN and C51, the greedy ones.
 
         Args:
             obs: stacked frames (B, C, H, W) uint8, on any device.

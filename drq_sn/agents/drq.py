@@ -104,9 +104,7 @@ class DrQ(ActorCriticAgent):
     def update_critic_(self, batch: Batch, views: Views) -> Metrics:
         """Train critic and encoder on `critic_regression`."""
         loss, target, q = self.critic_regression(batch, views)
-        penalty = self.penalty(lambda pixels: self.critic(self.encoder(pixels), batch.action), views.obs)
-        grad_norms = self.descend_(loss + penalty, "encoder", "critic")
-        return grad_norms | self.critic_metrics(batch, loss, penalty, target, q)
+        return self.descend_critic_(batch, views.obs, loss, target, q)
 
     @torch.no_grad()
     def td_target(self, batch: Batch, next_obs: Tensor) -> Tensor:

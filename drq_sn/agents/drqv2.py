@@ -52,6 +52,7 @@ class DrQV2(ActorCriticAgent):
             adam_eps=adam_eps,
         )
         self.std_schedule = std_schedule
+        validation.real("agent.std_schedule at step 0", std_schedule(0), 0)
         self.noise_clip = validation.real("agent.noise_clip", noise_clip, 0, open_low=True)
         self.std = torch.zeros((), device=self.device)
         self.critic_target = self.add_target("critic")
@@ -82,9 +83,7 @@ class DrQV2(ActorCriticAgent):
         target = self.td_target(batch, next_obs)
         q = self.critic(features, batch.action)
         loss = losses.critic_loss(q, target)
-        penalty = self.penalty(lambda pixels: self.critic(self.encoder(pixels), batch.action), obs)
-        grad_norms = self.descend_(loss + penalty, "encoder", "critic")
-        return grad_norms | self.critic_metrics(batch, loss, penalty, target, q)
+        return self.descend_critic_(batch, obs, loss, target, q)
 
     @torch.no_grad()
     def td_target(self, batch: Batch, next_obs: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ Graph = tuple[Callable[[], None], list[Tensor], Any]
 CHANGE_TOLERANCE = 0.05  # of a tensor's change in a call; a wrong graph misses more, rounding makes far less
 
 
-class Recorder(Protocol):
+class GraphRecorder(Protocol):
     """Captures calls; `CudaRecorder`, or an emulation in tests."""
 
     def run_eagerly(self, call: Callable[[], Any]) -> Any:
@@ -72,9 +72,14 @@ class Graphed:
 
     A variant is a combination of flags with the shapes and types of the inputs. Inputs are copied to
     the tensors that the graph reads, results from the tensors that it writes to.
+
+    Args:
+        function: takes and returns tensors, or tuples and dictionaries of them; its flags are keyword arguments.
+        num_eager_calls: calls of a variant before it is captured.
+        recorder: captures it.
     """
 
-    def __init__(self, function: Function, num_eager_calls: int, recorder: Recorder) -> None:
+    def __init__(self, function: Function, num_eager_calls: int, recorder: GraphRecorder) -> None:
         self._function = function
         self._num_eager_calls = num_eager_calls
         self._recorder = recorder
@@ -127,7 +132,7 @@ class CheckedGraphs(Graphed):
     """
 
     def __init__(
-        self, function: Function, num_eager_calls: int, recorder: Recorder, tensors: Tensors, num_checks: int
+        self, function: Function, num_eager_calls: int, recorder: GraphRecorder, tensors: Tensors, num_checks: int
     ) -> None:
         super().__init__(function, num_eager_calls, recorder)
         self._tensors = tensors

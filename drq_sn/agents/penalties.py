@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from drq_sn import validation
+from drq_sn.networks.encoders import MAX_PIXEL
 
-MAX_PIXEL = 255.0
 TINY = 1e-16
 
 

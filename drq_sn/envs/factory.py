@@ -6,7 +6,6 @@ import functools
 import importlib
 import inspect
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,24 +68,15 @@ def make_env(
         validation.integer("env.time_limit_frames", time_limit_frames)
     env = build_simulator(maker, seed, {"task": task, "image_size": image_size, **options})
     # from here on, all environments are alike
-    bounded = _end_episodes(env, task, time_limit_frames)
+    warning = (
+        f"{task}: an episode did not end within {TIME_LIMIT_FRAMES} frames and is truncated there; "
+        "env.time_limit_frames sets the limit"
+    )
+    limit = (TIME_LIMIT_FRAMES, warning) if time_limit_frames is None else (time_limit_frames, "")
+    bounded = TimeLimit(DivergenceGuard(env, task), *limit)
     is_discrete = isinstance(env.action_spec(), specs.DiscreteArray)
     scaled = bounded if is_discrete else ActionScale(bounded)
     return PixelStack(ActionRepeat(scaled, action_repeat), image_size, frame_stack)
-
-
-def _end_episodes(env: Simulator, task: str, time_limit_frames: int | None) -> TimeLimit:
-    """`env` with episodes that end: at the time limit, or where the simulation diverges."""
-
-    def warn() -> None:
-        if time_limit_frames is None:
-            warnings.warn(
-                f"{task}: an episode did not end within {TIME_LIMIT_FRAMES} frames and is truncated there; "
-                "env.time_limit_frames sets the limit",
-                stacklevel=2,
-            )
-
-    return TimeLimit(DivergenceGuard(env, task), time_limit_frames or TIME_LIMIT_FRAMES, warn)
 
 
 def build_simulator(maker: str | Maker, seed: int, options: dict[str, Any]) -> Simulator:

@@ -52,8 +52,9 @@ class Simulator(Wrapper):
         self._renders = {"height", "width"} <= _parameters(getattr(self._env, "render", None))
         self._frame: Any = None
         if not self._renders:
-            spec = _pixels(self._env.observation_spec())
-            self._require_frame("observation_spec", spec)
+            if getattr(self._env, "gives_planes", False):
+                raise validation.InvalidInput(f"{name} must have render(height, width), for videos of its planes")
+            self._require_frame("observation_spec", _pixels(self._env.observation_spec()))
 
     @property
     def random_state(self) -> str:

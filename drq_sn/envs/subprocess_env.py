@@ -116,10 +116,9 @@ class EnvironmentProcess:
         raise RuntimeError(f"an environment process died {MAX_RESTARTS + 1} times in one episode")
 
     def _repeat_episode(self) -> dm_env.TimeStep:
-        time_step = self._ask("begin", self._random_state)
-        for number in range(len(self._actions) + 1):
-            if number > 0:
-                time_step = self._ask("step", self._actions[number - 1])
+        requests = [("begin", self._random_state), *(("step", action) for action in self._actions)]
+        for number, request in enumerate(requests):
+            time_step = self._ask(*request)
             if number == self._received[0] and not np.array_equal(time_step.observation, self._received[1]):
                 raise RuntimeError("an environment process died, and its environment does not repeat the episode")
         return time_step

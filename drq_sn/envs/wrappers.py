@@ -7,8 +7,8 @@ so that a frame is rendered once per step instead of once per repeat.
 from __future__ import annotations
 
 import json
+import warnings
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import dm_env
@@ -48,14 +48,6 @@ class Wrapper(dm_env.Environment):  # type: ignore[misc]  # dm_env has no type h
         """Shape, dtype and range of an action."""
         return self._env.action_spec()
 
-    def reward_spec(self) -> Any:
-        """Shape and dtype of a reward."""
-        return self._env.reward_spec()
-
-    def discount_spec(self) -> Any:
-        """Shape, dtype and range of a discount."""
-        return self._env.discount_spec()
-
     @property
     def random_state(self) -> str:
         """What episodes are drawn from; see `Simulator`."""
@@ -79,12 +71,12 @@ class TimeLimit(Wrapper):
     Args:
         env: environment to wrap; one call of `step` is one frame.
         num_frames: longest episode.
-        on_first_cut: called when an episode is truncated for the first time.
+        warning: given when an episode is truncated for the first time; empty for none.
     """
 
-    def __init__(self, env: Any, num_frames: int, on_first_cut: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, env: Any, num_frames: int, warning: str = "") -> None:
         super().__init__(env)
-        self._num_frames, self._on_cut = num_frames, on_first_cut
+        self._num_frames, self._warning = num_frames, warning
         self._frame, self._is_over = 0, True
 
     def reset(self) -> dm_env.TimeStep:
@@ -99,8 +91,9 @@ class TimeLimit(Wrapper):
         time_step = self._env.step(action)
         self._frame += 1
         if self._frame >= self._num_frames and not time_step.last():
-            self._on_cut()
-            self._on_cut = lambda: None
+            if self._warning:
+                warnings.warn(self._warning, stacklevel=2)
+                self._warning = ""
             time_step = time_step._replace(step_type=dm_env.StepType.LAST)
         self._is_over = time_step.last()
         return time_step

@@ -43,7 +43,7 @@ class ConvEncoder(nn.Module):
     84x84 frames give maps of 41, 39, 37 and 35 and, with 32 filters, 39 200 features.
 
     Args:
-        obs_shape: (C, H, W) of the stacked frames; H = W >= 17, else `InvalidInput`.
+        obs_shape: (C, H, W) of the stacked frames; H = W >= 17, else `InvalidInput`. Also an attribute.
         num_filters: channels of every convolution.
         pixel_offset: added after scaling to [0, 1]: 0 for DrQ, -0.5 for DrQ-v2.
         dtype: type of feature maps and features; None for that of the parameters.
@@ -58,8 +58,11 @@ class ConvEncoder(nn.Module):
     ) -> None:
         super().__init__()
         validation.integer("agent.num_filters", num_filters, maximum=MOST_FILTERS)
-        channels, size, _ = obs_shape
+        self.obs_shape = obs_shape
+        channels, size, width = obs_shape
         validation.integer("env.image_size", size, minimum=17)
+        if width != size:
+            raise validation.InvalidInput(f"observations must be square for this agent, got {size} x {width}")
         self.convs = nn.ModuleList()
         for stride in STRIDES:
             self.convs.append(Conv2d(channels, num_filters, KERNEL, stride))

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 
@@ -23,8 +24,8 @@ def set_up(num_threads: int | None, cores: Sequence[int] | None, matmul_precisio
     """Set cores, threads, allocator, precision and cuDNN; call it before the first tensor is created.
 
     Args:
-        num_threads: threads of torch; None for one per core of `cores`, or torch's default; in both cases no more
-            than a CPU quota allows (see `num_available_cores`), and at most four per core of the machine.
+        num_threads: threads of torch, at most four per core of the machine; None for one per core of `cores`, or
+            torch's default, but no more than a CPU quota allows (see `num_available_cores`).
         cores: cores to run on, so that parallel runs do not compete; None for all.
         matmul_precision: of float32 matrix products, as in `torch.set_float32_matmul_precision`: `highest`,
             `high` (TF32 on CUDA), `medium` (bfloat16 inside).
@@ -54,8 +55,7 @@ def restored() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(num_threads)
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, cores)
+        _move_threads(cores)
 
 
 def release_memory() -> None:
@@ -67,6 +67,7 @@ def release_memory() -> None:
 
 
 def _set_affinity(cores: list[int]) -> None:
+    """Run on `cores` from now on; `InvalidInput` unless they are different ones out of the available."""
     available = available_cores()
     if (
         not cores
@@ -74,22 +75,25 @@ def _set_affinity(cores: list[int]) -> None:
         or len(set(cores)) < len(cores)
     ):
         raise validation.InvalidInput(f"cores must be a list of different cores out of {available}, got {cores}")
+    _move_threads(cores)
+
+
+def _move_threads(cores: Sequence[int]) -> None:
+    """Move all threads of this process to `cores`; those of torch, once started, do not follow the main thread."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
+        for thread in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.sched_setaffinity(int(thread.name), cores)
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory() -> None:
     """Let the C library's allocator reuse large freed blocks instead of returning them to the system.
 
     By default glibc maps memory for every large tensor, and the kernel zeroes each of its pages at the first
     access: hundreds of thousands of page faults in one update (docs/performance.md). The process then
-    keeps its peak size.
-
-    Returns:
-        Whether it was set; only glibc has the setting.
+    keeps its peak size. Other C libraries have no such setting.
     """
-    try:
+    with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER))
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, NEVER)

@@ -16,16 +16,16 @@ from drq_sn.agents import losses
 from drq_sn.agents.actor_critic import ActorCriticAgent
 from drq_sn.agents.base import BaseAgent
 from drq_sn.agents.distributions import saturation_metrics
+from drq_sn.networks.encoders import MAX_PIXEL
 from drq_sn.networks.normalizers.base import conv_input_sizes
 from drq_sn.networks.normalizers.power_iteration import Strength, TrackedConv2d
 from drq_sn.training.metrics import to_host
 from drq_sn.types import Batch, Episode, Metrics
 
-MAX_PIXEL = 255.0
 RANK_FRACTION = 0.99  # of the sum of singular values (Kumar et al. 2021)
 DORMANT_THRESHOLD = 0.025  # of a layer's mean activity (Sokar et al. 2023)
 RELUS = (torch.relu, F.relu)
-CONV_POWER_ITERATIONS = 100  # for the operator norm of a convolution
+CONV_POWER_ITERATIONS = 100  # times those of a new layer, for an operator norm exact to 0.1 %
 STATE_METRICS = (
     "critic_loss",
     "action_gradient_mean",
@@ -106,7 +106,8 @@ def state_metrics(agent: BaseAgent, batch: Batch) -> Metrics:
     if not isinstance(agent, ActorCriticAgent):
         (gradient,) = torch.autograd.grad(agent.value(pixels).sum(), pixels)
         penultimate, hidden = record_activations(lambda: agent.value(pixels), [agent.networks[Q_NETWORK]])
-        rank, dormant = effective_rank(penultimate[0]), dormant_fraction(hidden)
+        rank = effective_rank(penultimate[0])
+        dormant = dormant_fraction(hidden).to(rank.device)
         values = critic_loss, gradient.flatten(1).norm(dim=1).max(), rank, dormant
         return dict(zip(Q_STATE_METRICS, values, strict=True))
     features = agent.encoder(pixels)

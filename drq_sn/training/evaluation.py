@@ -68,12 +68,12 @@ class EnvironmentPool:
         self, make_env: Callable[[], Any], num_workers: int, limit_seconds: float, on_stall: Callable[[str], None]
     ) -> None:
         self._limit_seconds, self._on_stall, self._num_polls = limit_seconds, on_stall, 0
-        self._processes: list[EnvironmentProcess] = []
-        self.workers: Sequence[Worker] = self._processes
+        self.workers: Sequence[Worker]
         if num_workers == 1:
             self.workers = [LocalWorker(Watchdog(make_env(), limit_seconds, on_stall))]
         else:
-            self._processes += [EnvironmentProcess(make_env, limit_seconds) for _ in range(num_workers)]
+            self.workers = [EnvironmentProcess(make_env, limit_seconds) for _ in range(num_workers)]
+        self._processes = [worker for worker in self.workers if isinstance(worker, EnvironmentProcess)]
 
     def wait(self, workers: Collection[Worker]) -> list[Worker]:
         """Those of `workers` whose result is ready; empty if there is none within a tenth of the limit."""

@@ -75,7 +75,7 @@ class Loop:
         self._episode_random_state: str | None = None  # None before the first episode
         self._episode_actions: list[np.ndarray] = []
         self._observation: Any = None  # the newest one
-        self._observation_digest: str | None = None  # of the newest one when the state was saved; None if not known
+        self._observation_digest = ""  # of the newest one when the state was saved
 
     def run(
         self,
@@ -161,7 +161,7 @@ class Loop:
         self._episode_start, self._episode_return = state["episode_start"], state["episode_return"]
         self._episode_random_state = state["episode_random_state"]
         self._episode_actions = list(state["episode_actions"].numpy())
-        self._observation_digest = state.get("observation_digest")
+        self._observation_digest = state["observation_digest"]
 
     def _update(self, agent: Agent, replay: Replay, logger: Recorder) -> None:
         """Update `agent`, unless the replay holds no transition: all episodes in it were cut before `n_step`."""
@@ -210,7 +210,7 @@ class Loop:
                 episode_return += float(time_step.reward or 0.0)
             self._observation = time_step.observation
             is_same = (self._observation_digest, self._episode_return) == (_digest(self._observation), episode_return)
-            if is_same or self._observation_digest is None:
+            if is_same:
                 return time_step
         warnings.warn(
             "the environment does not repeat the interrupted episode; training continues with a new one", stacklevel=2

@@ -137,11 +137,14 @@ class UniformReplay:
             for start in self._cut_starts(self._num_slots - 1):
                 self._append(start)
 
-    def _cut_starts(self, last_slot: int) -> range:
+    def _cut_starts(self, last_slot: int) -> list[int]:
         """Starts of the kept transitions of fewer than n_step steps in the episode that ends at `last_slot`."""
         i = last_slot % self.capacity
-        is_kept = self._keep_truncated or float(self._discounts[i]) == 0.0
-        return range(max(last_slot - self.n_step + 1, int(self._episode_starts[i])), last_slot if is_kept else 0)
+        if not self._keep_truncated and float(self._discounts[i]) != 0.0:
+            return []
+        episode = int(self._episode_starts[i])
+        starts = range(max(last_slot - self.n_step + 1, episode), last_slot)
+        return [start for start in starts if self._is_intact(start, episode)]
 
     def _append(self, start: int) -> None:
         """Add the transition from `start` to the queue, unless slots that it needs are missing."""
@@ -253,7 +256,7 @@ class UniformReplay:
                 storage[(slots % self.capacity).to(storage.device)] = rows.to(storage.device)
             starts += self._starts_completed_by(slots)
         if not state["episode_is_open"]:
-            starts += self._intact_cut_starts(self._num_slots - 1)
+            starts += self._cut_starts(self._num_slots - 1)
         self._end_start = state["end_start"]
         self._first_start = self._end_start - len(starts)
         self._starts[torch.arange(self._first_start, self._end_start) % self.capacity] = torch.tensor(
@@ -268,12 +271,8 @@ class UniformReplay:
         completed = starts[(starts >= episodes) & is_intact].tolist()
         for first in slots[episodes == slots].tolist():
             if first > self._intact_from:  # the last slot of the episode before is not missing
-                completed += self._intact_cut_starts(first - 1)
+                completed += self._cut_starts(first - 1)
         return sorted(completed)
-
-    def _intact_cut_starts(self, last_slot: int) -> list[int]:
-        episode = int(self._episode_starts[last_slot % self.capacity])
-        return [start for start in self._cut_starts(last_slot) if self._is_intact(start, episode)]
 
     def _is_intact(self, start: int, episode: int) -> bool:
         """Whether the transition from `start` needs no missing slot."""

@@ -240,6 +240,12 @@ def test_drqv2_explores_less_as_the_schedule_says(agent_of):
     assert late.std(0) == pytest.approx(0.1, rel=0.2)
 
 
+def test_a_negative_deviation_is_refused(agent_of, monkeypatch):
+    monkeypatch.setattr("drq_sn.training.schedules.Linear.__call__", lambda self, step: -0.5)
+    with pytest.raises(InvalidInput, match=r"agent\.std_schedule at step 0 must be a number >= 0, got -0\.5"):
+        agent_of("agent=drqv2")
+
+
 def test_drqv2_does_not_clip_its_noise_in_acting(agent_of, monkeypatch):
     agent = agent_of("agent=drqv2")
     mean = agent.act(OBS, step=0, explore=False)

@@ -219,6 +219,13 @@ def test_what_cannot_be_an_environment_is_one_line(message, maker):
     assert "\n" not in str(error.value)
 
 
+def test_planes_without_a_picture_for_videos_are_refused():
+    env = constant()()
+    env.gives_planes = True
+    with pytest.raises(InvalidInput, match=r"must have render\(height, width\), for videos of its planes"):
+        make_env("any", maker=lambda: env)
+
+
 @pytest.mark.parametrize(
     ("message", "observation"),
     [

@@ -64,6 +64,14 @@ def test_an_agent_trains_on_float32_weights(agent_of, batch, with_bfloat16, agen
     assert agent.act(batch.obs[0], 0, explore=True).dtype == "float32"
 
 
+@pytest.mark.parametrize(
+    ("shape", "message"), [((9, 16, 16), "env.image_size must be an integer >= 17"), ((9, 64, 48), "must be square")]
+)
+def test_a_size_without_an_encoder_is_refused(shape, message):
+    with pytest.raises(InvalidInput, match=message):
+        ConvEncoder(shape)
+
+
 def test_bfloat16_is_refused_in_one_line_where_the_hardware_has_none(agent_of, with_bfloat16):
     with_bfloat16(False)
     with pytest.raises(

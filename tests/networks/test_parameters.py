@@ -65,7 +65,7 @@ def test_pixels_are_scaled_and_shifted_before_the_first_convolution(offset, conv
     """Features and all gradients, pixels included, equal those of explicitly scaled pixels to 1e-12 in float64."""
     torch.manual_seed(0)
     encoder = ConvEncoder((9, 24, 24), num_filters=4, pixel_offset=offset)
-    Spectral(conv_layers=conv_layers).encoder_(encoder, (9, 24, 24))
+    Spectral(conv_layers=conv_layers).encoder_(encoder)
     encoder.double()
     for conv in encoder.convs:
         nn.init.uniform_(conv.bias)  # positive, so that no layer is dead

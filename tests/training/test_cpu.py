@@ -23,7 +23,7 @@ def num_faults():
         [torch.ones(1 << 24) for _ in range(2)]  # 64 MiB each, given back at once
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 default = num_faults()
-assert cpu.keep_freed_memory()
+cpu.keep_freed_memory()
 print(default, num_faults())
 """
 
@@ -68,12 +68,16 @@ def test_cores_and_threads_of_one_run_are_not_those_of_the_next():
     code = f"""
 import os, torch
 from drq_sn.training import cpu
-cores, num_threads = os.sched_getaffinity(0), torch.get_num_threads()
+def affinities():
+    return {{tuple(sorted(os.sched_getaffinity(int(thread)))) for thread in os.listdir("/proc/self/task")}}
+cores, num_threads = tuple(sorted(os.sched_getaffinity(0))), torch.get_num_threads()
 with cpu.restored():
-    cpu.set_up(None, [{available_cores()[-1]}])
-print(os.sched_getaffinity(0) == cores, torch.get_num_threads() == num_threads)
+    cpu.set_up(2, [{available_cores()[-1]}])
+    torch.ones(500, 500) @ torch.ones(500, 500)  # starts threads
+    during = affinities()
+print(during == {{({available_cores()[-1]},)}}, affinities() == {{cores}}, torch.get_num_threads() == num_threads)
 """
-    assert python(code) == "True True"
+    assert python(code) == "True True True"
 
 
 @pytest.mark.parametrize(

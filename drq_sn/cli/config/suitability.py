@@ -45,6 +45,7 @@ def require_suitable(cfg: DictConfig, env: PixelStack | Specs) -> None:
         for option, neutral in (("conv_layers", "none"), ("trunk", False)):
             what = f"normalizer.{option} must be {format_value(neutral)} for {agent}, whose layers are counted together"
             _require(what, cfg.normalizer.get(option, neutral), neutral)
+        _require(f"encoder_dtype must be float32 for {agent}", cfg.encoder_dtype, "float32")
     for group, target in NO_PART.items():
         chosen = cfg[group]._target_
         if takes_discrete:

@@ -77,8 +77,8 @@ class Normalizer:
     def trunk_(self, network: str, trunk: nn.Module) -> None:
         """Normalize the layers of `network`'s initialized trunk, in place."""
 
-    def encoder_(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> None:
-        """Normalize the layers of an initialized encoder of observations (C, H, W), in place."""
+    def encoder_(self, encoder: nn.Module) -> None:
+        """Normalize the layers of an initialized encoder, which has `obs_shape`, in place."""
 
     def step_(self, optimizer: torch.optim.Optimizer, network: nn.Module, trained: Sequence[nn.Module]) -> None:
         """Take one optimizer step on `network`, whose parameters have their gradients.
@@ -93,14 +93,9 @@ class Normalizer:
 
 
 class NormalizedLayer(nn.Module, abc.ABC):
-    """Base class of layers with buffers that depend on their weight.
-
-    Attributes:
-        buffer_names: names of these buffers.
-    """
+    """Base class of layers with buffers that depend on their weight."""
 
     weight: Tensor
-    buffer_names: tuple[str, ...]
 
     @abc.abstractmethod
     def fit_buffers_(self) -> None:

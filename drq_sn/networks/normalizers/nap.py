@@ -31,7 +31,6 @@ class Projected(NormalizedLayer):
     """
 
     initial_norm: Tensor
-    buffer_names = ("initial_norm",)
 
     @torch.no_grad()
     def fit_buffers_(self) -> None:

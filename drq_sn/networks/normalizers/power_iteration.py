@@ -71,7 +71,6 @@ class Tracked(NormalizedLayer):
     u: Tensor
     v: Tensor
     strength: Strength
-    buffer_names = ("u", "v")
 
     def power_iterate_(self, num_iterations: int = 1) -> None:
         """Update u and v of this layer; see the function `power_iterate_`."""

@@ -17,9 +17,7 @@ from drq_sn.networks.normalizers.base import (
     Normalizer,
     check_layers,
     choose_layers,
-    conv_input_sizes,
     layers_of,
-    replace_layers,
 )
 from drq_sn.networks.normalizers.power_iteration import (
     TrackedConv2d,
@@ -90,10 +88,8 @@ class Spectral(Normalizer):
 
     def _normalize(self, head: nn.Module, chosen: NamedLayers) -> nn.Module:
         linear = functools.partial(SpectralLinear, strength=self.strength, generator=self.generator)
-        return track_layers(head, chosen, linear, self._normalize_conv)
-
-    def _normalize_conv(self, conv: nn.Conv2d, size: tuple[int, int]) -> SpectralConv2d:
-        return SpectralConv2d(conv, size, self.conv_strength, self.generator)
+        conv = functools.partial(SpectralConv2d, strength=self.conv_strength, generator=self.generator)
+        return track_layers(head, chosen, linear, conv)
 
     def trunk_(self, network: str, trunk: nn.Module) -> None:
         """See `Normalizer`."""
@@ -101,9 +97,8 @@ class Spectral(Normalizer):
             self.num_layers += len(layers := layers_of(trunk, nn.Linear))
             self._normalize(trunk, layers)
 
-    def encoder_(self, encoder: nn.Module, obs_shape: tuple[int, int, int]) -> None:
+    def encoder_(self, encoder: nn.Module) -> None:
         """See `Normalizer`."""
         chosen = choose_layers("normalizer.conv_layers", layers_of(encoder, nn.Conv2d), self.conv_layers)
         self.num_layers += len(chosen)
-        sizes = conv_input_sizes(encoder, obs_shape) if chosen else {}
-        replace_layers(encoder, chosen, lambda layer: self._normalize_conv(layer, sizes[layer]))
+        self._normalize(encoder, chosen)

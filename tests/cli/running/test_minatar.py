@@ -128,6 +128,7 @@ def test_an_evaluation_changes_no_random_state(configure_q, tmp_path):
         ("augmentation=random_shift", "augmentation must be none for DQN"),
         ("normalizer=spectral normalizer.conv_layers=all", "normalizer.conv_layers must be none for DQN"),
         ("normalizer=spectral normalizer.trunk=true", "normalizer.trunk must be false for DQN"),
+        ("encoder_dtype=bfloat16", "encoder_dtype must be float32 for DQN"),
         ("normalizer=weight_norm normalizer.layers=[-3]", "normalizer.layers must be linear layers for WeightNorm"),
         ("normalizer=spectral normalizer.layers=[-5]", "normalizer.layers must be indices of 4 layers"),
         ("normalizer=div_grad normalizer.scope=head", "normalizer.scope must be one of layer, product, got 'head'"),

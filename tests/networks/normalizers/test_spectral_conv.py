@@ -62,7 +62,7 @@ def test_the_gradient_matches_finite_differences_or_stops_at_sigma(through):
 def test_the_encoders_convolutions_are_chosen_by_name_or_index(layers, expected):
     encoder = ConvEncoder((9, 24, 24), num_filters=4)
     sizes = [(24, 24), (11, 11), (9, 9), (7, 7)]
-    Spectral(conv_layers=layers).encoder_(encoder, (9, 24, 24))
+    Spectral(conv_layers=layers).encoder_(encoder)
     found = tracked_layers(encoder)
     assert list(found) == [f"convs.{i}" for i in expected]
     assert [tuple(layer.v.shape[2:]) for layer in found.values()] == [sizes[i] for i in expected]
