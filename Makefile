@@ -89,6 +89,8 @@ figures: $(VENV)/.installed
 	@$(BIN)/python -m drq_sn.cli.report 'runs=[results/laptop_table1]' profiles=null out=build/laptop_table1 > /dev/null
 	@cp build/laptop_table1/figure3_cartpole_balance.svg results/laptop_table1/figure3.svg
 	@cp build/laptop_table1/curves.svg results/laptop_table1/curves.svg
+	@$(BIN)/python -m drq_sn.cli.report 'runs=[results/laptop_table2]' profiles=null out=build/laptop_table2 > /dev/null
+	@cp build/laptop_table2/figure3_cartpole_balance.svg results/laptop_table2/figure3.svg
 	@$(BIN)/python -m drq_sn.cli.report 'runs=[results/published]' profiles=null out=build/published > /dev/null
 	@cp build/published/curves.svg results/published/curves.svg
 	@$(BIN)/python tools/claims.py
