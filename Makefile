@@ -88,6 +88,7 @@ figures: $(VENV)/.installed
 	@cp build/normalizers/diagnostics.csv results/normalizers/diagnosis/diagnostics.csv
 	@$(BIN)/python -m drq_sn.cli.report 'runs=[results/laptop_table1]' profiles=null out=build/laptop_table1 > /dev/null
 	@cp build/laptop_table1/figure3_cartpole_balance.svg results/laptop_table1/figure3.svg
+	@cp build/laptop_table1/figure3_cartpole_balance_sparse.svg results/laptop_table1/figure3_sparse.svg
 	@cp build/laptop_table1/curves.svg results/laptop_table1/curves.svg
 	@$(BIN)/python -m drq_sn.cli.report 'runs=[results/laptop_table2]' profiles=null out=build/laptop_table2 > /dev/null
 	@cp build/laptop_table2/figure3_cartpole_balance.svg results/laptop_table2/figure3.svg
