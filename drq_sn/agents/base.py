@@ -57,7 +57,7 @@ class BaseAgent(abc.ABC):
         adam_eps: Adam's epsilon, outside the square root.
 
     Attributes:
-        metric_names: what `update` returns.
+        metric_names: names of the metrics that `update` returns.
         obs_shape: (C, H, W) of an observation.
         networks: all networks by name; their state dict is what `weights.pt` and `best.pt` hold.
         num_updates: updates so far.
@@ -136,7 +136,7 @@ class BaseAgent(abc.ABC):
                 raise validation.InvalidInput(f"init_networks must be all: {type(self).__name__} has no {name}")
             network, theirs = self.networks[name], source[name] if name in source else nn.Module()
             _require_same_parameters(name, network, theirs)
-            given, fresh = theirs.state_dict(), set[str]()  # names of layers with a buffer that the other has not
+            given, fresh = theirs.state_dict(), set[str]()  # names of layers with a buffer that the other lacks
             for key, tensor in network.state_dict().items():
                 if key in given and given[key].shape == tensor.shape:
                     tensor.copy_(given[key])
@@ -164,8 +164,8 @@ class BaseAgent(abc.ABC):
         Args:
             obs: stacked frames (C, H, W) uint8, on any device.
             step: environment step, on which exploration depends.
-            explore: draw an action for training, instead of the one for evaluations: the deterministic one, in which
-                DQN and C51 rarely draw a uniform one.
+            explore: draw an action for training; otherwise act as in evaluations: the deterministic action, and for
+                DQN and C51 rarely a uniform one.
 
         Returns:
             (A,) float32 in [-1, 1], or the number of a discrete action.

@@ -213,7 +213,7 @@ def _training(cfg: DictConfig, overrides: list[str], results: list[dict[str, Any
         *search_path_overrides(),
         "task=cartpole_balance",
         *(override for override in overrides if override.split("=", 1)[0] in ("task", "num_threads")),
-        f"device={device.type}",  # of which each run sees one
+        f"device={device.type}",  # a run sees one GPU, whatever its number
         "video_every_frames=0",
         f"preset={cfg.training_preset}",
         f"eval_every_frames={num_frames}",

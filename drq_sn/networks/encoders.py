@@ -43,7 +43,7 @@ class ConvEncoder(nn.Module):
     84x84 frames give maps of 41, 39, 37 and 35 and, with 32 filters, 39 200 features.
 
     Args:
-        obs_shape: (C, H, W) of the stacked frames; H = W >= 17, else `InvalidInput`. Also an attribute.
+        obs_shape: (C, H, W) of the stacked frames; H = W >= 17, else `InvalidInput`; an attribute too.
         num_filters: channels of every convolution.
         pixel_offset: added after scaling to [0, 1]: 0 for DrQ, -0.5 for DrQ-v2.
         dtype: type of feature maps and features; None for that of the parameters.

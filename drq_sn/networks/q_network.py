@@ -22,7 +22,7 @@ class QNetwork(nn.Module):
     convolutions, -1 is the output layer, -2 the hidden linear one, and -3, -4 and -5 are convolutions.
 
     Args:
-        obs_shape: (C, H, W) of an observation. Also an attribute, which every Q network with convolutions needs.
+        obs_shape: (C, H, W) of an observation; an attribute too, which normalizers of convolutions read.
         num_outputs: outputs for all actions together.
         channels: output channels of each convolution.
         hidden: units of the hidden linear layer.

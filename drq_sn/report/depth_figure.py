@@ -21,6 +21,7 @@ PANELS = {
     "sigma_max/critic": "largest spectral norm of a Q head's weights at the end, before normalization",
     "effective_rank/critic": "effective rank of the critic's features at the end",
 }
+LAYERS = {"sigma_max/critic": "sigma/critic.q"}  # the largest of several columns -> how their names begin
 LARGEST = ("grad_norm_max/actor", "grad_norm_max/critic")  # over all updates; everything else is at the end
 FLOOR = 1e-16  # smaller values, zero included, count as this on a logarithmic axis
 LINEAR = ("effective_rank/critic",)
@@ -54,11 +55,10 @@ def _summary(normalizer: str, depth: int, seed: int, rows: Sequence[Mapping[str,
     last = rows[-1]
     summary = {"normalizer": normalizer, "depth": depth, "seed": seed, "updates": int(last["update"])}
     for name in PANELS:
-        if name == "sigma_max/critic":
-            layers = [column for column in last if column.startswith("sigma/critic.q")]  # of all depths
-            values = [_number(last, layer) for layer in layers if last[layer] not in ("", None)]
-        else:
-            values = [_number(row, name) for row in (rows if name in LARGEST else rows[-1:])]
+        columns = [name]
+        if name in LAYERS:  # a file has the layers of all depths
+            columns = [c for c in last if c.startswith(LAYERS[name]) and last[c] not in ("", None)]
+        values = [_number(row, column) for row in (rows if name in LARGEST else rows[-1:]) for column in columns]
         summary[name] = math.nan if not values or any(map(math.isnan, values)) else max(values)
     return summary
 
